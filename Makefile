@@ -1,0 +1,69 @@
+# Everything from a fresh machine that has only Python and make: what a target needs is installed into .venv first.
+#
+#   make train            train DQN on CartPole-v1 until it balances the pole (make train SEED=1 for another seed)
+#   make test             format, lint, types and the tests
+#   make test-full        the longer proofs too
+#   make learning         rerun the learning results in benchmarks/results/
+#   make speed            rerun the comparison of speed with other libraries (make speed ARGS=--quick in minutes)
+#   make clean            remove what the above have installed (runs/ and benchmarks/results/ stay)
+
+PYTHON ?= python3
+SEED ?= 0
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PEERS := .venv-peers
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+# Where this is set, Python compiles every file anew at every start: importing jax takes seconds longer.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: train test check test-full learning speed clean
+
+train: $(VENV)/core
+	$(BIN)/thorndike train dqn CartPole-v1 --seed $(SEED) $(ARGS)
+
+test: check
+	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+check: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# The whole suite, and its quick part once more in 64 bit and once under JAX's check that no key is used twice.
+test-full: check
+	$(BIN)/pytest -n 2 --dist worksteal -m "full or not full" $(ARGS)
+	JAX_ENABLE_X64=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+	JAX_DEBUG_KEY_REUSE=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+learning: $(VENV)/core
+	$(BIN)/python benchmarks/learning.py $(ARGS)
+
+speed: $(VENV)/core $(PEERS)/installed
+	$(BIN)/python benchmarks/speed.py --peers $(PEERS)/bin/python $(ARGS)
+
+$(VENV)/core: pyproject.toml | $(BIN)/python
+	@echo "installing thorndike into $(VENV) (once, about a minute)"
+	@$(BIN)/python $(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/dev: pyproject.toml | $(BIN)/python
+	@echo "installing thorndike and its tests' tools into $(VENV) (once, a minute or two)"
+	@$(BIN)/python $(PIP_INSTALL) -e ".[dev]"
+	@touch $@ $(VENV)/core
+
+$(BIN)/python:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "thorndike needs Python 3.11 or newer; say which one to use: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(PEERS)/installed: benchmarks/peers.txt
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python $(PIP_INSTALL) -r benchmarks/peers.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
