@@ -1,0 +1,260 @@
+"""The contract: what algorithms, environments and memories offer, and the one loop that joins them.
+
+Acting turns a policy into a trajectory; learning turns a trajectory into a better state. Learning has one
+implementation, `learn`. Acting has interchangeable ones, called `unroll`: only they know whether the world is
+compiled or on the host. Shapes: a step has none of the axes below, a trajectory is [T, N, ...] (time, copies of
+the environment), a batch [T, B, ...] (a window of time, drawn from memory).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax, random
+
+PyTree = Any
+RING = 100  # the last returns and lengths that are kept one by one
+
+
+class Transition(NamedTuple):
+    """One step of experience; with leading axes [T, N] a trajectory, [T, B] a batch."""
+
+    observation: PyTree
+    action: PyTree
+    reward: jax.Array  # raw: scaling and clipping are the algorithm's
+    terminated: jax.Array  # the task ended: there is nothing to bootstrap from
+    truncated: jax.Array  # the episode was cut short: bootstrap from `next_observation`
+    next_observation: PyTree  # what the action led to, before any reset
+    extras: PyTree  # what `act` wants `update` to see (log_prob, carry, ...); {} if nothing
+
+
+class Step(NamedTuple):
+    """What an environment answers to an action, for all its copies: leaves are [N, ...]."""
+
+    observation: PyTree  # the one to act on next: after the reset, where an episode ended
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    next_observation: PyTree  # what the action led to, before any reset
+
+
+class Environment(Protocol):
+    """`num_environments` copies side by side, each reset in the very step in which its episode ends."""
+
+    compiled: bool  # pure and traceable (and hashable), or on the host
+    num_environments: int
+    observation_space: Any  # gymnasium.spaces, of one copy
+    action_space: Any  # of one copy; a bounded Box is acted on in [-1, 1] and scaled by the environment
+
+    def reset(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+        """New episodes everywhere: (env_state, observation [N, ...]). On the host the key fixes every later seed."""
+        ...
+
+    def step(self, env_state: PyTree, action: PyTree, key: jax.Array) -> tuple[PyTree, Step]:
+        """One action for every copy. On the host env_state is () and the key is ignored."""
+        ...
+
+
+class Memory(Protocol):
+    """What is kept of the experience, and how batches are drawn from it."""
+
+    def init(self, transition: PyTree, shape: tuple[int, int]) -> PyTree:
+        """Empty, for one step's shapes (without leading axes) and trajectories of `shape` (T, N)."""
+        ...
+
+    def add(self, memory: PyTree, trajectory: Transition) -> PyTree: ...
+
+    def sample(self, memory: PyTree, key: jax.Array) -> Transition: ...
+
+    def feedback(self, memory: PyTree, batch: Transition, metrics: dict) -> PyTree:
+        """What learning from `batch` showed, e.g. new priorities; most memories return themselves."""
+        ...
+
+
+class Algorithm(Protocol):
+    """A frozen dataclass: its fields are the hyper-parameters, its methods are pure."""
+
+    num_environments: int  # copies acted in side by side
+    rollout_length: int  # steps acted in each of them before learning
+    updates_per_rollout: int  # batches learned from afterwards
+    warmup_steps: int  # first steps: actions uniform over the action space, remembered, not learned from
+    memory: Any
+
+    def check(self, observation_space: Any, action_space: Any) -> None:
+        """Raise a typed error, before anything is compiled, where the spaces do not suit."""
+        ...
+
+    def init(self, key: jax.Array, observation_space: Any, action_space: Any) -> PyTree: ...
+
+    def policy(self, state: PyTree, fraction: jax.Array, explore: bool = True) -> PyTree:
+        """All that acting needs at this fraction of training, as one pytree."""
+        ...
+
+    def initial_carry(self, n: int) -> PyTree:
+        """The recurrent state [n, ...] that an episode begins with; () for feed-forward policies."""
+        ...
+
+    def act(self, policy: PyTree, observation: PyTree, carry: PyTree, key: jax.Array) -> tuple[PyTree, PyTree, dict]:
+        """Actions for observations [N, ...], the next carry, and the extras to remember."""
+        ...
+
+    def update(self, state: PyTree, batch: Transition, fraction: jax.Array, key: jax.Array) -> tuple[PyTree, dict]:
+        """A better state, and metrics; `metrics["priority"]` [B], if present, goes to the memory alone."""
+        ...
+
+
+class Actor(NamedTuple):
+    """Where an unroll stopped, so that the next one can go on."""
+
+    env_state: PyTree
+    observation: PyTree
+    carry: PyTree
+    done: jax.Array  # [N] whether the last step ended an episode, so that the carry starts afresh
+
+
+class Episodes(NamedTuple):
+    """What is counted of episodes, raw and in every mode alike."""
+
+    reward: jax.Array  # [N] return so far of the running episodes
+    length: jax.Array  # [N]
+    finished: jax.Array  # episodes finished since the run began, uint32
+    returns: jax.Array  # [RING] of the last finished ones; episode number i stands at i % RING
+    lengths: jax.Array  # [RING]
+    row: dict  # sums since the last row of metrics: episodes, return, length, learned, and one per metric
+    fault: jax.Array  # [3] uint32: 1 where a value was not finite; first such iteration, and t * N + copy in it
+
+
+class Progress(NamedTuple):
+    """Everything a run needs to go on: this is what a checkpoint holds."""
+
+    state: PyTree
+    memory: PyTree
+    actor: Actor
+    episodes: Episodes
+    iteration: jax.Array  # uint32, the only counter on the device; steps are counted on the host
+
+
+Unroll = Callable[..., tuple[Actor, Transition]]
+# unroll(algorithm, environment, policy, actor, key, length, uniform=False) -> (actor, trajectory [length, N])
+
+
+def repeat(step: Callable, carry: PyTree, xs: PyTree, length: int) -> tuple[PyTree, PyTree]:
+    """`lax.scan`, but no loop at all around a single repetition."""
+    if length > 1:
+        return lax.scan(step, carry, xs, length)
+    carry, y = step(carry, jax.tree.map(lambda x: x[0], xs))
+    return carry, jax.tree.map(lambda y: jnp.asarray(y)[None], y)
+
+
+def improve(algorithm: Any, state: PyTree, memory: PyTree, fraction: jax.Array, key: jax.Array) -> tuple:
+    """Learn from batches of what is remembered: sample, update, feed back, `updates_per_rollout` times."""
+
+    def update(carry, key):
+        state, memory = carry
+        sample_key, update_key = random.split(key)
+        batch = algorithm.memory.sample(memory, sample_key)
+        state, metrics = algorithm.update(state, batch, fraction, update_key)
+        memory = algorithm.memory.feedback(memory, batch, metrics)
+        return (state, memory), {name: jnp.mean(x) for name, x in metrics.items() if name != "priority"}
+
+    keys = random.split(key, algorithm.updates_per_rollout)
+    (state, memory), metrics = repeat(update, (state, memory), keys, algorithm.updates_per_rollout)
+    return state, memory, jax.tree.map(lambda x: x.mean(0), metrics)
+
+
+def learn(algorithm, state, memory, trajectory: Transition, fraction, key) -> tuple:
+    """Remember a trajectory, then improve the state. Pure, and the same in every mode."""
+    memory = algorithm.memory.add(memory, trajectory)
+    return improve(algorithm, state, memory, fraction, key)
+
+
+def plan(algorithm, progress: Progress, key, total) -> tuple:
+    """What the next iteration acts with: its policy, and the keys of acting and learning."""
+    unroll_key, learn_key = random.split(random.fold_in(key, progress.iteration))
+    policy = algorithm.policy(progress.state, fraction_done(progress, total))
+    return policy, unroll_key, learn_key
+
+
+def conclude(algorithm, progress: Progress, actor: Actor, trajectory: Transition, key, total, warmup=False) -> Progress:
+    """Learn from what was acted (or, warming up, only remember it) and count its episodes."""
+    state, memory, episodes = progress.state, progress.memory, progress.episodes
+    if warmup:
+        memory, metrics = algorithm.memory.add(memory, trajectory), None
+    else:
+        state, memory, metrics = learn(algorithm, state, memory, trajectory, fraction_done(progress, total), key)
+    episodes = count_episodes(episodes, trajectory, progress.iteration, metrics)
+    return Progress(state, memory, actor, episodes, progress.iteration + 1)
+
+
+def iteration(algorithm, environment, unroll: Unroll, progress: Progress, key, total, warmup=False) -> Progress:
+    """Policy, unroll, learn: the whole of reinforcement learning, once around."""
+    policy, unroll_key, learn_key = plan(algorithm, progress, key, total)
+    length = algorithm.rollout_length
+    actor, trajectory = unroll(algorithm, environment, policy, progress.actor, unroll_key, length, uniform=warmup)
+    return conclude(algorithm, progress, actor, trajectory, learn_key, total, warmup)
+
+
+def fraction_done(progress: Progress, total) -> jax.Array:
+    """The fraction of the run's `total` iterations that lies behind, float32: what schedules take."""
+    return progress.iteration.astype(jnp.float32) / total
+
+
+def start(algorithm, environment, env_state: PyTree, observation: PyTree, key) -> Progress:
+    """The progress of a run that has not begun, from the first observations [N, ...]."""
+    init_key, shape_key = random.split(key)
+    n, length = environment.num_environments, algorithm.rollout_length
+    state = algorithm.init(init_key, environment.observation_space, environment.action_space)
+    carry = algorithm.initial_carry(n)
+    policy = jax.eval_shape(lambda: algorithm.policy(state, jnp.float32(0)))
+    action, _, extras = jax.eval_shape(algorithm.act, policy, observation, carry, shape_key)
+    flag, number = jnp.zeros(n, bool), jnp.zeros(n, jnp.float32)
+    step = Transition(observation, action, number, flag, flag, observation, extras)
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), step)
+    memory = algorithm.memory.init(one, (length, n))
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype), step)
+    metrics = jax.eval_shape(learn, algorithm, state, memory, batch, jnp.float32(0), shape_key)[2]
+    row = {name: jnp.float32(0) for name in ("return", "length", *metrics)}
+    row |= {"episodes": jnp.uint32(0), "learned": jnp.uint32(0)}
+    ring = jnp.zeros(RING, jnp.float32)
+    episodes = Episodes(
+        number, jnp.zeros(n, jnp.int32), jnp.uint32(0), ring, ring.astype(jnp.int32), row, jnp.zeros(3, jnp.uint32)
+    )
+    return Progress(state, memory, Actor(env_state, observation, carry, flag), episodes, jnp.uint32(0))
+
+
+def count_episodes(episodes: Episodes, trajectory: Transition, iteration, metrics: dict | None) -> Episodes:
+    """Follow the running episodes through a trajectory; note those that finish, and any value that is not finite."""
+
+    def follow(running, step):
+        reward, length = running[0] + step[0], running[1] + 1
+        return (jnp.where(step[1], 0.0, reward), jnp.where(step[1], 0, length)), (reward, length)
+
+    done = trajectory.terminated | trajectory.truncated  # [T, N]
+    running, (returns, lengths) = repeat(
+        follow, (episodes.reward, episodes.length), (trajectory.reward, done), done.shape[0]
+    )
+    number = jnp.cumsum(done.reshape(-1), dtype=jnp.uint32)  # of each finished episode, from 1, in order of time
+    count = number[-1]
+    kept = done.reshape(-1) & (number + RING > count)  # if more finish than the ring holds, the newest stay
+    place = jnp.where(kept, (episodes.finished + number - 1) % RING, RING)
+    ring = episodes.returns.at[place].set(returns.reshape(-1), mode="drop")
+    lengths_ring = episodes.lengths.at[place].set(lengths.reshape(-1), mode="drop")
+    sums = {"episodes": count, "return": (returns * done).sum(), "length": (lengths * done).sum().astype(jnp.float32)}
+    sums |= {} if metrics is None else {**metrics, "learned": jnp.uint32(1)}
+    row = {name: episodes.row[name] + sums[name] if name in sums else episodes.row[name] for name in episodes.row}
+    broken = ~_finite(trajectory)
+    found = jnp.stack([broken.any().astype(jnp.uint32), iteration, jnp.argmax(broken.reshape(-1)).astype(jnp.uint32)])
+    fault = jnp.where((episodes.fault[0] == 0) & broken.any(), found, episodes.fault)
+    return Episodes(*running, episodes.finished + count, ring, lengths_ring, row, fault)
+
+
+def _finite(trajectory: Transition) -> jax.Array:
+    """[T, N]: whether the reward and every number of the observation that followed are finite."""
+    finite = jnp.isfinite(trajectory.reward)
+    for x in jax.tree.leaves(trajectory.next_observation):
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            finite &= jnp.isfinite(x).reshape(*finite.shape, -1).all(-1)
+    return finite

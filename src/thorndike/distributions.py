@@ -1,0 +1,174 @@
+"""Distributions over actions, and the head that makes one of a network's outputs.
+
+All of them are pytrees with `sample(key)`, `log_prob(action)`, `mode()` and, where a formula exists, `entropy()`.
+Parameters have leading batch axes; the log-probability of an action is one number however many parts it has.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from gymnasium import spaces
+from jax import random
+
+from thorndike.errors import UnsuitableError
+
+LOG_STD_LIMITS = (-20.0, 2.0)  # of a squashed Gaussian, as in the authors' code of SAC
+
+
+class Categorical(eqx.Module):
+    """One of `logits.shape[-1]` choices; a logit of -inf makes a choice impossible."""
+
+    logits: jax.Array  # [..., choices]
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        return random.categorical(key, self.logits).astype(jnp.int32)
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        chosen = action[..., None] == jnp.arange(self.logits.shape[-1]).reshape((1,) * action.ndim + (-1,))
+        return jnp.where(chosen, jax.nn.log_softmax(self.logits), 0.0).sum(-1)
+
+    def entropy(self) -> jax.Array:
+        log_prob = jax.nn.log_softmax(self.logits)
+        return -(jnp.exp(log_prob) * jnp.where(jnp.isneginf(log_prob), 0.0, log_prob)).sum(-1)
+
+    def mode(self) -> jax.Array:
+        return self.logits.argmax(-1).astype(jnp.int32)
+
+
+class MultiCategorical(eqx.Module):
+    """Independent choices side by side: their log-probabilities and entropies add up. Actions are [..., parts]."""
+
+    logits: jax.Array  # [..., sum(sizes)]
+    sizes: tuple[int, ...] = eqx.field(static=True)
+
+    @property
+    def parts(self) -> list[Categorical]:
+        return [Categorical(logits) for logits in jnp.split(self.logits, list(accumulate(self.sizes))[:-1], -1)]
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        keys = random.split(key, len(self.sizes))
+        return jnp.stack([part.sample(key) for part, key in zip(self.parts, keys, strict=True)], -1)
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        return sum(part.log_prob(action[..., i]) for i, part in enumerate(self.parts))
+
+    def entropy(self) -> jax.Array:
+        return sum(part.entropy() for part in self.parts)
+
+    def mode(self) -> jax.Array:
+        return jnp.stack([part.mode() for part in self.parts], -1)
+
+
+class Normal(eqx.Module):
+    """Independent Gaussians; the last `event_axes` axes make up one action."""
+
+    mean: jax.Array
+    log_std: jax.Array  # of the same shape
+    event_axes: int = eqx.field(static=True, default=1)
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        return self.mean + jnp.exp(self.log_std) * random.normal(key, self.mean.shape, self.mean.dtype)
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        noise = (action - self.mean) * jnp.exp(-self.log_std)
+        return self._total(_log_density(noise, self.log_std))
+
+    def entropy(self) -> jax.Array:
+        return self._total(self.log_std + 0.5 * math.log(2 * math.pi * math.e))
+
+    def mode(self) -> jax.Array:
+        return self.mean
+
+    def _total(self, x: jax.Array) -> jax.Array:
+        return x.sum(tuple(range(-self.event_axes, 0)))
+
+
+class TanhNormal(eqx.Module):
+    """Gaussians squashed by tanh into (-1, 1) (Haarnoja et al., 2018, appendix C); the last axis is one action.
+
+    `log_std` is clipped to LOG_STD_LIMITS. The entropy has no closed form: -log_prob of a sample estimates it.
+    """
+
+    mean: jax.Array  # before the squashing
+    log_std: jax.Array  # of the same shape
+
+    def __init__(self, mean: jax.Array, log_std: jax.Array):
+        self.mean = mean
+        self.log_std = jnp.clip(log_std, *LOG_STD_LIMITS)
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        return self.sample_and_log_prob(key)[0]
+
+    def sample_and_log_prob(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """An action and its log-probability, exact also where tanh saturates; differentiable in mean and log_std."""
+        noise = random.normal(key, self.mean.shape, self.mean.dtype)
+        u = self.mean + jnp.exp(self.log_std) * noise
+        return jnp.tanh(u), (_log_density(noise, self.log_std) - _log_slope(u)).sum(-1)
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        """Of an action in [-1, 1]. At the ends, the nearest number inside stands in: prefer `sample_and_log_prob`."""
+        edge = 1.0 - jnp.finfo(action.dtype).epsneg
+        return self.log_prob_before_tanh(jnp.arctanh(jnp.clip(action, -edge, edge)))
+
+    def log_prob_before_tanh(self, u: jax.Array) -> jax.Array:
+        """Of the action tanh(u)."""
+        noise = (u - self.mean) * jnp.exp(-self.log_std)
+        return (_log_density(noise, self.log_std) - _log_slope(u)).sum(-1)
+
+    def mode(self) -> jax.Array:
+        """The squashed mean (its median), which is what one acts with when not exploring."""
+        return jnp.tanh(self.mean)
+
+
+class Head(eqx.Module):
+    """Makes a distribution over the actions of a space out of a network's outputs.
+
+    Discrete and MultiDiscrete read the outputs as logits. A Box reads them as the means of a Gaussian in the
+    canonical action space ([-1, 1] where it is bounded), whose `log_std` is a trained array of its own.
+    """
+
+    log_std: jax.Array | None
+    kind: str = eqx.field(static=True)
+    sizes: tuple[int, ...] = eqx.field(static=True)  # choices of each part; of a Box its shape
+
+    @classmethod
+    def of(cls, action_space: spaces.Space, initial_log_std: float = 0.0) -> Head:
+        """The head for a Discrete, one-dimensional MultiDiscrete or Box space; UnsuitableError for any other."""
+        if isinstance(action_space, spaces.Discrete):
+            return cls(None, "categorical", (int(action_space.n),))
+        if isinstance(action_space, spaces.MultiDiscrete) and action_space.nvec.ndim == 1:
+            return cls(None, "multi_categorical", tuple(int(n) for n in action_space.nvec))
+        if isinstance(action_space, spaces.Box):
+            shape = tuple(int(n) for n in action_space.shape)
+            return cls(jnp.full(shape, initial_log_std, jnp.float32), "normal", shape)
+        raise UnsuitableError(f"actions must be Discrete, MultiDiscrete or Box, this environment has {action_space}")
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs the network needs."""
+        return math.prod(self.sizes) if self.kind == "normal" else sum(self.sizes)
+
+    def __call__(self, outputs: jax.Array) -> Any:
+        """The distribution for network outputs [..., outputs]."""
+        if self.kind == "categorical":
+            return Categorical(outputs)
+        if self.kind == "multi_categorical":
+            return MultiCategorical(outputs, self.sizes)
+        mean = outputs.reshape(outputs.shape[:-1] + self.sizes)
+        return Normal(mean, jnp.broadcast_to(self.log_std, mean.shape), len(self.sizes))
+
+
+def _log_density(noise: jax.Array, log_std: jax.Array) -> jax.Array:
+    """Of a Gaussian, at `noise` standard deviations from its mean."""
+    return -0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi)
+
+
+def _log_slope(u: jax.Array) -> jax.Array:
+    """log(1 - tanh(u)^2), without the cancellation that makes it -inf for |u| > 9."""
+    return 2 * (math.log(2) - u - jax.nn.softplus(-2 * u))

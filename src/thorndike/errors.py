@@ -1,0 +1,49 @@
+"""Every error that is the user's to mend: typed, one plain sentence, with what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ThorndikeError(Exception):
+    """The base of all errors below: catch it to catch them all."""
+
+
+class UnknownNameError(ThorndikeError, LookupError):
+    """A name (of an algorithm, environment, field, verb) that does not exist."""
+
+
+class SettingError(ThorndikeError, ValueError):
+    """A hyper-parameter or an argument with a value that cannot work."""
+
+
+class UnsuitableError(ThorndikeError, TypeError):
+    """An algorithm and an environment that do not go together."""
+
+
+class MissingExtraError(ThorndikeError, ImportError):
+    """An optional package is needed; the message holds the pip line."""
+
+
+class EnvironmentFault(ThorndikeError, RuntimeError):
+    """An environment broke its own word: NaN, a wrong shape or kind, a failure inside `step`."""
+
+
+class RunError(ThorndikeError):
+    """A run folder that cannot be used as asked: it exists already, is in use, or is none."""
+
+
+class CorruptCheckpointError(RunError):
+    """A checkpoint whose bytes are not those that were written."""
+
+
+class UnsafeCheckpointError(RunError):
+    """A run folder that asks for something that loading never does."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"`, or an empty string where nothing is near."""
+    folded = {candidate.lower(): candidate for candidate in known}
+    match = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.6)
+    return f" Did you mean '{folded[match[0]]}'?" if match else ""

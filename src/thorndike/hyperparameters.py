@@ -1,0 +1,206 @@
+"""Hyper-parameters as data: frozen dataclasses that are pytrees, whose float fields are the leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+
+from thorndike.errors import SettingError, UnknownNameError, nearest
+
+T = TypeVar("T")
+
+# Where theirs hides something, ours differs: the answer to a word from another library.
+OTHER_WORDS = {
+    "anneal_lr": "learning_rate_end=0",
+    "buffer_size": "memory.capacity",
+    "clip_coef": "clip_range",
+    "end_e": "epsilon_end",
+    "entropy_coef": "ent_coef",
+    "exploration_final_eps": "epsilon_end",
+    "exploration_initial_eps": "epsilon_start",
+    "gradient_steps": "updates_per_rollout",
+    "lam": "gae_lambda",
+    "learning_starts": "warmup_steps",
+    "lr": "learning_rate",
+    "n_envs": "num_environments",
+    "n_epochs": "epochs",
+    "n_steps": "rollout_length",
+    "net_arch": "network (for example network=MLP(sizes=(64, 64)))",
+    "norm_adv": "normalize_advantages",
+    "num_envs": "num_environments",
+    "num_minibatches": "batch_size (rollout_length * num_environments / minibatches)",
+    "num_steps": "rollout_length",
+    "policy_kwargs": "network",
+    "start_e": "epsilon_start",
+    "target_network_frequency": "target_period (counted in updates)",
+    "target_update_interval": "target_period (counted in updates)",
+    "train_freq": "rollout_length",
+    "train_frequency": "rollout_length",
+    "update_epochs": "epochs",
+    "value_coef": "vf_coef",
+}
+
+
+def setting(default: Any, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf) -> Any:
+    """A field with limits: `low <= value <= high` and `value > above`, checked when a user constructs the class."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "above": above})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(setting, dataclasses.field))
+def hyperparameters(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen dataclass and a pytree.
+
+    Fields annotated `float` (or `float | None`) are leaves: `vmap` can sweep over them, and another value costs
+    no compilation. Fields whose default is itself made of hyper-parameters are subtrees. All else is static and
+    must be hashable. On construction a list becomes a tuple, an int given for a float a float, limits are checked
+    (of Python numbers only: tracers and arrays pass), and a method `validate`, if there is one, is called.
+    A class that a field is annotated with may have a `coerce(value)` that turns what a user gives into one of it.
+    """
+    hints = typing.get_type_hints(cls)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = _converted(getattr(self, field.name), hints[field.name])
+            object.__setattr__(self, field.name, value)
+            _check_limits(type(self).__name__, field, value, hints[field.name])
+        if all(not isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(self)):
+            getattr(self, "validate", lambda: None)()
+
+    cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    _answer_unknown_words(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    data = tuple(f.name for f in fields if float in _alternatives(hints[f.name]) or is_hyperparameters(f.default))
+    static = tuple(f.name for f in fields if f.name not in data)
+    keys = tuple(jax.tree_util.GetAttrKey(name) for name in data)
+
+    def flatten(self: T) -> tuple[tuple, tuple]:
+        values = self.__dict__
+        return tuple(values[name] for name in data), tuple(values[name] for name in static)
+
+    def flatten_with_keys(self: T) -> tuple[tuple, tuple]:
+        children, fixed = flatten(self)
+        return tuple(zip(keys, children, strict=True)), fixed
+
+    def unflatten(fixed: tuple, children: Any) -> T:
+        # Not through the constructor: JAX puts all kinds of placeholders where the numbers were.
+        self = object.__new__(cls)
+        self.__dict__.update(zip(static, fixed, strict=True))
+        self.__dict__.update(zip(data, children, strict=True))
+        return self
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+def is_hyperparameters(value: Any) -> bool:
+    """Whether `value` is an instance of a class that `hyperparameters` made."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type) and hasattr(value, "__post_init__")
+
+
+def to_json(value: Any) -> Any:
+    """Hyper-parameters as JSON values: {"type": class name, field: value, ...}; infinities as strings."""
+    if is_hyperparameters(value):
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__} | fields
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return to_json(value.item())
+    raise SettingError(f"{type(value).__name__} cannot be written as JSON: give a plain value")
+
+
+def from_json(value: Any, classes: Mapping[str, type]) -> Any:
+    """What `to_json` wrote, built from `classes` (by name) alone: no other name is ever looked up."""
+    if isinstance(value, dict):
+        fields = {name: from_json(item, classes) for name, item in value.items() if name != "type"}
+        kind = value.get("type")
+        if kind not in classes:
+            raise UnknownNameError(f"unknown kind of hyper-parameters '{kind}'.{nearest(str(kind), classes)}")
+        return classes[kind](**fields)
+    if isinstance(value, list):
+        return tuple(from_json(item, classes) for item in value)
+    return float(value) if value in ("inf", "-inf", "nan") else value
+
+
+def _alternatives(hint: Any) -> tuple:
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if union else (hint,)
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    alternatives = _alternatives(hint)
+    if float in alternatives and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, list):
+        return tuple(value)
+    if value is None or is_hyperparameters(value):
+        return value
+    for alternative in alternatives:
+        if hasattr(alternative, "coerce"):
+            return alternative.coerce(value)
+    return value
+
+
+def _check_limits(owner: str, field: dataclasses.Field, value: Any, hint: Any) -> None:
+    alternatives = _alternatives(hint)
+    if isinstance(value, (bool, str)) or (value is None and type(None) not in alternatives):
+        expected = [kind for kind in alternatives if isinstance(kind, type)]
+        if expected and type(value) not in expected and typing.get_origin(hint) is not typing.Literal:
+            raise SettingError(f"{owner}: {field.name} must be {_kind_name(hint)}, got {value!r}")
+    if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
+        choices = typing.get_args(hint)
+        raise SettingError(
+            f"{owner}: {field.name} must be one of {', '.join(map(repr, choices))}, "
+            f"got {value!r}.{nearest(str(value), [str(choice) for choice in choices])}"
+        )
+    if int in alternatives and float not in alternatives and isinstance(value, float):
+        raise SettingError(f"{owner}: {field.name} must be a whole number, got {value!r}")
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return
+    low, high, above = (field.metadata.get(name) for name in ("low", "high", "above"))
+    number = float(value)
+    if math.isnan(number) or (low is not None and not (low <= number <= high and number > above)):
+        parts = [f"above {above:g}"] * (above not in (None, -math.inf))
+        parts += [f"at least {low:g}"] * (low not in (None, -math.inf))
+        parts += [f"at most {high:g}"] * (high not in (None, math.inf))
+        raise SettingError(f"{owner}: {field.name} must be {' and '.join(parts) or 'a number'}, got {value!r}")
+
+
+def _kind_name(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "a word", type(None): "None"}
+    return " or ".join(names.get(kind, getattr(kind, "__name__", str(kind))) for kind in _alternatives(hint))
+
+
+def _answer_unknown_words(cls: type) -> None:
+    construct = cls.__init__
+    names = [field.name for field in dataclasses.fields(cls)]
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        for name in fields:
+            if name not in names:
+                raise UnknownNameError(unknown_field(cls, name))
+        construct(self, *args, **fields)
+
+    __init__.__wrapped__ = construct  # type: ignore[attr-defined]
+    __init__.__doc__ = construct.__doc__
+    cls.__init__ = __init__  # type: ignore[misc]
+
+
+def unknown_field(cls: type, name: str) -> str:
+    """The one-line answer to a field that `cls` does not have."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    if name in OTHER_WORDS:
+        return f"{cls.__name__} has no field '{name}': here it is {OTHER_WORDS[name]}"
+    return f"{cls.__name__} has no field '{name}'.{nearest(name, names)}"

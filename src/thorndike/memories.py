@@ -1,0 +1,239 @@
+"""What is kept of the experience, and how batches are drawn from it.
+
+Every memory is `init, add, sample, feedback` around explicit state. Batches are trajectories: Transitions [window, B],
+windows of consecutive steps of one copy of the environment. A window may run past the end of an episode (formulas stop
+there), never past the newest step stored.
+
+All of it is written in place where the caller donates the state or carries it through a loop, so that the time of an
+`add` or a `sample` does not depend on the capacity, also under `vmap`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import random
+
+from thorndike.core import Transition
+from thorndike.errors import SettingError
+from thorndike.hyperparameters import hyperparameters, setting
+
+FAN = 8  # priorities are summed in groups of so many
+SMALLEST = 1e-6  # added to priorities, so that none of them is never drawn again
+LARGEST_CAPACITY = 2**30  # twice that no longer fits the 32-bit indices
+
+
+@hyperparameters
+class Latest:
+    """Only the newest trajectory, whole: for algorithms that learn from what the present policy did."""
+
+    def init(self, transition: Transition, shape: tuple[int, int]) -> Transition:
+        return jax.tree.map(lambda x: jnp.zeros((*shape, *x.shape), x.dtype), transition)
+
+    def add(self, memory: Transition, trajectory: Transition) -> Transition:
+        return trajectory
+
+    def sample(self, memory: Transition, key: jax.Array) -> Transition:
+        return memory
+
+    def feedback(self, memory: Transition, batch: Transition, metrics: dict) -> Transition:
+        return memory
+
+
+class Ring(NamedTuple):
+    """The last steps of N copies, a row for each point in time; the newest row is followed by the oldest."""
+
+    steps: Transition  # [rows, N, ...]
+    head: jax.Array  # the row to write next
+    size: jax.Array  # rows written, at most all of them
+
+
+@hyperparameters
+class Replay:
+    """The last `capacity` steps; batches of windows, every window that is stored whole as likely as any other.
+
+    Lin (1992), "Self-improving reactive agents based on reinforcement learning, planning and teaching". With N copies
+    of the environment each keeps its last `capacity // N` steps.
+    """
+
+    capacity: int = setting(100_000, low=1, high=LARGEST_CAPACITY)  # steps
+    batch_size: int = setting(128, low=1)  # windows in a batch
+    window: int = setting(1, low=1)  # consecutive steps in a window: the n of n-step returns
+
+    def validate(self) -> None:
+        for name in ("batch_size", "window"):
+            if getattr(self, name) > self.capacity:
+                raise SettingError(
+                    f"{type(self).__name__}: {name} {getattr(self, name)} is larger than capacity {self.capacity}"
+                )
+
+    def init(self, transition: Transition, shape: tuple[int, int]) -> Any:
+        """An empty ring for one step's shapes and trajectories of `shape` (T, N); SettingError if they do not fit."""
+        length, n = shape
+        rows = self.capacity // n
+        if rows < max(length, self.window):
+            raise SettingError(
+                f"{type(self).__name__}: capacity {self.capacity} holds {rows} steps of each of {n} environments, "
+                f"but a rollout has {length} and a window {self.window}: "
+                f"capacity must be at least {n * max(length, self.window)}"
+            )
+        steps = jax.tree.map(lambda x: jnp.zeros((rows, n, *x.shape), x.dtype), transition)
+        return Ring(steps, jnp.int32(0), jnp.int32(0))
+
+    def add(self, ring: Any, trajectory: Transition) -> Any:
+        """Overwrite the oldest rows with a trajectory [T, N] of at most as many rows as there are."""
+        return _write(ring, trajectory)
+
+    def sample(self, ring: Any, key: jax.Array) -> Transition:
+        """A batch [window, B], with replacement. Needs `window` rows; before, it gives rows of zeros."""
+        rows, n = ring.steps.reward.shape
+        count = jnp.maximum(_whole_windows(ring, self.window), 1)
+        start = random.randint(key, (self.batch_size,), 0, count, jnp.int32) + (ring.head - ring.size) * n
+        return _windows(ring, jnp.mod(start, rows * n), self.window)
+
+    def feedback(self, ring: Any, batch: Transition, metrics: dict) -> Any:
+        return ring
+
+
+class PrioritizedRing(NamedTuple):
+    """A ring, and for each of its steps the priority of the window that starts there."""
+
+    steps: Transition
+    head: jax.Array
+    size: jax.Array
+    sums: tuple[jax.Array, ...]  # [groups, FAN]: the priorities, their sums by groups, the sums of those, ...
+    highest: jax.Array  # the highest priority so far, the exponent applied
+
+
+@hyperparameters
+class Prioritized(Replay):
+    """A replay that draws windows in proportion to how wrong the algorithm was about them.
+
+    Schaul et al. (2016), "Prioritized experience replay", proportional variant: P(i) = p_i^alpha / sum_j p_j^alpha,
+    p_i = metrics["priority"][i] + 1e-6. A new window gets the highest priority so far. To the extras of a batch come
+    `index` [B], where each window starts, and `weight` [B] = 1 / (windows stored * P(i)): the algorithm raises it to
+    beta and divides by the batch's largest.
+    """
+
+    alpha: float = setting(0.6, low=0, high=1)  # 0 draws uniformly
+
+    def init(self, transition: Transition, shape: tuple[int, int]) -> PrioritizedRing:
+        ring = Replay.init(self, transition, shape)
+        return PrioritizedRing(*ring, _no_sums(ring.steps.reward.size), jnp.float32(1))
+
+    def add(self, ring: PrioritizedRing, trajectory: Transition) -> PrioritizedRing:
+        """As in Replay. Which windows are whole changes in the rows written and the `window - 1` before them."""
+        length, (rows, n) = len(trajectory.reward), ring.steps.reward.shape
+        touched = min(length + self.window - 1, rows)
+        offset = jnp.arange(
+            length - touched, length, dtype=jnp.int32
+        )  # of the rows touched, from the row written first
+        row = jnp.mod(ring.head + offset, rows)
+        ring = _write(ring, trajectory)
+        whole = (offset <= length - self.window) & (offset >= length - ring.size)
+        index = row[:, None] * n + jnp.arange(n, dtype=jnp.int32)[None]
+        priority = jnp.broadcast_to(jnp.where(whole, ring.highest, 0.0)[:, None], index.shape)
+        return ring._replace(sums=_set(ring.sums, index.reshape(-1), priority.reshape(-1)))
+
+    def sample(self, ring: PrioritizedRing, key: jax.Array) -> Transition:
+        """A batch [window, B], with `weight` and `index` in its extras."""
+        index, priority, total = _draw(ring.sums, key, self.batch_size)
+        index = jnp.minimum(index, ring.steps.reward.size - 1)
+        count = _whole_windows(ring, self.window).astype(jnp.float32)
+        weight = jnp.where(priority > 0, total / (count * priority), 1.0)
+        batch = _windows(ring, index, self.window)
+        return batch._replace(extras={**batch.extras, "weight": weight, "index": index})
+
+    def feedback(self, ring: PrioritizedRing, batch: Transition, metrics: dict) -> PrioritizedRing:
+        """The new priorities of a batch that was sampled since the last `add`."""
+        if "priority" not in metrics:
+            raise SettingError(
+                "Prioritized needs an algorithm that reports priorities, such as DQN: use Replay instead"
+            )
+        index = batch.extras["index"]
+        priority = ((metrics["priority"] + SMALLEST) ** self.alpha).astype(jnp.float32)
+        stored = ring.sums[0][index // FAN, index % FAN]
+        priority = jnp.where(stored > 0, priority, 0.0)  # nothing brings a window back that is not whole
+        sums = _set(ring.sums, index, priority)
+        return ring._replace(sums=sums, highest=jnp.maximum(ring.highest, priority.max()))
+
+
+def _write(ring: Any, trajectory: Transition) -> Any:
+    """The trajectory [T, N] in the rows from `head` on, around the end if need be."""
+    rows, length = len(ring.steps.reward), len(trajectory.reward)
+    if length > rows:
+        raise SettingError(f"a trajectory of {length} steps does not fit a memory of {rows}: raise capacity")
+    row = jnp.mod(ring.head + jnp.arange(length, dtype=jnp.int32), rows)
+
+    def put(stored, new):
+        return stored.at[row].set(jnp.asarray(new, stored.dtype), unique_indices=True, mode="promise_in_bounds")
+
+    head, size = (ring.head + length) % rows, jnp.minimum(ring.size + length, rows)
+    return ring._replace(steps=jax.tree.map(put, ring.steps, trajectory), head=head, size=size)
+
+
+def _whole_windows(ring: Any, window: int) -> jax.Array:
+    """How many windows are stored from their first step to their last."""
+    return jnp.maximum(ring.size - window + 1, 0) * ring.steps.reward.shape[1]
+
+
+def _windows(ring: Any, start: jax.Array, window: int) -> Transition:
+    """The steps [window, B] from `start` [B] on, which counts row * N + copy."""
+    rows, n = ring.steps.reward.shape
+    index = jnp.mod(start[None] + n * jnp.arange(window, dtype=jnp.int32)[:, None], rows * n)
+
+    def take(stored):
+        return stored.reshape(rows * n, *stored.shape[2:]).at[index].get(mode="promise_in_bounds")
+
+    return jax.tree.map(take, ring.steps)
+
+
+def _no_sums(count: int) -> tuple[jax.Array, ...]:
+    """Zeros for `count` priorities: groups of FAN, level after level, until a single group is left."""
+    levels = []
+    while not levels or count > 1:
+        count = -(-count // FAN)
+        levels.append(jnp.zeros((count, FAN), jnp.float32))
+    return tuple(levels)
+
+
+def _set(sums: tuple[jax.Array, ...], index: jax.Array, priority: jax.Array) -> tuple[jax.Array, ...]:
+    """The priorities at `index` [K], and above them the sums of their groups, added up anew so that none drifts."""
+    changed = []
+    for level in sums:
+        group = index // FAN
+        level = level.at[group, index % FAN].set(priority, mode="promise_in_bounds")
+        changed.append(level)
+        index, priority = group, level[group].sum(1)
+    return tuple(changed)
+
+
+def _draw(sums: tuple[jax.Array, ...], key: jax.Array, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Indices [count] in proportion to their priorities, those priorities, and the sum of all.
+
+    From the single group on top down to the priorities, each level with a random number of its own: one number for
+    all of them would have too few digits for a million priorities.
+    """
+    fractions = random.uniform(key, (len(sums), count), jnp.float32)
+    index = jnp.zeros(count, jnp.int32)
+    for level, fraction in zip(reversed(sums), fractions, strict=True):
+        group = level[index]  # [count, FAN]
+        child = _first_above(group, fraction)
+        index = index * FAN + child
+    priority = jnp.take_along_axis(group, child[:, None], 1)[:, 0]
+    return index, priority, sums[-1].sum()
+
+
+def _first_above(group: jax.Array, fraction: jax.Array) -> jax.Array:
+    """In each group [count, FAN], the member at that fraction of its sum; never one of priority 0 beside others.
+
+    Written as a maximum over scores: the first member whose running sum is above the point scores highest. Should
+    rounding leave none above it, the last of the members that are not 0 does.
+    """
+    running = jnp.cumsum(group, 1)
+    order = jnp.arange(FAN, dtype=jnp.int32)[None]
+    above = running > (fraction * running[:, -1])[:, None]
+    score = jnp.where(group > 0, jnp.where(above, 2 * FAN - order, order), 0).max(1)
+    return jnp.where(score > FAN, 2 * FAN - score, score)

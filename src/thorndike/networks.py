@@ -1,0 +1,319 @@
+"""Networks: recipes that a user chooses, the modules they make, and observations of any space as features.
+
+The one order of features: dictionary keys sorted, tuples in order, every leaf raveled row by row. A choice
+(Discrete, MultiDiscrete) becomes its one-hot, counted from its `start`; an image (uint8, [height, width, channels])
+is divided by 255; a dictionary's `action_mask` is reserved and never a feature.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from jax import lax, random
+
+from thorndike.errors import SettingError, UnsuitableError
+from thorndike.hyperparameters import hyperparameters
+
+ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu, "elu": jax.nn.elu}
+Activation = Literal["tanh", "relu", "gelu", "silu", "elu"]
+Initialization = Literal["orthogonal", "default"]
+
+
+class Part(NamedTuple):
+    """What a network must know of one leaf of an observation: plain and hashable."""
+
+    path: tuple[str | int, ...]  # where the leaf stands: () for a lone space, ("camera", 0) for a nested one
+    shape: tuple[int, ...]
+    choices: tuple[int, ...] = ()  # sizes of the one-hots; () where the leaf is numbers
+    start: tuple[int, ...] = ()  # the lowest value of each choice
+    scaled: bool = False  # divided by 255
+
+    @property
+    def is_image(self) -> bool:
+        """Whether convolutions may look at it: numbers [height, width, channels]."""
+        return len(self.shape) == 3 and not self.choices
+
+
+def parts_of(space: spaces.Space, path: tuple[str | int, ...] = ()) -> tuple[Part, ...]:
+    """The leaves of an observation space that are features, in their one order.
+
+    Raises:
+        UnsuitableError: for a space whose observations have no fixed size.
+    """
+    if isinstance(space, spaces.Box):
+        return (Part(path, space.shape, scaled=space.dtype == np.uint8 and len(space.shape) == 3),)
+    if isinstance(space, spaces.MultiBinary):
+        return (Part(path, tuple(space.shape)),)
+    if isinstance(space, spaces.Discrete):
+        return (Part(path, (), (int(space.n),), (int(space.start),)),)
+    if isinstance(space, spaces.MultiDiscrete):
+        sizes, start = (tuple(np.ravel(x).tolist()) for x in (space.nvec, space.start))
+        return (Part(path, tuple(space.shape), sizes, start),)
+    if isinstance(space, spaces.Dict):
+        children: list[tuple[str | int, spaces.Space]] = [
+            (name, space[name]) for name in sorted(space.spaces) if name != "action_mask"
+        ]
+    elif isinstance(space, spaces.Tuple):
+        children = [*enumerate(space.spaces)]
+    else:
+        raise UnsuitableError(
+            f"a network cannot see observations of {type(space).__name__}: "
+            "it takes Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
+        )
+    return tuple(part for name, child in children for part in parts_of(child, (*path, name)))
+
+
+def features(parts: tuple[Part, ...], observation: Any) -> jax.Array:
+    """Observations with one leading batch axis as one flat vector each, float32 [B, F], in the order of `parts`."""
+    columns = [_flat(part, _leaf(part, observation)) for part in parts]
+    return columns[0] if len(columns) == 1 else jnp.concatenate(columns, axis=1)
+
+
+def _leaf(part: Part, observation: Any) -> jax.Array:
+    for step in part.path:
+        observation = observation[step]
+    return observation
+
+
+def _flat(part: Part, x: jax.Array) -> jax.Array:
+    x = x.reshape(x.shape[0], -1)
+    if not part.choices:
+        return _numbers(part, x)
+    column = np.repeat(np.arange(len(part.choices)), part.choices)
+    value = np.concatenate([np.arange(low, low + n) for low, n in zip(part.start, part.choices, strict=True)])
+    return (x[:, column] == value[None]).astype(jnp.float32)
+
+
+def _numbers(part: Part, x: jax.Array) -> jax.Array:
+    x = x.astype(jnp.float32)
+    return x / 255 if part.scaled else x
+
+
+class Perceptron(eqx.Module):
+    """Dense layers over the flat features of an observation.
+
+    The last weight is stored transposed, [outputs, inputs]: a narrow matrix by columns costs a PPO minibatch 4 % more.
+    """
+
+    weights: tuple[jax.Array, ...]  # [inputs, outputs] but for the last
+    biases: tuple[jax.Array, ...]
+    parts: tuple[Part, ...] = eqx.field(static=True)
+    activation: str = eqx.field(static=True)
+    dueling: bool = eqx.field(static=True)
+
+    def features(self, observation: Any) -> jax.Array:
+        return features(self.parts, observation)
+
+    def __call__(self, observation: Any) -> jax.Array:
+        """Observations with one leading batch axis [B, ...] to outputs [B, outputs]."""
+        x = self.features(observation)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = ACTIVATIONS[self.activation](x @ weight + bias[None])
+        x = x @ self.weights[-1].T + self.biases[-1][None]
+        if not self.dueling:
+            return x
+        value, advantage = x[:, :1], x[:, 1:]  # Wang et al. (2016), equation 9
+        return value + advantage - advantage.mean(1, keepdims=True)
+
+    def original(self) -> Perceptron:
+        """What the user gave, with these weights: for our own networks, the module itself."""
+        return self
+
+
+class ConvolutionalPerceptron(Perceptron):
+    """Convolutions over every image of an observation, then dense layers over their outputs and the other features."""
+
+    kernels: tuple[tuple[jax.Array, ...], ...]  # for each image in order, [height, width, inputs, outputs]
+    kernel_biases: tuple[tuple[jax.Array, ...], ...]
+    strides: tuple[int, ...] = eqx.field(static=True)
+
+    def features(self, observation: Any) -> jax.Array:
+        stacks = iter(zip(self.kernels, self.kernel_biases, strict=True))
+        columns = []
+        for part in self.parts:
+            x = _leaf(part, observation)
+            columns.append(self._convolved(part, x, *next(stacks)) if part.is_image else _flat(part, x))
+        return columns[0] if len(columns) == 1 else jnp.concatenate(columns, axis=1)
+
+    def _convolved(self, part: Part, x: jax.Array, kernels: tuple, biases: tuple) -> jax.Array:
+        x = _numbers(part, x)
+        for kernel, bias, stride in zip(kernels, biases, self.strides, strict=True):
+            x = lax.conv_general_dilated(
+                x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            x = ACTIVATIONS[self.activation](x + bias[None, None, None])
+        return x.reshape(x.shape[0], -1)
+
+
+class Network:
+    """A recipe for a network: what an algorithm's field `network` holds.
+
+    A field annotated with it also takes a pair (init, apply), an Equinox module, a Keras 3 model, or a function
+    that makes a Keras 3 model: see `thorndike.foreign`.
+    """
+
+    depends_on_key = True  # whether another key gives other weights: twin critics need that
+
+    def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> eqx.Module:
+        """A module from observations with one batch axis to [B, outputs]; its leaves are what trains.
+
+        `gain` scales the last layer: a number, or an array [outputs] with one for each output.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def coerce(cls, value: Any) -> Network:
+        """The recipe that a user means by `value`; SettingError says what a network may be."""
+        from thorndike.foreign import recipe_of
+
+        return value if isinstance(value, Network) else recipe_of(value)
+
+
+@hyperparameters
+class MLP(Network):
+    """Dense layers of these sizes, then one that makes the outputs.
+
+    `initialization`: "orthogonal" (gain sqrt(2), biases 0) or "default" (weights and biases uniform within
+    1 / sqrt(inputs), what PyTorch's layers begin with). `head`: "linear", or "dueling" (Wang et al., 2016):
+    Q = V + A - mean(A).
+    """
+
+    sizes: tuple[int, ...] = (64, 64)
+    activation: Activation = "tanh"
+    initialization: Initialization = "orthogonal"
+    head: Literal["linear", "dueling"] = "linear"
+
+    def validate(self) -> None:
+        _check_whole("MLP", "sizes", self.sizes)
+
+    def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> Perceptron:
+        parts = _features_of(observation_space)
+        weights, biases = _drawn(self, key, _dense_shapes(self, sum(map(_width, parts)), outputs), gain)
+        return Perceptron(weights, biases, parts, self.activation, self.head == "dueling")
+
+
+@hyperparameters
+class CNN(Network):
+    """Convolutions, then dense layers; as in DQN (Mnih et al., 2015) unless told otherwise.
+
+    Images are [height, width, channels]; in a Dict or Tuple every image has convolutions of its own, and the other
+    leaves join their outputs, in the one order of features. The other fields are those of `MLP`.
+    """
+
+    channels: tuple[int, ...] = (32, 64, 64)
+    kernels: tuple[int, ...] = (8, 4, 3)  # their sides
+    strides: tuple[int, ...] = (4, 2, 1)
+    sizes: tuple[int, ...] = (512,)
+    activation: Activation = "relu"
+    initialization: Initialization = "orthogonal"
+    head: Literal["linear", "dueling"] = "linear"
+
+    def validate(self) -> None:
+        for name in ("channels", "kernels", "strides", "sizes"):
+            _check_whole("CNN", name, getattr(self, name))
+        if not len(self.channels) == len(self.kernels) == len(self.strides):
+            raise SettingError(
+                "CNN: channels, kernels and strides must be of one length, "
+                f"got {len(self.channels)}, {len(self.kernels)} and {len(self.strides)}"
+            )
+
+    def init(
+        self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0
+    ) -> ConvolutionalPerceptron:
+        parts = _features_of(observation_space)
+        images = [part for part in parts if part.is_image]
+        if not images:
+            raise UnsuitableError(
+                f"CNN needs an image, a Box of shape (height, width, channels), got {observation_space}: use MLP"
+            )
+        convolutions, inputs = [], sum(_width(part) for part in parts if not part.is_image)
+        for part in images:
+            shapes, outputs_of_image = self._convolutions(part)
+            convolutions += shapes
+            inputs += outputs_of_image
+        weights, biases = _drawn(self, key, [*convolutions, *_dense_shapes(self, inputs, outputs)], gain)
+        depth, first = len(self.channels), len(convolutions)
+        stacks = [slice(i, i + depth) for i in range(0, first, depth)] if depth else [slice(0, 0)] * len(images)
+        return ConvolutionalPerceptron(
+            weights[first:], biases[first:], parts, self.activation, self.head == "dueling",
+            tuple(weights[i] for i in stacks), tuple(biases[i] for i in stacks), self.strides,
+        )  # fmt: skip
+
+    def _convolutions(self, part: Part) -> tuple[list[tuple[int, ...]], int]:
+        """The shapes of the kernels for one image, and how many numbers they make of it."""
+        height, width, inputs = part.shape
+        shapes: list[tuple[int, ...]] = []
+        for channels, side, stride in zip(self.channels, self.kernels, self.strides, strict=True):
+            shapes.append((side, side, inputs, channels))
+            height, width, inputs = (height - side) // stride + 1, (width - side) // stride + 1, channels
+            if min(height, width) < 1:
+                raise SettingError(
+                    f"CNN: an image of shape {part.shape} is too small for kernels {self.kernels} with strides "
+                    f"{self.strides}: give smaller ones (the image's axes are height, width, channels)"
+                )
+        return shapes, height * width * inputs
+
+
+def _features_of(space: spaces.Space) -> tuple[Part, ...]:
+    parts = tuple(part for part in parts_of(space) if 0 not in part.shape)
+    if not parts:
+        raise UnsuitableError(f"there is nothing to see in an observation of {space}")
+    return parts
+
+
+def _width(part: Part) -> int:
+    return sum(part.choices) or math.prod(part.shape)
+
+
+def _dense_shapes(recipe: MLP | CNN, inputs: int, outputs: int) -> list[tuple[int, ...]]:
+    return list(itertools.pairwise((inputs, *recipe.sizes, outputs + (recipe.head == "dueling"))))
+
+
+def _drawn(recipe: MLP | CNN, key: jax.Array, shapes: list[tuple[int, ...]], gain: Any) -> tuple[tuple, tuple]:
+    """First weights [..., inputs, outputs] and biases of all layers; the last one scaled by `gain` and transposed.
+
+    They share one draw, because every further one would add a fifth of a second to compiling.
+    """
+    orthogonal = recipe.initialization == "orthogonal"
+    draw = random.normal if orthogonal else partial(random.uniform, minval=-1, maxval=1)
+    sizes = [math.prod(shape) + shape[-1] for shape in shapes]
+    numbers = jnp.split(draw(key, (sum(sizes),), dtype=jnp.float32), np.cumsum(sizes)[:-1])
+    layers = [(x[: -n[-1]].reshape(n), x[-n[-1] :]) for x, n in zip(numbers, shapes, strict=True)]
+    if orthogonal:
+        layers = [(_orthogonal(weight), jnp.zeros_like(bias)) for weight, bias in layers]
+    else:
+        limits = [1 / math.sqrt(math.prod(shape[:-1])) for shape in shapes]
+        layers = [(limit * weight, limit * bias) for limit, (weight, bias) in zip(limits, layers, strict=True)]
+    *hidden, (weight, bias) = layers
+    if orthogonal:
+        hidden = [(math.sqrt(2) * weight, bias) for weight, bias in hidden]
+    gain = jnp.broadcast_to(jnp.asarray(gain, jnp.float32), (bias.size - (recipe.head == "dueling"),))
+    if recipe.head == "dueling":
+        gain = jnp.concatenate([gain.mean(keepdims=True), gain])  # V comes first
+    weights, biases = zip(*hidden, (weight.T * gain[:, None], bias * gain), strict=True)
+    return weights, biases
+
+
+def _orthogonal(normal: jax.Array) -> jax.Array:
+    """Numbers [..., inputs, outputs] of a normal distribution to a uniformly random orthogonal matrix (gain 1)."""
+    matrix = normal.reshape(-1, normal.shape[-1])
+    wide = matrix.shape[0] < matrix.shape[1]
+    q, r = jnp.linalg.qr(matrix.T if wide else matrix)
+    q = q * jnp.sign(jnp.diagonal(r))[None]
+    return (q.T if wide else q).reshape(normal.shape)
+
+
+def _check_whole(owner: str, name: str, values: Any) -> None:
+    if not isinstance(values, tuple) or not all(type(value) is int and value > 0 for value in values):
+        raise SettingError(f"{owner}: {name} must be a tuple of whole numbers above 0 such as (64, 64), got {values!r}")
+
+
+NETWORKS: dict[str, type[Network]] = {"MLP": MLP, "CNN": CNN}

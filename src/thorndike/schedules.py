@@ -1,0 +1,10 @@
+"""Hyper-parameters that change over a run, as a function of the fraction of it that is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def linear(start: Any, end: Any, fraction: Any) -> Any:
+    """From `start` at fraction 0 to `end` at fraction 1."""
+    return start + fraction * (end - start)

@@ -1,0 +1,460 @@
+"""Training: a generator of chunks, and the one place that compiles, threads and places anything on devices.
+
+The caller drives. Between two chunks it may log, evaluate, save, or simply stop; nothing it does changes a run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax, random
+
+from thorndike import core
+from thorndike.core import Actor, Environment, Progress
+from thorndike.errors import CorruptCheckpointError, EnvironmentFault, SettingError
+from thorndike.unrolls import compiled, host
+
+ROWS = 200  # rows of metrics a run, at most
+CHUNK_SECONDS = 0.5  # what chunks are steered to: often enough for a screen and for signals
+
+Parallel = Literal["auto", "devices", "vmap", "sequential"]
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass
+class Chunk:
+    """What one seed's run has come to. Valid until the next turn of the generator: then its buffers are reused."""
+
+    seed: int
+    iteration: int
+    iterations: int  # of the whole run
+    steps: int
+    total_steps: int
+    progress: Progress
+    environment: Environment
+    row: dict[str, float] | None  # metrics of the row that ended with this chunk
+    seconds: dict[str, float]  # so far: compile, train; on the host also acting, learning
+    steps_per_second: float
+
+    @property
+    def last(self) -> bool:
+        return self.iteration >= self.iterations
+
+    @property
+    def recent(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns and lengths of the last finished episodes, at most 100, oldest first."""
+        episodes = self.progress.episodes
+        finished = int(episodes.finished)
+        kept = [i % core.RING for i in range(max(0, finished - core.RING), finished)]
+        return np.asarray(episodes.returns)[kept], np.asarray(episodes.lengths)[kept]
+
+    def arrays(self) -> Arrays:
+        """Everything that a checkpoint holds of this seed, by name, as copies on the host."""
+        return to_arrays(self.progress, self.environment)
+
+
+def train(
+    algorithm: Any,
+    make_environment: Callable[[], Environment],
+    steps: int,
+    *,
+    seed: int = 0,
+    seeds: int = 1,
+    every: Sequence[int] = (),
+    resume: dict[int, Arrays] | None = None,
+    parallel: Parallel = "auto",
+) -> Iterator[Chunk]:
+    """Train seeds `seed`, `seed + 1`, ... side by side, yielding each one's chunks as they come.
+
+    `make_environment` gives `algorithm.num_environments` copies, and is called once per seed where they are on the
+    host. No chunk crosses a multiple of an interval in `every` (in iterations). `resume` holds, by seed, what
+    `Chunk.arrays` gave. On CPUs each seed has a device and a thread of its own; on accelerators they are one `vmap`.
+    """
+    environment = make_environment()
+    algorithm.check(environment.observation_space, environment.action_space)
+    chosen = range(seed, seed + seeds)
+    if parallel == "auto":
+        parallel = _best_parallel(environment, seeds)
+    groups = [tuple(chosen)] if parallel == "vmap" else [(s,) for s in chosen]
+    runs = []
+    for i, group in enumerate(groups):
+        copies = environment if environment.compiled or i == 0 else make_environment()
+        saved = [(resume or {}).get(s) for s in group]
+        runs.append(_Run(algorithm, copies, steps, group, every, saved))
+    try:
+        if parallel == "devices":
+            yield from _threaded(runs)
+        else:
+            for run in runs:
+                yield from run.chunks()
+    finally:
+        for run in runs:
+            getattr(run.environment, "close", lambda: None)()
+
+
+def configure(seeds: int = 1) -> bool:
+    """Prepare JAX for `seeds` runs side by side; False where its backend is up already and it is too late.
+
+    One CPU device per core, if there are several seeds, and synchronous dispatch, which small calls need.
+    """
+    devices = max(1, min(seeds, os.cpu_count() or 1))
+    try:
+        jax.config.update("jax_num_cpu_devices", devices)
+    except RuntimeError:
+        return jax.default_backend() != "cpu" or len(jax.devices()) >= devices
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    return True
+
+
+def keys_of(seed: int) -> jax.Array:
+    """A seed's three keys [3]: of its start, of its iterations, of its evaluations."""
+    if not 0 <= seed < 2**31:
+        raise SettingError(f"a seed is a whole number from 0 to {2**31 - 1}, got {seed}")
+    return random.split(random.key(seed), 3)
+
+
+def steps_per_iteration(algorithm: Any) -> int:
+    return algorithm.rollout_length * algorithm.num_environments
+
+
+def iterations_for(algorithm: Any, steps: int) -> int:
+    """Steps round up to whole iterations."""
+    if steps < 1:
+        raise SettingError(f"steps must be at least 1, got {steps}")
+    return -(-int(steps) // steps_per_iteration(algorithm))
+
+
+def _best_parallel(environment: Environment, seeds: int) -> Parallel:
+    if seeds == 1 or not environment.compiled:
+        return "sequential"
+    if jax.default_backend() != "cpu":
+        return "vmap"
+    return "devices" if len(jax.devices()) > 1 else "sequential"
+
+
+class _Run:
+    """One seed's run (or, under `vmap`, that of several): counts on the host, keeps the clock, cuts into chunks."""
+
+    def __init__(self, algorithm, environment, steps, seeds, every=(), saved=(None,)):
+        self.environment, self.seeds = environment, seeds
+        self.total = iterations_for(algorithm, steps)
+        self.per_iteration = steps_per_iteration(algorithm)
+        self.warmup = min(-(-algorithm.warmup_steps // self.per_iteration), self.total)
+        self.row_length = -(-self.total // ROWS)
+        self.borders = [self.row_length, *(int(interval) for interval in every if interval)]
+        mode = _Compiled if environment.compiled else _Host
+        self.begin = partial(mode, algorithm, environment, seeds, self.total, saved)
+        self.iteration, self.timed = 0, 0  # iterations done; those of this session that seconds["train"] covers
+        self.seconds = {"compile": 0.0, "train": 0.0}
+
+    def chunks(self, device: Any = None) -> Iterator[Chunk]:
+        """The run, on `device`. What is run first of each phase is compiling, and is not timed as training."""
+        began = time.perf_counter()
+        mode, ready = self.begin(device), set()
+        self.iteration = mode.iteration
+        while self.iteration < self.total:
+            warmup = self.iteration < self.warmup
+            if warmup in ready:
+                length, clock = self.next_length(warmup), "train"
+                mode.advance(length, warmup)
+                self.timed += length
+            else:
+                length, clock = mode.compile(warmup), "compile"
+                ready.add(warmup)
+            self.iteration += length
+            self.seconds[clock] += time.perf_counter() - began
+            if length:
+                yield from self.cut(mode)
+            began = time.perf_counter()
+
+    def next_length(self, warmup: bool) -> int:
+        """Iterations to the nearest border, or as many as take about CHUNK_SECONDS."""
+        ends = [self.warmup if warmup else self.total]
+        ends += [self.iteration + border - self.iteration % border for border in self.borders]
+        steered = int(CHUNK_SECONDS * self.timed / self.seconds["train"]) if self.timed else 1
+        return min(min(ends) - self.iteration, max(steered, 1))
+
+    def cut(self, mode: _Compiled | _Host) -> Iterator[Chunk]:
+        """The chunks, one for each seed, that end here."""
+        row_ended = self.iteration % self.row_length == 0 or self.iteration == self.total
+        rate = self.timed * self.per_iteration / self.seconds["train"] if self.timed else 0.0
+        ended = mode.close_row() if row_ended else None
+        for i, seed in enumerate(self.seeds):
+            progress = mode.of_seed(mode.progress, i)
+            _check_finite(progress, seed)
+            yield Chunk(
+                seed, self.iteration, self.total, self.iteration * self.per_iteration, self.total * self.per_iteration,
+                progress, self.environment, _read_row(mode.of_seed(ended, i)) if ended else None,
+                self.seconds | mode.seconds, rate,
+            )  # fmt: skip
+
+
+class _Mode:
+    """What compiled and host runs share: their progress, which holds all that changes."""
+
+    progress: Progress
+    several = False
+    seconds: dict[str, float]
+
+    def of_seed(self, tree: Any, i: int) -> Any:
+        return jax.tree.map(lambda x: x[i], tree) if self.several else tree
+
+    def close_row(self) -> dict:
+        """The sums of the row that ends here; the next one starts from zero."""
+        row = self.progress.episodes.row
+        ended = jax.tree.map(np.asarray, row)
+        zero = jax.tree.map(jnp.zeros_like, row)
+        self.progress = self.progress._replace(episodes=self.progress.episodes._replace(row=zero))
+        return ended
+
+
+class _Compiled(_Mode):
+    """A run whose iterations are one program: a loop with a traced number of turns."""
+
+    def __init__(self, algorithm, environment, seeds, total, saved, device):
+        self.several = len(seeds) > 1
+        keys = jnp.stack([keys_of(seed) for seed in seeds]) if self.several else keys_of(seeds[0])
+        self.algorithm, start_key, self.key = jax.device_put((as_arrays(algorithm), keys[..., 0], keys[..., 1]), device)
+        self.environment, self.total, self.seconds = environment, np.float32(total), {}
+        if saved[0] is None:
+            self.progress = _begin(self.algorithm, environment, start_key)
+        else:
+            template = jax.eval_shape(
+                partial(_begin, environment=environment), self.algorithm, key=keys_of(seeds[0])[0]
+            )
+            restored = [from_arrays(template, arrays) for arrays in saved]
+            whole = jax.tree.map(lambda *x: jnp.stack(x), *restored) if self.several else restored[0]
+            self.progress = jax.device_put(whole, device)
+        self.iteration = int(np.max(self.progress.iteration))
+
+    def compile(self, warmup: bool) -> int:
+        """No turn of the loop at all: what is left is compiling it."""
+        self.advance(0, warmup)
+        return 0
+
+    def advance(self, iterations: int, warmup: bool) -> None:
+        self.progress = _advance(
+            self.algorithm, self.environment, self.progress, self.key, self.total, np.int32(iterations), warmup
+        )
+        jax.block_until_ready(self.progress.iteration)
+
+
+class _Host(_Mode):
+    """A run whose environment is on the host: acting is a Python loop, all else one compiled call an iteration."""
+
+    def __init__(self, algorithm, environment, seeds, total, saved, device):
+        start_key, self.key, _ = keys_of(seeds[0])
+        self.algorithm, self.environment, self.total = as_arrays(algorithm), environment, np.float32(total)
+        self.seconds = {"acting": 0.0, "learning": 0.0}
+        env_key, start_key = random.split(start_key)
+        observation = environment.reset(env_key)[1]
+        begin = jax.jit(lambda observation: core.start(self.algorithm, environment, (), observation, start_key))
+        if saved[0] is None:
+            self.progress = begin(observation)
+        else:
+            self.progress = from_arrays(jax.eval_shape(begin, observation), saved[0])
+            here = {name.removeprefix(ENVIRONMENT): x for name, x in saved[0].items() if name.startswith(ENVIRONMENT)}
+            observation = environment.restore(here)
+        actor = self.progress.actor
+        self.actor = Actor((), observation, actor.carry, np.asarray(actor.done))
+        self.progress = self.progress._replace(actor=self.actor)
+        self.plan = _plan(self.algorithm, self.progress._replace(actor=None), self.key, self.total)
+        self.iteration = int(self.progress.iteration)
+
+    def compile(self, warmup: bool) -> int:
+        """The first iteration: what it takes is nearly all compiling."""
+        self.advance(1, warmup)
+        self.seconds = dict.fromkeys(self.seconds, 0.0)
+        return 1
+
+    def advance(self, iterations: int, warmup: bool) -> None:
+        progress = self.progress._replace(actor=None)
+        for _ in range(iterations):
+            began = time.perf_counter()
+            policy, unroll_key, learn_key = self.plan
+            self.actor, trajectory = host.unroll(
+                self.algorithm, self.environment, policy, self.actor, unroll_key,
+                self.algorithm.rollout_length, uniform=warmup,
+            )  # fmt: skip
+            acted = time.perf_counter()
+            progress, self.plan = _conclude_and_plan(
+                self.algorithm, progress, trajectory, learn_key, self.key, self.total, warmup
+            )
+            self.seconds["acting"] += acted - began
+            self.seconds["learning"] += time.perf_counter() - acted
+        self.progress = progress._replace(actor=self.actor)
+
+
+@partial(jax.jit, static_argnames="environment")
+def _begin(algorithm, environment, key) -> Progress:
+    """The progress of runs that have not begun: of one, or of several for keys [S]."""
+
+    def begin(key):
+        env_key, start_key = random.split(key)
+        env_state, observation = environment.reset(env_key)
+        return core.start(algorithm, environment, env_state, observation, start_key)
+
+    return jax.vmap(begin)(key) if key.ndim else begin(key)
+
+
+@partial(jax.jit, static_argnames=("environment", "warmup"), donate_argnames="progress")
+def _advance(algorithm, environment, progress, key, total, iterations, warmup) -> Progress:
+    """So many iterations of one run, or of several for keys [S]."""
+
+    def advance(progress, key):
+        def once(_, progress):
+            return core.iteration(algorithm, environment, compiled.unroll, progress, key, total, warmup)
+
+        return lax.fori_loop(0, iterations, once, progress)
+
+    return jax.vmap(advance)(progress, key) if key.ndim else advance(progress, key)
+
+
+_plan = jax.jit(core.plan)
+
+
+@partial(jax.jit, static_argnames="warmup", donate_argnames="progress")
+def _conclude_and_plan(algorithm, progress, trajectory, learn_key, run_key, total, warmup) -> tuple[Progress, tuple]:
+    """Learning, and in the same call the policy and keys of the next rollout."""
+    progress = core.conclude(algorithm, progress, None, trajectory, learn_key, total, warmup)
+    return progress, core.plan(algorithm, progress, run_key, total)
+
+
+def _threaded(runs: list[_Run]) -> Iterator[Chunk]:
+    """Each run in a thread, at most one per device at a time; a run waits while its chunk is in the caller's hands."""
+    devices: queue.SimpleQueue = queue.SimpleQueue()
+    for device in jax.devices():
+        devices.put(device)
+    ready: queue.SimpleQueue = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def work(run: _Run) -> None:
+        device = devices.get()
+        try:
+            for chunk in () if stopped.is_set() else run.chunks(device):
+                released = threading.Event()
+                ready.put((chunk, released))
+                released.wait()
+                if stopped.is_set():
+                    return
+            ready.put((None, None))
+        except BaseException as error:  # it is the caller's to see
+            ready.put((error, None))
+        finally:
+            devices.put(device)
+
+    threads = [threading.Thread(target=work, args=(run,), daemon=True) for run in runs]
+    waiting = None
+    try:
+        for thread in threads:
+            thread.start()
+        running = len(threads)
+        while running:
+            item, waiting = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                running -= 1
+                continue
+            yield item
+            waiting.set()
+    finally:
+        stopped.set()
+        _release(threads, ready, waiting)
+
+
+def _release(threads: list[threading.Thread], ready: queue.SimpleQueue, waiting: threading.Event | None) -> None:
+    """Let every thread come to its end, so that none computes behind the caller's back."""
+    if waiting is not None:
+        waiting.set()
+    while any(thread.is_alive() for thread in threads):
+        try:
+            _, released = ready.get(timeout=0.05)
+        except queue.Empty:
+            continue
+        if released is not None:
+            released.set()
+
+
+def as_arrays(algorithm: Any) -> Any:
+    """The algorithm with its float fields as float32 arrays, put on the device once and not at every call."""
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if isinstance(x, float) else jnp.asarray(x), algorithm)
+
+
+def _read_row(row: dict) -> dict[str, float]:
+    """Sums to means; what nothing was counted of is left out."""
+    row = {name: float(total) for name, total in row.items()}
+    episodes, learned = row.pop("episodes"), row.pop("learned")
+    returns, lengths = row.pop("return"), row.pop("length")
+    means: dict[str, float] = {"episodes": int(episodes)}
+    if episodes:
+        means |= {"return_mean": returns / episodes, "episode_length_mean": lengths / episodes}
+    return means | ({name: total / learned for name, total in row.items()} if learned else {})
+
+
+def _check_finite(progress: Progress, seed: int) -> None:
+    """Raise where an environment has given a value that is not finite."""
+    found, iteration, place = (int(x) for x in progress.episodes.fault)
+    if not found:
+        return
+    n = progress.episodes.reward.shape[0]
+    raise EnvironmentFault(
+        f"the environment gave a reward or observation that is not finite: seed {seed}, copy {place % n}, "
+        f"in rollout {iteration} at its step {place // n}; nothing was saved from it"
+    )
+
+
+STATE, ENVIRONMENT = "state/", "environment/"
+
+
+def to_arrays(progress: Progress, environment: Environment) -> Arrays:
+    """Progress by the names of its leaves; a host environment adds what it needs to be here again."""
+    if not environment.compiled:
+        progress = progress._replace(actor=progress.actor._replace(env_state=()))
+    named = {name: np.array(_key_data(leaf)) for name, leaf in _named(progress)}
+    if not environment.compiled:
+        named |= {ENVIRONMENT + name: np.array(x) for name, x in environment.save().items()}  # type: ignore[attr-defined]
+    return named
+
+
+def from_arrays(template: Any, arrays: Arrays, prefix: str = "") -> Any:
+    """The pytree of `template` (of shapes and dtypes) from `to_arrays`; anything that does not fit is refused."""
+    leaves = []
+    for name, like in _named(template):
+        name = prefix + name
+        is_key = jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key)
+        expected = jax.eval_shape(random.key_data, like) if is_key else like
+        found = arrays.get(name)
+        if found is None or found.shape != expected.shape or found.dtype != expected.dtype:
+            what = "missing" if found is None else f"{found.dtype}{list(found.shape)}"
+            raise CorruptCheckpointError(
+                f"the checkpoint does not fit: '{name}' is {what}, expected {expected.dtype}{list(expected.shape)}"
+            )
+        leaves.append(random.wrap_key_data(jnp.array(found)) if is_key else jnp.array(found))
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def arrays_to_state(algorithm: Any, observation_space: Any, action_space: Any, arrays: Arrays) -> Any:
+    """The algorithm's state alone, without an environment."""
+    template = jax.eval_shape(lambda key: algorithm.init(key, observation_space, action_space), random.key(0))
+    return from_arrays(template, arrays, STATE)
+
+
+def _named(tree: Any) -> list[tuple[str, Any]]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+
+
+def _key_data(leaf: Any) -> Any:
+    is_key = jax.dtypes.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
+    return random.key_data(leaf) if is_key else leaf

@@ -1,0 +1,43 @@
+"""Acting where the environment is compiled too: one scan, and no host."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import random
+
+from thorndike.core import Actor, Transition, repeat
+from thorndike.spaces import uniform_action
+
+
+def unroll(algorithm, environment, policy, actor: Actor, key, length: int, uniform=False) -> tuple[Actor, Transition]:
+    """Act for `length` steps in every copy: where that stopped, and the trajectory [length, N]."""
+
+    def step(actor, t):
+        step_key = random.fold_in(key, t)
+        action, carry, extras = choose(algorithm, environment.action_space, policy, actor, step_key, uniform)
+        env_state, outcome = environment.step(actor.env_state, action, random.fold_in(step_key, 1))
+        transition = Transition(
+            actor.observation, action, outcome.reward, outcome.terminated, outcome.truncated,
+            outcome.next_observation, extras,
+        )  # fmt: skip
+        return Actor(env_state, outcome.observation, carry, outcome.terminated | outcome.truncated), transition
+
+    return repeat(step, actor, jnp.arange(length), length)
+
+
+def choose(algorithm, action_space, policy, actor: Actor, step_key, uniform: bool) -> tuple:
+    """The actions of one step, the recurrent state starting afresh wherever an episode has just ended.
+
+    The key of a step has two children: 0 chooses the action, 1 moves the environment.
+    """
+    act_key = random.fold_in(step_key, 0)
+
+    def afresh(initial, carry):
+        return jnp.where(actor.done.reshape(-1, *[1] * (carry.ndim - 1)), initial, carry)
+
+    carry = jax.tree.map(afresh, algorithm.initial_carry(actor.done.shape[0]), actor.carry)
+    action, carry, extras = algorithm.act(policy, actor.observation, carry, act_key)
+    if uniform:
+        action = uniform_action(action_space, random.fold_in(step_key, 2), actor.done.shape[0])
+    return action, carry, extras
