@@ -1,0 +1,133 @@
+"""Deep Q-network: learn what every action is worth, and mostly take the best one."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from gymnasium import spaces
+from jax import random
+
+from thorndike.errors import SettingError, UnsuitableError
+from thorndike.hyperparameters import hyperparameters, setting
+from thorndike.memories import Replay
+from thorndike.networks import MLP, Network
+from thorndike.schedules import linear
+from thorndike.targets import NStep, n_step
+
+
+class State(NamedTuple):
+    network: Any  # Q(s, .), the network being learned
+    target_network: Any  # the frozen copy that its targets come from
+    optimizer: Any
+    updates: jax.Array
+
+
+class Policy(NamedTuple):
+    network: Any
+    epsilon: jax.Array  # how often to act at random
+
+
+@hyperparameters
+class DQN:
+    """Q-learning with a neural network, a memory of past steps and a slowly moving target.
+
+    Mnih et al. (2015), "Human-level control through deep reinforcement learning". With `double`, the online network
+    chooses the next action and the target network values it (van Hasselt et al., 2016). n-step returns are
+    `memory=Replay(window=n)`; prioritized replay (Schaul et al., 2016) is `memory=Prioritized(...)`; dueling
+    networks (Wang et al., 2016) are `network=MLP(head="dueling")`. For Discrete actions.
+    """
+
+    network: Network = MLP((128, 128), activation="relu", initialization="default")
+    learning_rate: float = setting(1e-3, low=0)
+    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    gamma: float = setting(0.99, low=0, high=1)  # discount
+    double: bool = True
+    loss: Literal["huber", "squared"] = "huber"
+    max_grad_norm: float = setting(10.0, above=0)
+    target_period: int = setting(200, low=1)  # updates between two copies into the target network
+    epsilon_start: float = setting(1.0, low=0, high=1)  # share of random actions at the start
+    epsilon_end: float = setting(0.05, low=0, high=1)
+    exploration_fraction: float = setting(0.2, above=0, high=1)  # of the run, over which epsilon falls
+    beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
+    num_environments: int = setting(8, low=1)
+    rollout_length: int = setting(4, low=1)
+    updates_per_rollout: int = setting(8, low=1)
+    warmup_steps: int = setting(1_000, low=0)
+    memory: Replay = Replay(capacity=100_000, batch_size=128)
+
+    def validate(self) -> None:
+        rows = self.memory.capacity // self.num_environments
+        if rows < max(self.rollout_length, self.memory.window):
+            raise SettingError(
+                f"DQN: memory.capacity {self.memory.capacity} holds {rows} steps of each of {self.num_environments} "
+                f"environments, fewer than rollout_length {self.rollout_length} or memory.window {self.memory.window}"
+            )
+        if self.warmup_steps // self.num_environments + self.rollout_length < self.memory.window:
+            raise SettingError("DQN: warmup_steps must fill at least one memory.window in every environment")
+
+    def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+        if not isinstance(action_space, spaces.Discrete):
+            raise UnsuitableError(f"DQN needs Discrete actions, this environment has {action_space}")
+
+    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
+        rate = self.learning_rate * linear(1.0, self.learning_rate_end, fraction)
+        return optax.flatten(optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate)))
+
+    def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
+        network = self.network.init(key, observation_space, int(action_space.n))
+        target_network = jax.tree.map(jnp.copy, network)
+        return State(network, target_network, self.optimizer().init(network), jnp.uint32(0))
+
+    def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
+        fallen = jnp.minimum(fraction / self.exploration_fraction, 1.0)
+        epsilon = linear(self.epsilon_start, self.epsilon_end, fallen)
+        return Policy(state.network, epsilon if explore else jnp.zeros_like(epsilon))
+
+    def initial_carry(self, n: int) -> tuple:
+        return ()
+
+    def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
+        """The best action or, with probability epsilon, any: [N] int32."""
+        q = policy.network(observation)  # [N, A]
+        key_whether, key_which = random.split(key)
+        at_random = random.uniform(key_whether, q.shape[:1]) < policy.epsilon
+        any_action = random.randint(key_which, q.shape[:1], 0, q.shape[1])
+        return jnp.where(at_random, any_action, q.argmax(-1).astype(jnp.int32)), carry, {}
+
+    def td_error(self, network: Any, target_network: Any, step: NStep) -> jax.Array:
+        """[B]: r + gamma max_a Q'(s', a) - Q(s, a), the sum of n rewards for n-step windows."""
+        next_q = target_network(step.next_observation)
+        best = (network(step.next_observation) if self.double else next_q).argmax(-1)
+        target = step.reward + step.discount * _pick(next_q, best)
+        return jax.lax.stop_gradient(target) - _pick(network(step.observation), step.action)
+
+    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
+        step = n_step(batch, self.gamma)
+        weight = self.importance(batch.extras, fraction)
+
+        def loss(network):
+            error = self.td_error(network, state.target_network, step)
+            per_sample = optax.huber_loss(error) if self.loss == "huber" else optax.l2_loss(error)
+            return (weight * per_sample).mean(), error
+
+        (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(state.network)
+        change, optimizer = self.optimizer(fraction).update(gradient, state.optimizer)
+        network, updates = optax.apply_updates(state.network, change), state.updates + 1
+        target_network = optax.periodic_update(network, state.target_network, updates, self.target_period)
+        metrics = {"loss": value, "td_error": jnp.abs(error).mean(), "priority": jnp.abs(error)}
+        return State(network, target_network, optimizer, updates), metrics
+
+    def importance(self, extras: dict, fraction: jax.Array) -> jax.Array | float:
+        """Weights [B] that undo the bias of prioritized sampling: (1 / (N P))^beta over the batch's largest."""
+        if "weight" not in extras:
+            return 1.0
+        weight = extras["weight"] ** linear(self.beta, 1.0, fraction)
+        return weight / weight.max()
+
+
+def _pick(values: jax.Array, index: jax.Array) -> jax.Array:
+    """values[b, index[b]]: [B, A], [B] -> [B]."""
+    return jnp.take_along_axis(values, index[:, None], axis=-1)[:, 0]

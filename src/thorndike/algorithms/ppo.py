@@ -1,0 +1,226 @@
+"""Proximal policy optimisation: several epochs of cautious policy-gradient steps on each rollout."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from gymnasium import spaces
+from jax import lax, random
+
+from thorndike import normalization
+from thorndike.distributions import Head
+from thorndike.errors import SettingError
+from thorndike.hyperparameters import hyperparameters, setting
+from thorndike.memories import Latest
+from thorndike.networks import MLP, Network
+from thorndike.schedules import linear
+from thorndike.spaces import check_action_space, stored
+from thorndike.targets import generalized_advantages
+
+CLIP_NORMALIZED = 10.0
+
+
+class Parameters(NamedTuple):
+    network: Any  # the actor; with a shared torso its last output is the value
+    head: Head  # makes a distribution of the network's outputs
+    critic: Any  # V(s); () with a shared torso
+
+
+class State(NamedTuple):
+    parameters: Parameters
+    optimizer: Any
+    observations: Any  # running moments; () where observations are not normalised
+    rewards: Any  # running scale of the return; () where rewards are not normalised
+
+    @property
+    def network(self) -> Any:
+        return self.parameters.network
+
+
+class Policy(NamedTuple):
+    parameters: Parameters
+    observations: Any
+    explore: jax.Array  # sample, or take the mode
+
+
+class Samples(NamedTuple):
+    """What the epochs go over, each leaf [S, ...] with S = T * N."""
+
+    observation: Any
+    action: Any
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    target: jax.Array
+
+
+@hyperparameters
+class PPO:
+    """Clipped policy gradients with generalised advantages, for Discrete, MultiDiscrete and Box actions.
+
+    Schulman et al. (2017), "Proximal policy optimization algorithms", with the details of Huang et al. (2022),
+    "The 37 implementation details of PPO". `critic_network=None` shares the actor's torso with the value.
+    """
+
+    network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
+    critic_network: Network | None = MLP((64, 64), activation="tanh", initialization="orthogonal")
+    learning_rate: float = setting(3e-4, low=0)
+    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    gamma: float = setting(0.99, low=0, high=1)  # discount
+    gae_lambda: float = setting(0.95, low=0, high=1)
+    clip_range: float = setting(0.2, above=0)
+    clip_range_end: float = setting(1.0, low=0, high=1)  # share left at the end
+    clip_value: bool = False  # clip the value's step as well
+    ent_coef: float = setting(0.0, low=0)
+    vf_coef: float = setting(0.5, low=0)
+    max_grad_norm: float = setting(0.5, above=0)
+    target_kl: float = setting(float("inf"), above=0)  # a rollout is left once a minibatch's KL exceeds it
+    epochs: int = setting(10, low=1)
+    batch_size: int = setting(64, low=1)  # of a minibatch
+    normalize_advantages: bool = True  # per minibatch
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
+    num_environments: int = setting(8, low=1)
+    rollout_length: int = setting(128, low=1)
+    updates_per_rollout: ClassVar[int] = 1
+    warmup_steps: ClassVar[int] = 0
+    memory: ClassVar[Latest] = Latest()
+
+    def validate(self) -> None:
+        samples = self.rollout_length * self.num_environments
+        if samples % self.batch_size:
+            raise SettingError(
+                f"PPO: a rollout of {self.num_environments} x {self.rollout_length} = {samples} steps does not divide "
+                f"into minibatches of batch_size {self.batch_size}"
+            )
+
+    def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+        check_action_space(action_space)
+
+    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
+        rate = self.learning_rate * linear(1.0, self.learning_rate_end, fraction)
+        return optax.flatten(optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate, eps=1e-5)))
+
+    def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
+        key_network, key_critic = random.split(key)
+        head = Head.of(action_space)
+        if self.critic_network is None:
+            gain = jnp.full(head.outputs + 1, 0.01).at[-1].set(1.0)
+            network, critic = self.network.init(key_network, observation_space, head.outputs + 1, gain), ()
+        else:
+            network = self.network.init(key_network, observation_space, head.outputs, 0.01)
+            critic = self.critic_network.init(key_critic, observation_space, 1, 1.0)
+        parameters = Parameters(network, head, critic)
+        observations = normalization.init(stored(observation_space)) if self.normalize_observations else ()
+        rewards = normalization.init_reward_scale(self.num_environments) if self.normalize_rewards else ()
+        return State(parameters, self.optimizer().init(parameters), observations, rewards)
+
+    def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
+        acting = state.parameters._replace(critic=())
+        return Policy(acting, state.observations, jnp.asarray(explore))
+
+    def initial_carry(self, n: int) -> tuple:
+        return ()
+
+    def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[Any, tuple, dict]:
+        distribution = self.distribution(policy.parameters, self.normalized(policy.observations, observation))
+        action = jnp.where(policy.explore, distribution.sample(key), distribution.mode())
+        return action, carry, {"log_prob": distribution.log_prob(action)}
+
+    def normalized(self, moments: Any, observation: Any) -> Any:
+        return normalization.normalize(moments, observation, CLIP_NORMALIZED) if moments else observation
+
+    def distribution(self, parameters: Parameters, observation: Any) -> Any:
+        outputs = parameters.network(observation)
+        return parameters.head(outputs[:, :-1] if self.critic_network is None else outputs)
+
+    def value(self, parameters: Parameters, observation: Any) -> jax.Array:
+        """V(s): [S] for (normalised) observations [S, ...]."""
+        torso = parameters.network if self.critic_network is None else parameters.critic
+        return torso(observation)[:, -1]
+
+    def loss(self, parameters: Parameters, batch: Samples, clip_range: jax.Array) -> tuple[jax.Array, dict]:
+        """The clipped surrogate, equation 9 of the paper, with its metrics."""
+        distribution, value = (
+            self.distribution(parameters, batch.observation),
+            self.value(parameters, batch.observation),
+        )
+        log_ratio = distribution.log_prob(batch.action) - batch.log_prob
+        ratio, advantage = jnp.exp(log_ratio), batch.advantage
+        if self.normalize_advantages:
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        clipped = jnp.clip(ratio, 1 - clip_range, 1 + clip_range)
+        policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+        value_error = (value - batch.target) ** 2
+        if self.clip_value:
+            near = batch.value + jnp.clip(value - batch.value, -clip_range, clip_range)
+            value_error = jnp.maximum(value_error, (near - batch.target) ** 2)
+        value_loss, entropy = 0.5 * value_error.mean(), distribution.entropy().mean()
+        metrics = {
+            "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy,
+            "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's estimate, low in variance
+            "clip_fraction": (jnp.abs(ratio - 1) > clip_range).mean(),
+        }  # fmt: skip
+        return policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy, metrics
+
+    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
+        """Several epochs over the rollout `batch` [T, N], in minibatches drawn anew each epoch."""
+        samples, observations, rewards = self.prepare(state, batch)
+        count = samples.advantage.size
+        orders = _orders(key, self.epochs, count).reshape(-1, self.batch_size)
+        optimizer = self.optimizer(fraction)
+        clip_range = self.clip_range * linear(1.0, self.clip_range_end, fraction)
+
+        def step(loop):
+            i, parameters, moments, totals, _ = loop
+            minibatch = jax.tree.map(lambda x: x[orders[i]], samples)
+            gradient, metrics = jax.grad(self.loss, has_aux=True)(parameters, minibatch, clip_range)
+            change, moments = optimizer.update(gradient, moments)
+            totals = jax.tree.map(jnp.add, totals, metrics)
+            return i + 1, optax.apply_updates(parameters, change), moments, totals, metrics["kl"]
+
+        def goes_on(loop):
+            return (loop[0] < len(orders)) & (loop[-1] <= self.target_kl)
+
+        names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+        loop = (0, state.parameters, state.optimizer, dict.fromkeys(names, jnp.float32(0)), jnp.float32(0))
+        taken, parameters, moments, totals, _ = lax.while_loop(goes_on, step, loop)
+        metrics = {name: total / taken for name, total in totals.items()}
+        return State(parameters, moments, observations, rewards), metrics
+
+    def prepare(self, state: State, batch: Any) -> tuple[Samples, Any, Any]:
+        """Advantages and value targets of a rollout, flattened to [S, ...]; and the merged statistics.
+
+        Observations are normalised as they were when acted on; what is new in them counts from the next rollout.
+        """
+
+        def flat(x):
+            return x.reshape(-1, *x.shape[2:])
+
+        shape, done = batch.reward.shape, batch.terminated | batch.truncated
+        observation, following = jax.tree.map(flat, (batch.observation, batch.next_observation))
+        observations, rewards, reward = state.observations, state.rewards, batch.reward
+        if self.normalize_observations:
+            observations = normalization.update(state.observations, observation)
+        if self.normalize_rewards:
+            rewards = normalization.update_reward_scale(state.rewards, reward, done, self.gamma)
+            reward = normalization.scale_reward(rewards, reward, CLIP_NORMALIZED)
+        observation, following = (self.normalized(state.observations, x) for x in (observation, following))
+        value = self.value(state.parameters, observation)
+        next_value = self.value(state.parameters, following).reshape(shape)
+        advantage = generalized_advantages(
+            value.reshape(shape), next_value, reward, batch.terminated, batch.truncated, self.gamma, self.gae_lambda
+        ).reshape(-1)
+        action, log_prob = flat(batch.action), flat(batch.extras["log_prob"])
+        return Samples(observation, action, log_prob, value, advantage, advantage + value), observations, rewards
+
+
+def _orders(key: jax.Array, epochs: int, count: int) -> jax.Array:
+    """[epochs, count]: each row a shuffled range(count), by sorting random bits that carry their index below."""
+    width = max(count - 1, 1).bit_length()
+    bits = random.bits(key, (epochs, count), jnp.uint32)
+    tagged = (bits >> width << width) | jnp.arange(count, dtype=jnp.uint32)[None]
+    return (jnp.sort(tagged, axis=-1) & ((1 << width) - 1)).astype(jnp.int32)

@@ -1,0 +1,126 @@
+"""REINFORCE: make what led to good returns more likely. The file to read first."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from gymnasium import spaces
+from jax import random
+
+from thorndike.distributions import Head
+from thorndike.hyperparameters import hyperparameters, setting
+from thorndike.memories import Latest
+from thorndike.networks import MLP, Network
+from thorndike.spaces import check_action_space
+from thorndike.targets import discounted_returns
+
+
+class Parameters(NamedTuple):
+    network: Any  # observation -> numbers
+    head: Head  # those numbers -> a distribution over actions
+    baseline: Any  # V(s), what return to expect; () without one
+
+
+class State(NamedTuple):
+    parameters: Parameters
+    optimizer: Any
+
+    @property
+    def network(self) -> Any:
+        return self.parameters.network
+
+
+class Policy(NamedTuple):
+    network: Any
+    head: Head
+    explore: jax.Array  # sample an action, or take the most likely one
+
+
+@hyperparameters
+class REINFORCE:
+    """The plain policy gradient (Williams, 1992), with a learned baseline to calm it; one step per rollout.
+
+    Bias: an episode still running at a rollout's end counts as truncated there. With a baseline its value stands in
+    for the rest. Without one (`baseline_network=None`) an unfinished episode's return is not known, so its steps are
+    left out; long episodes are then under-represented, and a `rollout_length` of several episodes keeps that small.
+    """
+
+    network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
+    baseline_network: Network | None = MLP((64, 64), activation="tanh", initialization="orthogonal")
+    learning_rate: float = setting(1e-3, low=0)
+    gamma: float = setting(0.99, low=0, high=1)  # discount
+    ent_coef: float = setting(0.0, low=0)
+    vf_coef: float = setting(0.5, low=0)
+    max_grad_norm: float = setting(0.5, above=0)
+    num_environments: int = setting(8, low=1)
+    rollout_length: int = setting(128, low=1)
+    updates_per_rollout: ClassVar[int] = 1
+    warmup_steps: ClassVar[int] = 0
+    memory: ClassVar[Latest] = Latest()
+
+    def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+        check_action_space(action_space)
+
+    def optimizer(self) -> optax.GradientTransformation:
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(self.learning_rate))
+
+    def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
+        key_network, key_baseline = random.split(key)
+        head = Head.of(action_space)
+        network = self.network.init(key_network, observation_space, head.outputs, 0.01)
+        baseline = self.baseline_network.init(key_baseline, observation_space, 1) if self.baseline_network else ()
+        parameters = Parameters(network, head, baseline)
+        return State(parameters, self.optimizer().init(parameters))
+
+    def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
+        return Policy(state.parameters.network, state.parameters.head, jnp.asarray(explore))
+
+    def initial_carry(self, n: int) -> tuple:
+        return ()
+
+    def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[Any, tuple, dict]:
+        distribution = policy.head(policy.network(observation))
+        return jnp.where(policy.explore, distribution.sample(key), distribution.mode()), carry, {}
+
+    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
+        """One gradient step on the whole rollout `batch` [T, N]."""
+        (_, metrics), gradient = jax.value_and_grad(self.loss, has_aux=True)(state.parameters, batch)
+        change, optimizer = self.optimizer().update(gradient, state.optimizer)
+        return State(optax.apply_updates(state.parameters, change), optimizer), metrics
+
+    def loss(self, parameters: Parameters, rollout: Any) -> tuple[jax.Array, dict]:
+        """-log pi(a|s) (G - V(s)): where the return G was better than expected, raise the action's probability."""
+
+        def flat(x):  # [T, N, ...] -> [T * N, ...]
+            return x.reshape(-1, *x.shape[2:])
+
+        observation, following, action = jax.tree.map(
+            flat, (rollout.observation, rollout.next_observation, rollout.action)
+        )
+        if self.baseline_network:
+            expected = parameters.baseline(observation)[:, 0]
+            bootstrap = parameters.baseline(following)[:, 0].reshape(rollout.reward.shape)
+            known = jnp.ones_like(expected)
+        else:
+            expected, bootstrap = jnp.zeros(rollout.reward.size), jnp.zeros_like(rollout.reward)
+            known = flat(_finished(rollout.terminated | rollout.truncated))
+        returns = flat(discounted_returns(rollout.reward, rollout.terminated, rollout.truncated, bootstrap, self.gamma))
+        surprise = jax.lax.stop_gradient(returns - expected)
+        distribution = parameters.head(parameters.network(observation))
+        policy_loss = -_mean(distribution.log_prob(action) * surprise, known)
+        value_loss = 0.5 * _mean((expected - jax.lax.stop_gradient(returns)) ** 2, known)
+        entropy = distribution.entropy().mean()
+        metrics = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
+        return policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy, metrics
+
+
+def _finished(done: jax.Array) -> jax.Array:
+    """[T, N]: 1.0 for the steps of episodes that end within the rollout."""
+    return jax.lax.cummax(done.astype(jnp.float32), axis=0, reverse=True)
+
+
+def _mean(x: jax.Array, known: jax.Array) -> jax.Array:
+    return (x * known).sum() / jnp.maximum(known.sum(), 1.0)

@@ -1,0 +1,230 @@
+"""PPO's loss, epochs and schedules against their definitions; REINFORCE's beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from thorndike.algorithms import ppo
+from thorndike.algorithms.ppo import PPO, Samples
+from thorndike.algorithms.reinforce import REINFORCE
+from thorndike.core import Transition
+from thorndike.errors import SettingError, UnknownNameError, UnsuitableError
+from thorndike.networks import MLP
+
+OBSERVATIONS = spaces.Box(-1, 1, (3,), np.float32)
+SMALL_NETWORK = MLP((8,), activation="tanh", initialization="orthogonal")
+SMALL = PPO(
+    network=SMALL_NETWORK, critic_network=SMALL_NETWORK, num_environments=2, rollout_length=8, batch_size=16, epochs=1
+)
+ACTION_SPACES = {
+    "discrete": spaces.Discrete(4),
+    "multidiscrete": spaces.MultiDiscrete([3, 2]),
+    "box": spaces.Box(-2, 5, (2,), np.float32),
+}
+
+
+@jax.jit
+def update(algorithm, state, data, fraction, key):
+    return algorithm.update(state, data, fraction, key)
+
+
+def rollout(algorithm, state, seed=0, length=8, copies=2):
+    """A trajectory [T, N] acted by the algorithm itself, with ends of both kinds in it."""
+    draw = np.random.default_rng(seed)
+    shape = (length, copies)
+    observation = draw.normal(size=(*shape, 3)).astype(np.float32)
+    policy = algorithm.policy(state, jnp.float32(0))
+    action, _, extras = algorithm.act(policy, observation.reshape(-1, 3), (), jax.random.key(seed))
+    action, extras = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (action, extras))
+    terminated, truncated = draw.random(shape) < 0.2, draw.random(shape) < 0.2
+    reward, following = draw.normal(size=shape).astype(np.float32), draw.normal(size=(*shape, 3)).astype(np.float32)
+    data = Transition(observation, action, reward, terminated, truncated, following, extras)
+    return jax.tree.map(jnp.asarray, data)
+
+
+def start(algorithm, kind="discrete"):
+    return jax.jit(lambda key: algorithm.init(key, OBSERVATIONS, ACTION_SPACES[kind]))(jax.random.key(0))
+
+
+@pytest.mark.parametrize("kind", ACTION_SPACES)
+@pytest.mark.parametrize("critic", [SMALL_NETWORK, None])
+def test_the_ratio_is_exactly_one_on_the_first_minibatch(kind, critic):
+    algorithm = dataclasses.replace(SMALL, critic_network=critic)
+    state = start(algorithm, kind)
+    _, metrics = update(algorithm, state, rollout(algorithm, state), jnp.float32(0), jax.random.key(1))
+    np.testing.assert_allclose(metrics["kl"], 0, atol=1e-6)
+    assert metrics["clip_fraction"] == 0
+
+
+def test_the_loss_is_its_definition():
+    algorithm = dataclasses.replace(SMALL, clip_value=True, ent_coef=0.01)
+    state = start(algorithm)
+    draw = np.random.default_rng(0)
+    b = 4
+    batch = Samples(
+        draw.normal(size=(b, 3)).astype(np.float32), np.array([0, 1, 2, 3], np.int32),
+        np.log(np.array([0.1, 0.3, 0.25, 0.5], np.float32)), draw.normal(size=b).astype(np.float32),
+        np.array([1.0, -2.0, 0.5, 3.0], np.float32), draw.normal(size=b).astype(np.float32),
+    )  # fmt: skip
+    loss, metrics = algorithm.loss(state.parameters, batch, jnp.float32(0.2))
+
+    outputs = np.asarray(state.parameters.network(batch.observation), np.float64)
+    log_probs = outputs - np.log(np.exp(outputs).sum(1, keepdims=True))
+    value = np.asarray(state.parameters.critic(batch.observation), np.float64)[:, 0]
+    advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+    policy_terms, value_terms, kl, clipped = [], [], [], []
+    for i in range(b):
+        ratio = np.exp(log_probs[i, batch.action[i]] - batch.log_prob[i])
+        policy_terms.append(-min(ratio * advantage[i], np.clip(ratio, 0.8, 1.2) * advantage[i]))
+        near = batch.value[i] + np.clip(value[i] - batch.value[i], -0.2, 0.2)
+        value_terms.append(0.5 * max((value[i] - batch.target[i]) ** 2, (near - batch.target[i]) ** 2))
+        kl.append(ratio - 1 - np.log(ratio))
+        clipped.append(abs(ratio - 1) > 0.2)
+    entropy = -(np.exp(log_probs) * log_probs).sum(1).mean()
+    np.testing.assert_allclose(metrics["policy_loss"], np.mean(policy_terms), rtol=1e-5)
+    np.testing.assert_allclose(metrics["value_loss"], np.mean(value_terms), rtol=1e-5)
+    np.testing.assert_allclose(metrics["entropy"], entropy, rtol=1e-5)
+    np.testing.assert_allclose(metrics["kl"], np.mean(kl), rtol=1e-4)
+    np.testing.assert_allclose(metrics["clip_fraction"], np.mean(clipped))
+    np.testing.assert_allclose(loss, np.mean(policy_terms) + 0.5 * np.mean(value_terms) - 0.01 * entropy, rtol=1e-5)
+
+
+def test_the_loss_has_the_gradient_of_finite_differences():
+    state = start(SMALL)
+    samples, _, _ = SMALL.prepare(state, rollout(SMALL, state))
+    samples = samples._replace(log_prob=samples.log_prob - 0.05)
+    flat, rebuild = jax.flatten_util.ravel_pytree(state.parameters)
+    direction = jax.random.normal(jax.random.key(0), flat.shape)
+
+    def along(x):
+        return SMALL.loss(rebuild(flat + x * direction), samples, jnp.float32(0.2))[0]
+
+    step = 1e-3
+    numeric = (along(step) - along(-step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(along)(0.0), numeric, rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 7, 64, 1000])
+def test_every_sample_is_used_once_an_epoch_in_a_fresh_order(count):
+    orders = np.asarray(ppo._orders(jax.random.key(0), 3, count))
+    np.testing.assert_array_equal(np.sort(orders, axis=1), np.tile(np.arange(count), (3, 1)))
+    if count > 7:
+        assert len({row.tobytes() for row in orders}) == 3
+
+
+def test_the_orders_are_uniform():
+    orders = np.asarray(ppo._orders(jax.random.key(1), 6000, 6))
+    first = np.bincount(orders[:, 0], minlength=6)
+    assert (first > 850).all()
+    assert (first < 1150).all()
+
+
+def change(algorithm, fraction):
+    state = start(algorithm)
+    after, _ = update(algorithm, state, rollout(algorithm, state), jnp.float32(fraction), jax.random.key(1))
+    pairs = zip(jax.tree.leaves(after.parameters), jax.tree.leaves(state.parameters), strict=True)
+    return np.concatenate([np.ravel(a - b) for a, b in pairs])
+
+
+def test_the_learning_rate_falls_linearly_to_its_end():
+    algorithm = dataclasses.replace(SMALL, learning_rate=1e-2, learning_rate_end=0.0)
+    whole = change(algorithm, 0.0)
+    for fraction, left in [(0.25, 0.75), (0.5, 0.5), (1.0, 0.0)]:
+        np.testing.assert_allclose(change(algorithm, fraction), left * whole, rtol=1e-3, atol=1e-7)
+    constant = dataclasses.replace(algorithm, learning_rate_end=1.0)
+    np.testing.assert_allclose(change(constant, 1.0), whole, rtol=1e-4, atol=1e-7)
+
+
+def test_the_clip_range_falls_linearly_to_its_end():
+    algorithm = dataclasses.replace(SMALL, epochs=4, learning_rate=0.05, clip_range_end=0.0)
+    state = start(algorithm)
+    data = rollout(algorithm, state)
+    shares = [
+        float(update(algorithm, state, data, jnp.float32(f), jax.random.key(1))[1]["clip_fraction"]) for f in (0, 0.999)
+    ]
+    assert shares[1] > shares[0]
+
+
+def test_a_rollout_is_left_once_a_minibatch_is_too_far_from_the_policy_that_acted():
+    eager = dataclasses.replace(SMALL, learning_rate=0.3, epochs=6)
+    cautious = dataclasses.replace(eager, target_kl=1e-4)
+    # the first minibatch has no divergence yet, the second shows the first step's and is the last
+    state = start(eager)
+    data = rollout(eager, state)
+    stopped, _ = update(cautious, state, data, jnp.float32(0), jax.random.key(1))
+    went_on, _ = update(eager, state, data, jnp.float32(0), jax.random.key(1))
+    count = [int(x) for x in jax.tree.leaves(stopped.optimizer) if x.ndim == 0]
+    assert count == [2]
+    assert [int(x) for x in jax.tree.leaves(went_on.optimizer) if x.ndim == 0] == [6]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_tiny_minibatches_are_finite(batch_size):
+    algorithm = dataclasses.replace(SMALL, batch_size=batch_size)
+    state = start(algorithm)
+    after, metrics = update(algorithm, state, rollout(algorithm, state), jnp.float32(0), jax.random.key(1))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((after, metrics)))
+
+
+def test_an_update_uses_the_statistics_that_were_acted_with_and_keeps_the_merged_ones():
+    algorithm = dataclasses.replace(SMALL, normalize_observations=True, normalize_rewards=True)
+    state = start(algorithm)
+    data = rollout(algorithm, state)
+    samples, observations, _ = algorithm.prepare(state, data)
+    np.testing.assert_allclose(
+        samples.observation, algorithm.normalized(state.observations, data.observation.reshape(-1, 3)), rtol=1e-6
+    )
+    after, metrics = update(algorithm, state, data, jnp.float32(0), jax.random.key(1))
+    np.testing.assert_allclose(metrics["kl"], 0, atol=1e-6)
+    for a, b in zip(jax.tree.leaves(after.observations), jax.tree.leaves(observations), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(after.observations), jax.tree.leaves(state.observations), strict=True)
+    )
+
+
+def test_reinforce_gradient_is_the_score_times_the_return():
+    algorithm = REINFORCE(network=SMALL_NETWORK, baseline_network=None, max_grad_norm=float("inf"))
+    state = start(algorithm)
+    acted = start(SMALL)
+    data = rollout(SMALL, acted)._replace(extras={})
+    (_, metrics), gradient = jax.value_and_grad(algorithm.loss, has_aux=True)(state.parameters, data)
+    known = 0
+    length, copies = data.reward.shape
+    done = data.terminated | data.truncated
+    weights = []
+    for n in range(copies):
+        for t in range(length):
+            ends = [k for k in range(t, length) if done[k, n]]
+            if ends:
+                total = sum(algorithm.gamma ** (k - t) * float(data.reward[k, n]) for k in range(t, ends[0] + 1))
+                weights.append((t, n, total))
+                known += 1
+
+    def defined(parameters):
+        total = 0.0
+        for t, n, value in weights:
+            logits = parameters.network(data.observation[t, n][None])[0]
+            total += jax.nn.log_softmax(logits)[data.action[t, n]] * value
+        return -total / known
+
+    np.testing.assert_allclose(metrics["policy_loss"], defined(state.parameters), rtol=1e-4)
+    expected = jax.grad(defined)(state.parameters)
+    for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_what_cannot_work_is_refused_with_a_reason():
+    with pytest.raises(SettingError, match="does not divide"):
+        PPO(num_environments=4, rollout_length=10, batch_size=16)
+    with pytest.raises(UnknownNameError, match="rollout_length"):
+        PPO(n_steps=10)
+    with pytest.raises(UnsuitableError, match="MultiBinary"):
+        SMALL.check(OBSERVATIONS, spaces.MultiBinary(3))

@@ -1,0 +1,248 @@
+"""What training promises: the same run in every mode, however it is cut, stopped, resumed or accompanied."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from thorndike import training
+from thorndike.algorithms.dqn import DQN
+from thorndike.algorithms.ppo import PPO
+from thorndike.algorithms.reinforce import REINFORCE
+from thorndike.environments import make
+from thorndike.errors import EnvironmentFault, SettingError
+from thorndike.memories import Prioritized, Replay
+from thorndike.networks import MLP
+
+SMALL = MLP((16,), activation="tanh", initialization="default")
+ALGORITHMS = {
+    "dqn": DQN(
+        network=SMALL, memory=Replay(500, 16), warmup_steps=40, num_environments=2, rollout_length=3,
+        updates_per_rollout=2,
+    ),
+    "dqn n-step prioritized": DQN(
+        network=SMALL, memory=Prioritized(500, 16, window=3), warmup_steps=40, num_environments=2, rollout_length=3,
+        updates_per_rollout=2,
+    ),
+    "ppo": PPO(
+        network=SMALL, critic_network=SMALL, num_environments=2, rollout_length=16, batch_size=8, epochs=2,
+        normalize_observations=True, normalize_rewards=True, target_kl=0.05,
+    ),
+    "reinforce": REINFORCE(network=SMALL, baseline_network=SMALL, num_environments=2, rollout_length=16),
+}  # fmt: skip
+
+
+def maker(algorithm, environment="CartPole-v1"):
+    return lambda: make(environment, algorithm.num_environments)
+
+
+class OnHost:
+    """A compiled environment, stepped from Python one call at a time with the keys of the compiled unroll."""
+
+    compiled = False
+
+    def __init__(self, environment):
+        self.environment = environment
+        self.num_environments = environment.num_environments
+        self.observation_space, self.action_space = environment.observation_space, environment.action_space
+        self._step = jax.jit(environment.step)
+        self.keys = None
+
+    def reset(self, key):
+        self.state, observation = self.environment.reset(key)
+        return (), jax.tree.map(np.asarray, observation)
+
+    def step(self, env_state, action, key):
+        self.state, outcome = self._step(self.state, action, next(self.keys))
+        return (), jax.tree.map(np.asarray, outcome)
+
+
+def final(algorithm, steps, environment="CartPole-v1", **options):
+    """The last chunk's arrays of every seed."""
+    arrays = {}
+    for chunk in training.train(algorithm, maker(algorithm, environment), steps, **options):
+        if chunk.last:
+            arrays[chunk.seed] = chunk.arrays()
+    return arrays
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("environment", ["CartPole-v1", "gymnasium:CartPole-v1"])
+def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name, environment):
+    algorithm = ALGORITHMS[name]
+    per = training.steps_per_iteration(algorithm)
+    steps, stop = 30 * per, 17
+    for chunk in training.train(algorithm, maker(algorithm, environment), steps, seed=3, every=[stop]):
+        if chunk.iteration == stop:
+            saved = chunk.arrays()
+        if chunk.last:
+            whole = chunk.arrays()
+    resumed = final(algorithm, steps, environment, seed=3, resume={3: saved})[3]
+    assert_equal(whole, resumed)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_run_does_not_depend_on_how_it_is_cut_into_chunks(name):
+    algorithm = ALGORITHMS[name]
+    steps = 30 * training.steps_per_iteration(algorithm)
+    assert_equal(final(algorithm, steps)[0], final(algorithm, steps, every=[4, 7])[0])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_compiled_and_the_host_loop_are_the_same_run(name):
+    """D6: what is remembered is equal bit for bit, what is learned to rounding."""
+    algorithm = ALGORITHMS[name]
+    environment = make("CartPole-v1", algorithm.num_environments)
+    total = np.float32(100)
+    _, key, _ = training.keys_of(5)
+    arrays = training.as_arrays(algorithm)
+    compiled_progress = training._begin(arrays, environment, training.keys_of(5)[0])
+    host_progress = jax.tree.map(jnp.copy, compiled_progress)
+    twin = OnHost(environment)
+    twin.state = host_progress.actor.env_state
+    actor = jax.tree.map(np.asarray, host_progress.actor._replace(env_state=()))
+    host_progress = host_progress._replace(actor=None)
+    warmup = -(-algorithm.warmup_steps // training.steps_per_iteration(algorithm))
+    for i in range(warmup + 10):
+        warming = i < warmup
+        compiled_progress = training._advance(arrays, environment, compiled_progress, key, total, np.int32(1), warming)
+        policy, unroll_key, learn_key = training._plan(arrays, host_progress, key, total)
+        twin.keys = (jax.random.fold_in(jax.random.fold_in(unroll_key, t), 1) for t in range(algorithm.rollout_length))
+        actor, trajectory = training.host.unroll(
+            arrays, twin, policy, actor, unroll_key, algorithm.rollout_length, uniform=warming
+        )
+        host_progress, _ = training._conclude_and_plan(
+            arrays, host_progress, trajectory, learn_key, key, total, warming
+        )
+    # jitted alone or inside a loop, an environment's own arithmetic may differ in the last bit
+    for a, b in zip(jax.tree.leaves(compiled_progress.memory), jax.tree.leaves(host_progress.memory), strict=True):
+        np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=1e-5, atol=1e-6)
+    for a, b in zip(jax.tree.leaves(compiled_progress.state), jax.tree.leaves(host_progress.state), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dqn", "ppo"])
+def test_a_seed_among_others_is_the_seed_alone(name):
+    algorithm = ALGORITHMS[name]
+    steps = 20 * training.steps_per_iteration(algorithm)
+    together = final(algorithm, steps, seed=1, seeds=3, parallel="devices")
+    assert sorted(together) == [1, 2, 3]
+    assert_equal(together[2], final(algorithm, steps, seed=2)[2])
+    assert not np.array_equal(together[1]["episodes/returns"], together[2]["episodes/returns"])
+
+
+@pytest.mark.parametrize("name", ["dqn", "ppo"])
+def test_seeds_under_vmap_are_the_seeds_alone_to_rounding(name):
+    algorithm = ALGORITHMS[name]
+    steps = (10 + algorithm.warmup_steps // training.steps_per_iteration(algorithm)) * (
+        training.steps_per_iteration(algorithm)
+    )
+    together = final(algorithm, steps, seed=1, seeds=2, parallel="vmap")
+    alone = final(algorithm, steps, seed=2)[2]
+    for leaf in alone:
+        if leaf.startswith("state/"):
+            np.testing.assert_allclose(together[2][leaf], alone[leaf], rtol=1e-5, atol=1e-5, err_msg=leaf)
+
+
+def test_the_same_seed_gives_the_same_parameters_in_another_process():
+    script = (
+        "import sys; sys.path[:0] = {path!r}\n"
+        "from thorndike import training; training.configure(1)\n"
+        "import test_training as t, hashlib\n"
+        "arrays = t.final(t.ALGORITHMS['dqn'], 120)[0]\n"
+        "print(hashlib.sha256(b''.join(arrays[n].tobytes() for n in sorted(arrays))).hexdigest())"
+    ).format(path=sys.path)
+    digests = {
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(digests) == 1
+
+
+def test_three_learning_rates_cost_one_compilation_and_each_reaches_the_optimiser():
+    algorithm = ALGORITHMS["reinforce"]
+    first = final(algorithm, 64)[0]
+    compilations = training._advance._cache_size()
+    others = [final(dataclasses.replace(algorithm, learning_rate=rate), 64)[0] for rate in (1e-2, 0.0)]
+    assert training._advance._cache_size() == compilations
+    weights = next(name for name in first if name.startswith("state/parameters/network"))
+    assert len({arrays[weights].tobytes() for arrays in (first, *others)}) == 3
+
+
+def test_steps_are_counted_on_the_host_and_beyond_32_bits():
+    algorithm = ALGORITHMS["reinforce"]
+    chunk = next(training.train(algorithm, maker(algorithm), 2**40))
+    assert chunk.total_steps == 2**40
+    assert chunk.steps == chunk.iteration * 32
+
+
+@pytest.mark.parametrize("copies", [1, 3, 8])
+def test_environment_steps_equal_reported_steps_and_rows_cover_every_episode(copies):
+    """A7 and D4: with totals that no rollout divides."""
+    algorithm = dataclasses.replace(ALGORITHMS["reinforce"], num_environments=copies)
+    rows, episodes = [], 0
+    for chunk in training.train(algorithm, maker(algorithm), 1001):
+        assert chunk.steps == chunk.iteration * 16 * copies
+        if chunk.row:
+            rows.append(chunk.row)
+        last = chunk
+    assert last.steps == -(-1001 // (16 * copies)) * 16 * copies
+    counted = last.progress.episodes
+    episodes = sum(row["episodes"] for row in rows)
+    assert episodes == int(counted.finished)
+    finished_steps = sum(row["episodes"] * row.get("episode_length_mean", 0) for row in rows)
+    assert round(finished_steps) + int(counted.length.sum()) == last.steps
+    returns, lengths = last.recent
+    np.testing.assert_array_equal(returns, lengths)  # CartPole's reward is 1
+
+
+def test_a_value_that_is_not_finite_stops_a_compiled_run_with_its_place():
+    algorithm = dataclasses.replace(ALGORITHMS["reinforce"], rollout_length=4)
+    with pytest.raises(EnvironmentFault, match=r"seed 0, copy 1, in rollout 2 at its step 3"):
+        for _ in training.train(algorithm, lambda: Breaking(make("CartPole-v1", 2)), 1000):
+            pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Breaking:
+    """Copy 1 gives NaN as its twelfth reward."""
+
+    environment: object
+    compiled = True
+    num_environments = 2
+
+    @property
+    def observation_space(self):
+        return self.environment.observation_space
+
+    @property
+    def action_space(self):
+        return self.environment.action_space
+
+    def reset(self, key):
+        state, observation = self.environment.reset(key)
+        return (state, jnp.int32(0)), observation
+
+    def step(self, env_state, action, key):
+        state, count = env_state
+        state, step = self.environment.step(state, action, key)
+        reward = step.reward.at[1].add(jnp.where(count == 11, jnp.nan, 0))
+        return (state, count + 1), step._replace(reward=reward)
+
+
+@pytest.mark.parametrize(("steps", "seed"), [(0, 0), (10, -1), (10, 2**31)])
+def test_impossible_runs_are_refused(steps, seed):
+    with pytest.raises(SettingError):
+        next(training.train(ALGORITHMS["reinforce"], maker(ALGORITHMS["reinforce"]), steps, seed=seed))
