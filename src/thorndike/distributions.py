@@ -56,10 +56,10 @@ class MultiCategorical(eqx.Module):
         return jnp.stack([part.sample(key) for part, key in zip(self.parts, keys, strict=True)], -1)
 
     def log_prob(self, action: jax.Array) -> jax.Array:
-        return sum(part.log_prob(action[..., i]) for i, part in enumerate(self.parts))
+        return jnp.stack([part.log_prob(action[..., i]) for i, part in enumerate(self.parts)]).sum(0)
 
     def entropy(self) -> jax.Array:
-        return sum(part.entropy() for part in self.parts)
+        return jnp.stack([part.entropy() for part in self.parts]).sum(0)
 
     def mode(self) -> jax.Array:
         return jnp.stack([part.mode() for part in self.parts], -1)
@@ -161,7 +161,8 @@ class Head(eqx.Module):
         if self.kind == "multi_categorical":
             return MultiCategorical(outputs, self.sizes)
         mean = outputs.reshape(outputs.shape[:-1] + self.sizes)
-        return Normal(mean, jnp.broadcast_to(self.log_std, mean.shape), len(self.sizes))
+        log_std = jnp.broadcast_to(jnp.asarray(self.log_std), mean.shape)
+        return Normal(mean, log_std, len(self.sizes))
 
 
 def _log_density(noise: jax.Array, log_std: jax.Array) -> jax.Array:

@@ -120,16 +120,15 @@ class Prioritized(Replay):
     alpha: float = setting(0.6, low=0, high=1)  # 0 draws uniformly
 
     def init(self, transition: Transition, shape: tuple[int, int]) -> PrioritizedRing:
-        ring = Replay.init(self, transition, shape)
-        return PrioritizedRing(*ring, _no_sums(ring.steps.reward.size), jnp.float32(1))
+        ring = super().init(transition, shape)
+        sums = _no_sums(ring.steps.reward.size)
+        return PrioritizedRing(ring.steps, ring.head, ring.size, sums, highest=jnp.float32(1))
 
     def add(self, ring: PrioritizedRing, trajectory: Transition) -> PrioritizedRing:
         """As in Replay. Which windows are whole changes in the rows written and the `window - 1` before them."""
         length, (rows, n) = len(trajectory.reward), ring.steps.reward.shape
         touched = min(length + self.window - 1, rows)
-        offset = jnp.arange(
-            length - touched, length, dtype=jnp.int32
-        )  # of the rows touched, from the row written first
+        offset = jnp.arange(length - touched, length, dtype=jnp.int32)  # 0 is the first row written
         row = jnp.mod(ring.head + offset, rows)
         ring = _write(ring, trajectory)
         whole = (offset <= length - self.window) & (offset >= length - ring.size)
@@ -149,9 +148,7 @@ class Prioritized(Replay):
     def feedback(self, ring: PrioritizedRing, batch: Transition, metrics: dict) -> PrioritizedRing:
         """The new priorities of a batch that was sampled since the last `add`."""
         if "priority" not in metrics:
-            raise SettingError(
-                "Prioritized needs an algorithm that reports priorities, such as DQN: use Replay instead"
-            )
+            raise SettingError("Prioritized needs an algorithm that reports priorities, such as DQN: use Replay")
         index = batch.extras["index"]
         priority = ((metrics["priority"] + SMALLEST) ** self.alpha).astype(jnp.float32)
         stored = ring.sums[0][index // FAN, index % FAN]
@@ -192,7 +189,7 @@ def _windows(ring: Any, start: jax.Array, window: int) -> Transition:
 
 def _no_sums(count: int) -> tuple[jax.Array, ...]:
     """Zeros for `count` priorities: groups of FAN, level after level, until a single group is left."""
-    levels = []
+    levels: list[jax.Array] = []
     while not levels or count > 1:
         count = -(-count // FAN)
         levels.append(jnp.zeros((count, FAN), jnp.float32))

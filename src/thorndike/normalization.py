@@ -17,11 +17,11 @@ MOST = 2**32 - 1  # the count stays there, and later values keep that weight
 
 
 class Moments(NamedTuple):
-    """Mean and variance of every floating leaf of an observation; None stands for the other leaves."""
+    """Mean and variance of the floating leaves of an observation, in the order of its leaves."""
 
-    count: jax.Array  # observations seen, uint32
-    mean: Any
-    variance: Any
+    seen: jax.Array  # how many observations, uint32
+    mean: tuple[jax.Array, ...]
+    variance: tuple[jax.Array, ...]
 
 
 class RewardScale(NamedTuple):
@@ -33,49 +33,44 @@ class RewardScale(NamedTuple):
 
 def init(example: Any) -> Moments:
     """No observation yet: mean 0, variance 1, for a pytree of arrays or ShapeDtypeStructs of one observation."""
-
-    def fill(value):
-        return jax.tree.map(lambda x: jnp.full(x.shape, value, x.dtype) if _floating(x) else None, example)
-
-    return Moments(jnp.uint32(0), fill(0), fill(1))
+    leaves = [x for x in jax.tree.leaves(example) if _floating(x)]
+    mean, variance = (tuple(jnp.full(x.shape, value, x.dtype) for x in leaves) for value in (0, 1))
+    return Moments(jnp.uint32(0), mean, variance)
 
 
 def update(moments: Moments, batch: Any) -> Moments:
     """The moments of everything seen before and of a batch with any leading axes (Chan et al., 1983)."""
-    mean, structure = jax.tree.flatten(moments.mean, is_leaf=_is_none)
-    leaves = structure.flatten_up_to(batch)
-    if all(m is None for m in mean):
+    leaves = [x for x in jax.tree.leaves(batch) if _floating(x)]
+    if not leaves:
         return moments
-    new = next(x.size // m.size for m, x in zip(mean, leaves, strict=True) if m is not None)
-    count = moments.count + jnp.minimum(jnp.uint32(new), jnp.uint32(MOST) - moments.count)
-    weight = new / count.astype(jnp.float32)
+    new = leaves[0].size // moments.mean[0].size
+    seen = moments.seen + jnp.minimum(jnp.uint32(new), jnp.uint32(MOST) - moments.seen)
+    weight = new / seen.astype(jnp.float32)
 
     def merge(mean, variance, x):
-        if mean is None:
-            return None, None
         # Sums of deviations from one of the values, not of the values: a large offset costs no digits.
         x = x.reshape(-1, *mean.shape)
         deviation = x - x[:1]
-        batch_mean = x[0] + deviation.mean(0)
-        difference, share = batch_mean - mean, weight.astype(mean.dtype)
-        variance = variance + share * (deviation.var(0) - variance + (1 - share) * difference**2)
-        return mean + share * difference, variance
+        difference, share = x[0] + deviation.mean(0) - mean, weight.astype(mean.dtype)
+        spread = deviation.var(0) + (1 - share) * difference**2
+        return mean + share * difference, (1 - share) * variance + share * spread
 
-    variances = structure.flatten_up_to(moments.variance)
-    merged = [merge(*each) for each in zip(mean, variances, leaves, strict=True)]
-    return Moments(count, *(structure.unflatten(side) for side in zip(*merged, strict=True)))
+    merged = [merge(*each) for each in zip(moments.mean, moments.variance, leaves, strict=True)]
+    return Moments(seen, tuple(mean for mean, _ in merged), tuple(variance for _, variance in merged))
 
 
 def normalize(moments: Moments, x: Any, clip: float) -> Any:
     """Observations with mean 0 and variance 1, clipped to [-clip, clip]; leaves that are not floating pass."""
+    statistics = iter(zip(moments.mean, moments.variance, strict=True))
 
-    def apply(mean, variance, x):
-        if mean is None:
+    def apply(x):
+        if not _floating(x):
             return x
-        centred = x - jnp.broadcast_to(mean, x.shape)
-        return jnp.clip(centred * jnp.broadcast_to(lax.rsqrt(variance + EPSILON), x.shape), -clip, clip)
+        mean, variance = next(statistics)
+        scale = lax.rsqrt(variance + EPSILON)
+        return jnp.clip((x - jnp.broadcast_to(mean, x.shape)) * jnp.broadcast_to(scale, x.shape), -clip, clip)
 
-    return jax.tree.map(apply, moments.mean, moments.variance, x, is_leaf=_is_none)
+    return jax.tree.map(apply, x)
 
 
 def init_reward_scale(num_environments: int) -> RewardScale:
@@ -100,12 +95,8 @@ def scale_reward(scale: RewardScale, reward: jax.Array, clip: float) -> jax.Arra
 
     As in Engstrom et al. (2020), "Implementation matters in deep policy gradients", and Gymnasium's NormalizeReward.
     """
-    return jnp.clip(reward * lax.rsqrt(scale.returns.variance + EPSILON), -clip, clip)
+    return jnp.clip(reward * lax.rsqrt(scale.returns.variance[0] + EPSILON), -clip, clip)
 
 
 def _floating(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.floating)
-
-
-def _is_none(x: Any) -> bool:
-    return x is None

@@ -135,9 +135,9 @@ def real_action(space: Space, action: Any, xp: Any) -> Any:
     finite = space.bounded_below & space.bounded_above
     if finite.any():
         # Halved before they are added: the widest bounds overflow otherwise. With symmetric bounds this is one
-        # exact product, the same in NumPy and in XLA.
+        # exact product, the same in NumPy and in XLA. Clipping to the bounds, below, is clipping to [-1, 1] here.
         low, high = 0.5 * np.where(finite, space.low, -1), 0.5 * np.where(finite, space.high, 1)
-        scaled = _aligned(low + high, action) + _aligned(high - low, action) * _clipped(action, -1, 1, xp)
+        scaled = _aligned(low + high, action) + _aligned(high - low, action) * action
         action = scaled if finite.all() else xp.where(_aligned(finite, action), scaled, action)
     action = _clipped(action, _aligned(space.low, action), _aligned(space.high, action), xp)
     return action.astype(space.dtype if xp is np else _at_most_32_bits(space.dtype))

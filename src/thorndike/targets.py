@@ -74,7 +74,7 @@ def generalized_advantages(values, next_values, reward, terminated, truncated, g
     """Generalised advantage estimates of every step [T, N] (Schulman et al., 2016, equation 16).
 
     A_t = delta_t + gamma lambda A_(t+1), with delta_t = r_t + gamma V(s_(t+1)) - V(s_t). `values` and `next_values`
-    [T, N] are of `observation` and `next_observation`. Adding `values` gives the lambda-returns.
+    [T, N] are of `observation` and `next_observation`. Adding `values` gives the lambda-returns, which are V's targets.
     """
     delta = reward + gamma * (1.0 - terminated) * next_values - values
 

@@ -259,15 +259,17 @@ class _Host(_Mode):
         env_key, start_key = random.split(start_key)
         observation = environment.reset(env_key)[1]
         begin = jax.jit(lambda observation: core.start(self.algorithm, environment, (), observation, start_key))
-        if saved[0] is None:
-            self.progress = begin(observation)
-        else:
-            self.progress = from_arrays(jax.eval_shape(begin, observation), saved[0])
+        progress = begin(observation) if saved[0] is None else from_arrays(jax.eval_shape(begin, observation), saved[0])
+        done = np.asarray(progress.actor.done)
+        if saved[0] is not None:
             here = {name.removeprefix(ENVIRONMENT): x for name, x in saved[0].items() if name.startswith(ENVIRONMENT)}
-            observation = environment.restore(here)
-        actor = self.progress.actor
-        self.actor = Actor((), observation, actor.carry, np.asarray(actor.done))
-        self.progress = self.progress._replace(actor=self.actor)
+            observation, begun = environment.restore(here), environment.restarted
+            episodes = progress.episodes
+            reward, length = (jnp.where(begun, 0, x) for x in (episodes.reward, episodes.length))
+            progress = progress._replace(episodes=episodes._replace(reward=reward, length=length))
+            done = done | begun
+        self.actor = Actor((), observation, progress.actor.carry, done)
+        self.progress = progress._replace(actor=self.actor)
         self.plan = _plan(self.algorithm, self.progress._replace(actor=None), self.key, self.total)
         self.iteration = int(self.progress.iteration)
 

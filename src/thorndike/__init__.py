@@ -1,0 +1,107 @@
+"""thorndike: deep reinforcement learning, compiled or on any Gymnasium environment, with the same algorithm text.
+
+    import thorndike as td
+
+    run = td.train(td.DQN(), "CartPole-v1", steps=50_000)
+    run.agent.act(observation)
+
+Names are imported when they are first used: `import thorndike` itself costs nothing and starts no backend.
+"""
+
+# ruff: noqa: F401 (the imports below are for type checkers and editors alone)
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from thorndike.agents import Agent
+    from thorndike.algorithms.dqn import DQN
+    from thorndike.algorithms.ppo import PPO
+    from thorndike.algorithms.reinforce import REINFORCE
+    from thorndike.environments import make
+    from thorndike.environments.functional import Vectorized
+    from thorndike.errors import (
+        CorruptCheckpointError,
+        EnvironmentFault,
+        MissingExtraError,
+        RunError,
+        SettingError,
+        ThorndikeError,
+        UnknownNameError,
+        UnsafeCheckpointError,
+        UnsuitableError,
+    )
+    from thorndike.memories import Latest, Prioritized, Replay
+    from thorndike.networks import CNN, MLP
+    from thorndike.runs import Run, load, resume, train
+
+_HOMES = {
+    "Agent": "agents",
+    "CNN": "networks",
+    "DQN": "algorithms.dqn",
+    "Latest": "memories",
+    "MLP": "networks",
+    "PPO": "algorithms.ppo",
+    "Prioritized": "memories",
+    "REINFORCE": "algorithms.reinforce",
+    "Replay": "memories",
+    "Run": "runs",
+    "Vectorized": "environments.functional",
+    "load": "runs",
+    "make": "environments",
+    "resume": "runs",
+    "train": "runs",
+    "CorruptCheckpointError": "errors",
+    "EnvironmentFault": "errors",
+    "MissingExtraError": "errors",
+    "RunError": "errors",
+    "SettingError": "errors",
+    "ThorndikeError": "errors",
+    "UnknownNameError": "errors",
+    "UnsafeCheckpointError": "errors",
+    "UnsuitableError": "errors",
+}
+
+__all__ = [*_HOMES, "training"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("thorndike")
+    if name == "training":
+        return importlib.import_module("thorndike.training")
+    if name not in _HOMES:
+        from thorndike.errors import nearest
+
+        raise AttributeError(f"thorndike has no '{name}'.{nearest(name, __all__)}")
+    value = getattr(importlib.import_module(f"thorndike.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Training(types.ModuleType):
+    """The module `thorndike.training`, which is also the function `td.training(...)`: a run's chunks for a loop."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        from thorndike.runs import training_chunks
+
+        return training_chunks(*arguments, **named)
+
+
+class _Package(types.ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "training" and isinstance(value, types.ModuleType):
+            value.__class__ = _Training
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,90 @@
+"""A trained policy, ready to act: raw observations in, real actions out."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces as gym
+from jax import random
+
+from thorndike import spaces
+from thorndike.errors import UnsuitableError
+
+
+class Agent:
+    """What one seed has learned. Normalisation, exploration and the action's scale are inside."""
+
+    def __init__(self, algorithm: Any, state: Any, observation_space: Any, action_space: Any, fraction: float = 1.0):
+        """`fraction` of the training done says how much `act(explore=True)` explores."""
+        self.algorithm = algorithm
+        self.state = state
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.fraction = fraction
+        self._policies: dict[bool, Any] = {}
+        self._calls = 0
+
+    def act(self, observation: Any, explore: bool = False) -> Any:
+        """The action for one observation of the space, or actions [B, ...] for a batch [B, ...] of them.
+
+        The best action, or with `explore` one as in training. ValueError where the observation is not of the space.
+        """
+        if self.algorithm.initial_carry(1) != ():
+            raise UnsuitableError(f"{type(self.algorithm).__name__} remembers: its agent cannot act without a carry")
+        axes = _leading_axes(self.observation_space, observation)
+        if axes not in (0, 1):
+            raise ValueError(f"neither one observation of {self.observation_space} nor a batch of them")
+        rows = [observation] if axes == 0 else _rows(observation)
+        checked = [spaces.plain(self.observation_space, row) for row in rows]
+        batch = jax.tree.map(lambda *leaves: np.stack(leaves), *checked)
+        self._calls += 1
+        action = np.asarray(_act(self.algorithm, self._policy(explore), batch, np.uint32(self._calls)))
+        action = spaces.real_action(self.action_space, action, np)
+        return action if axes == 1 else action[0]
+
+    @property
+    def network(self) -> Any:
+        """The trained network as a callable on batches [B, ...]; your own object again, if you handed one in."""
+        network = self.state.network
+        return network.original() if hasattr(network, "original") else network
+
+    def _policy(self, explore: bool) -> Any:
+        if explore not in self._policies:
+            self._policies[explore] = _policy(self.algorithm, self.state, jnp.float32(self.fraction), explore)
+        return self._policies[explore]
+
+
+@partial(jax.jit, static_argnames="explore")
+def _policy(algorithm: Any, state: Any, fraction: jax.Array, explore: bool) -> Any:
+    return algorithm.policy(state, fraction, explore)
+
+
+@jax.jit
+def _act(algorithm: Any, policy: Any, observation: Any, call: jax.Array) -> Any:
+    return algorithm.act(policy, observation, (), random.fold_in(random.key(0), call))[0]
+
+
+def _leading_axes(space: Any, observation: Any) -> int:
+    """How many axes stand before those of the space: 0 is one observation, 1 a batch; -1 where they do not fit."""
+    if isinstance(space, gym.Dict):
+        if not isinstance(observation, dict):
+            return 1 if isinstance(observation, (list, tuple)) else -1
+        name = next(iter(space.spaces))
+        return _leading_axes(space[name], observation[name]) if name in observation else 0
+    if isinstance(space, gym.Tuple):
+        return _leading_axes(space[0], observation[0]) if isinstance(observation, tuple) and len(observation) else -1
+    return np.ndim(observation) - len(space.shape or ())
+
+
+def _rows(batch: Any) -> list:
+    """A batch as its observations, one by one."""
+    if isinstance(batch, dict):
+        columns = {name: _rows(value) for name, value in batch.items()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if isinstance(batch, tuple):
+        return list(zip(*map(_rows, batch), strict=True))
+    return list(batch)

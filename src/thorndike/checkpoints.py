@@ -1,0 +1,199 @@
+"""Checkpoints: arrays in safetensors files, one a seed, and a manifest with the digest of each.
+
+    checkpoints/step-000050000/{seed-0.safetensors, seed-1.safetensors, manifest.json}
+
+The number is the mean over seeds of the steps done. A checkpoint appears under its name in one rename, whole; the
+last KEPT stay. Nothing is ever unpickled, evaluated or imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from thorndike.errors import CorruptCheckpointError, RunError
+from thorndike.persistence import digest, discard, plain, read_json, sync, write_json
+
+FORMAT = 1
+KEPT = 3
+MAX_HEADER_BYTES = 16_000_000
+MANIFEST = "manifest.json"
+INCOMING = ".incoming"
+NAME = re.compile(r"step-(\d{9,15})")
+
+
+class Checkpoint:
+    """One checkpoint whose bytes are those that were written."""
+
+    def __init__(self, path: Path) -> None:
+        """Check every byte; CorruptCheckpointError names the file that differs."""
+        self.path = path
+        self.manifest = read_json(path / MANIFEST)
+        _check_manifest(path, self.manifest)
+        for entry in self.seeds.values():
+            _check_file(path / entry["file"], entry)
+
+    @property
+    def seeds(self) -> dict[int, dict[str, Any]]:
+        """By seed: file, size, sha256, steps, iteration, results."""
+        return {int(seed): entry for seed, entry in self.manifest["seeds"].items()}
+
+    @property
+    def iterations(self) -> int:
+        """Of the whole run, as it was planned when this was saved."""
+        return self.manifest["iterations"]
+
+    def arrays(self, seed: int, prefix: str = "") -> dict[str, np.ndarray]:
+        """A seed's arrays whose names begin with `prefix`."""
+        path = self.path / self.seeds[seed]["file"]
+        try:
+            with safe_open(path, framework="numpy") as file:
+                return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+        except (SafetensorError, TypeError) as error:
+            raise CorruptCheckpointError(f"{path} is not a safetensors file: {error}") from None
+
+
+class Writer:
+    """Collects the arrays of seeds that run side by side, and commits them as one checkpoint."""
+
+    def __init__(self, folder: Path, seeds: Collection[int]) -> None:
+        """Write into `folder` (which is cleared of whatever a crash left half done) checkpoints of `seeds`."""
+        self.folder, self.seeds = folder, tuple(seeds)
+        self.saved: dict[int, dict[str, Any]] = {}  # the newest of each seed, committed or not
+        self.fresh: set[int] = set()  # those not committed yet
+        self.committed: Path | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in [*folder.glob(".deleted-*"), folder / INCOMING]:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Begin where `checkpoint` stands: later ones (corrupted, or this would not be the newest) are deleted."""
+        for path in _numbered(self.folder):
+            if _number(path) > _number(checkpoint.path):
+                discard(path)
+        self.saved, self.committed = dict(checkpoint.seeds), checkpoint.path
+
+    def add(self, seed: int, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+        """Write one seed's arrays; `about` (steps, iteration, ...) goes into the manifest. Nothing is committed yet."""
+        incoming = self.folder / INCOMING
+        incoming.mkdir(exist_ok=True)
+        self._need_space(sum(array.nbytes for array in arrays.values()))
+        name = f"seed-{seed}.safetensors"
+        path, temporary = incoming / name, incoming / f".{name}"
+        save_file({key: np.array(array, order="C") for key, array in arrays.items()}, temporary)
+        sync(temporary)
+        os.replace(temporary, path)
+        self.saved[seed] = plain(about) | {"file": name, "size": path.stat().st_size, "sha256": digest(path)}
+        self.fresh.add(seed)
+
+    def commit(self, iterations: int, about: dict[str, Any]) -> Path | None:
+        """Make a checkpoint of the newest arrays of every seed: its folder, or None if there is nothing new."""
+        if not self.fresh:
+            return None
+        incoming = self.folder / INCOMING
+        for seed, entry in self.saved.items():
+            if seed not in self.fresh and self.committed is not None:
+                shutil.copyfile(self.committed / entry["file"], incoming / entry["file"])
+                sync(incoming / entry["file"])
+        steps = sum(entry["steps"] for entry in self.saved.values()) // len(self.seeds)
+        manifest = {"format": FORMAT, "steps": steps, "iterations": iterations, **plain(about)}
+        manifest["seeds"] = {str(seed): entry for seed, entry in sorted(self.saved.items())}
+        write_json(incoming / MANIFEST, manifest | {"digest": _digest_of(manifest)})
+        path = self.folder / f"step-{steps:09d}"
+        if path.exists():
+            discard(path)
+        os.rename(incoming, path)
+        sync(self.folder)
+        self.committed, self.fresh = path, set()
+        for old in _numbered(self.folder)[:-KEPT]:
+            discard(old)
+        return path
+
+    def _need_space(self, size: int) -> None:
+        free = shutil.disk_usage(self.folder).free
+        if free < 2 * size:
+            raise RunError(
+                f"cannot save a checkpoint of {size / 1e6:,.0f} MB in {self.folder}: {free / 1e6:,.0f} MB are free. "
+                f"The last one is whole: {self.committed or 'none yet'}"
+            )
+
+
+def newest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint in `folder` that is whole, with a warning where a newer one is not; None if there is none.
+
+    CorruptCheckpointError where there are some and none is whole.
+    """
+    problems = []
+    for path in reversed(_numbered(folder)):
+        try:
+            checkpoint = Checkpoint(path)
+        except CorruptCheckpointError as error:
+            problems.append((path, error))
+            continue
+        for broken, problem in problems:
+            warnings.warn(f"checkpoint {broken.name} is corrupted ({problem}); using {path.name} instead", stacklevel=3)
+        return checkpoint
+    if problems:
+        raise CorruptCheckpointError(f"no checkpoint in {folder} is whole: {problems[0][1]}")
+    return None
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """The folders of checkpoints, in order of their number (never of their time: clocks jump)."""
+    found = [path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and not path.is_symlink()]
+    return sorted(found, key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _digest_of(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    body = {name: value for name, value in manifest.items() if name != "digest"}
+    if manifest.get("digest") != _digest_of(body):
+        raise CorruptCheckpointError(f"{path.name}/{MANIFEST} is not as it was written")
+    if manifest.get("format") != FORMAT:
+        raise RunError(f"{path} has format {manifest.get('format')}, this version of thorndike reads {FORMAT}")
+    if not _is_ours(manifest):
+        raise CorruptCheckpointError(f"{path.name}/{MANIFEST} is not one that thorndike wrote")
+
+
+def _is_ours(manifest: dict[str, Any]) -> bool:
+    try:
+        return isinstance(manifest["iterations"], int) and all(
+            entry["file"] == f"seed-{int(seed)}.safetensors"
+            and isinstance(entry["sha256"], str)
+            and all(isinstance(entry[name], int) for name in ("steps", "iteration", "size"))
+            for seed, entry in manifest["seeds"].items()
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+
+
+def _check_file(path: Path, entry: dict[str, Any]) -> None:
+    where = f"{path.parent.name}/{path.name}"
+    if path.is_symlink() or not path.is_file():
+        raise CorruptCheckpointError(f"{where} is missing")
+    if path.stat().st_size != entry["size"]:
+        raise CorruptCheckpointError(f"{where} has {path.stat().st_size:,} bytes, {entry['size']:,} were written")
+    if digest(path) != entry["sha256"]:
+        raise CorruptCheckpointError(f"{where} is not as it was written: its SHA-256 differs")
+    with open(path, "rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > min(MAX_HEADER_BYTES, entry["size"]):
+        raise CorruptCheckpointError(f"{where} has a header of {header:,} bytes: thorndike did not write that")

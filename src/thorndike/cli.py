@@ -1,0 +1,351 @@
+"""The command: `thorndike train dqn CartPole-v1`, `resume`, `evaluate`, `list`.
+
+Every field of an algorithm is a flag, made by tyro from its dataclass; a small pass before it picks recipes
+(`--memory prioritized`), reads numbers as people write them (1M) and answers other libraries' words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
+
+from thorndike.errors import SettingError, ThorndikeError, UnknownNameError, nearest
+from thorndike.words import RUN_WORDS, spelled_out
+
+HELP = """thorndike: deep reinforcement learning
+
+  thorndike train ALGORITHM ENVIRONMENT [--steps N] [--seeds N] [--gamma 0.98] ...
+  thorndike resume RUN [--steps N] [--environment ID]
+  thorndike evaluate RUN [--episodes 100] [--environment ID]
+  thorndike list algorithms | environments | runs
+
+  thorndike train dqn CartPole-v1            an example that takes less than a minute
+  thorndike train ALGORITHM --help           every flag of an algorithm
+"""
+CHOICES = {"memory": ("memories", ("replay", "prioritized")), "network": ("networks", ("mlp", "cnn"))}
+UNDERSTOOD = {  # whole flags of other libraries, whatever their dashes
+    word: ours for word, ours in RUN_WORDS.items() if ours in ("steps", "environment", "seeds", "run_dir", "algorithm")
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """How long, how often and where."""
+
+    steps: int | None = None  # steps in the environment, per seed
+    seeds: int = 1  # independent runs: seed, seed + 1, ...
+    seed: int = 0
+    run_dir: str | None = "auto"  # the folder to write; None writes nothing
+    quiet: bool = False  # print nothing
+    evaluate_every: int | None = None  # steps between greedy evaluations, 0 for none at all; ten times a run
+    evaluate_episodes: int = 10
+    final_episodes: int = 100
+    checkpoint_every: int | None = None  # steps between checkpoints, 0 for one at the end; ten times a run
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeOptions:
+    """How far to go on, and in what."""
+
+    steps: int | None = None  # per seed, all in all; as far as planned unless given
+    environment: str | None = None  # again, where a module makes it: my_module:MyEnv-v0
+    quiet: bool = False  # print nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """How many greedy episodes, and in what."""
+
+    episodes: int = 100  # of each seed
+    environment: str | None = None  # again, where a module makes it: my_module:MyEnv-v0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit code: 0, 2 for what the user can mend, 130 and 143 for Ctrl-C and SIGTERM."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.path.insert(0, os.getcwd())  # so that my_module:MyEnv-v0 finds my_module.py here
+    usual, warnings.formatwarning = warnings.formatwarning, lambda message, *_, **__: f"warning: {message}\n"
+    try:
+        return run(given)
+    except ThorndikeError as error:
+        print(f"thorndike: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output, `head` perhaps, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    finally:
+        warnings.formatwarning = usual
+        sys.path.remove(os.getcwd())
+
+
+def run(given: list[str]) -> int:
+    """Choose the verb."""
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if given[0] == "--version":
+        import thorndike
+
+        print(thorndike.__version__)
+        return 0
+    verbs: dict[str, Callable[[list[str]], int]]
+    verbs = {"train": train, "resume": resume, "evaluate": evaluate, "list": list_}
+    if given[0] not in verbs:
+        near = nearest(given[0], verbs)
+        raise UnknownNameError(f"unknown verb '{given[0]}'.{near} There are: {', '.join(verbs)}")
+    return verbs[given[0]](given[1:])
+
+
+def train(given: list[str]) -> int:
+    """`thorndike train ALGORITHM ENVIRONMENT ...`"""
+    places, flags = _split(_understood(given))
+    algorithm, environment = (*_placed(places, flags, ("algorithm", "environment")), None, None)[:2]
+    asked = bool({"-h", "--help"} & set(flags))
+    if algorithm is None:
+        if not asked:
+            raise UnknownNameError("which algorithm? For example: thorndike train dqn CartPole-v1")
+        print(HELP, end="")
+        return 0
+    from thorndike import algorithms, settings
+
+    cls = algorithms.get(algorithm)
+    if environment is None and not asked:
+        raise UnknownNameError(f"which environment? For example: thorndike train {algorithm} CartPole-v1")
+    recorded = settings.recorded(cls.__name__, environment)
+    default, flags = _choose_recipes(recorded.algorithm if recorded else cls(), flags)
+    flags, environment_arguments = _take_environment_arguments(flags)
+    options = TrainOptions(steps=recorded.steps if recorded else None)
+    title = f"thorndike train {algorithm} {environment or 'ENVIRONMENT'}"
+    chosen, made = _parse(title, flags, options, default)
+
+    from thorndike import runs
+
+    runs.train(made, environment, environment_arguments=environment_arguments, **dataclasses.asdict(chosen))
+    return 0
+
+
+def resume(given: list[str]) -> int:
+    """`thorndike resume RUN ...`"""
+    places, flags = _split(_understood(given))
+    (options,) = _parse("thorndike resume RUN", flags, ResumeOptions())
+    if not places:
+        raise UnknownNameError("which run? For example: thorndike resume runs/dqn-CartPole-v1-...")
+    _only(places, 1)
+    from thorndike import runs
+
+    runs.resume(places[0], **dataclasses.asdict(options))
+    return 0
+
+
+def evaluate(given: list[str]) -> int:
+    """`thorndike evaluate RUN ...`"""
+    places, flags = _split(_understood(given))
+    (options,) = _parse("thorndike evaluate RUN", flags, EvaluateOptions())
+    if not places:
+        raise UnknownNameError("which run? For example: thorndike evaluate runs/dqn-CartPole-v1-...")
+    _only(places, 1)
+    from thorndike import runs
+
+    found = runs.load(places[0], environment=options.environment).evaluate(options.episodes)
+    for name, value in found.items():
+        if value is not None:
+            numbers = value if isinstance(value, list) else [value]
+            print(f"{name:12} {'  '.join(f'{number:,.6g}' for number in numbers)}")
+    return 0
+
+
+def list_(given: list[str]) -> int:
+    """`thorndike list algorithms | environments | runs`"""
+    from thorndike import listing
+
+    tables = {"algorithms": listing.algorithms, "environments": listing.environments, "runs": listing.runs}
+    places, flags = _split(given)
+    if not places or places[0] not in tables or flags:
+        near = nearest(places[0], tables) if places else ""
+        raise UnknownNameError(f"list what? {', '.join(tables)}.{near}")
+    for line in listing.aligned(tables[places[0]](*places[1:2])):
+        print(line)
+    return 0
+
+
+def _only(places: list[str], count: int) -> None:
+    if len(places) > count:
+        raise UnknownNameError(f"what is '{places[count]}'? A flag begins with --")
+
+
+def _understood(given: list[str]) -> list[str]:
+    """`--flag=value` in two, other libraries' names of a run's own flags in ours, numbers in digits."""
+    words = []
+    for word in given:
+        name, equals, value = word.partition("=")
+        words += [name, value] if word.startswith("--") and equals else [word]
+    result = []
+    for word in words:
+        name = word[2:].replace("-", "_")
+        if word.startswith("--") and name in UNDERSTOOD:
+            word = "--" + UNDERSTOOD[name].replace("_", "-")
+        elif word == "-n":
+            word = "--steps"
+        result.append(spelled_out(word))
+    return result
+
+
+def _split(given: list[str]) -> tuple[list[str], list[str]]:
+    """The words before the first flag, and the rest."""
+    first = next((i for i, word in enumerate(given) if word.startswith("-")), len(given))
+    return given[:first], given[first:]
+
+
+def _placed(places: list[str], flags: list[str], names: tuple[str, ...]) -> list[str]:
+    """The words at their places; those missing are taken out of `flags`, where they may be named instead."""
+    _only(places, len(names))
+    places = list(places)
+    for name in names[len(places) :]:
+        flag = f"--{name}"
+        if flag not in flags[:-1]:
+            break
+        at = flags.index(flag)
+        places.append(flags[at + 1])
+        del flags[at : at + 2]
+    return places
+
+
+def _take_environment_arguments(flags: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """`--environment.continuous true`: the flags without them, and them as JSON literals (else as text)."""
+    rest, arguments = [], {}
+    words = iter(flags)
+    for word in words:
+        if not word.startswith("--environment."):
+            rest.append(word)
+            continue
+        value = next(words, None)
+        name = word.removeprefix("--environment.").replace("-", "_")
+        if value is None or value.startswith("--"):
+            raise SettingError(f"{word} needs a value, for example {word} true")
+        try:
+            arguments[name] = json.loads({"True": "true", "False": "false", "None": "null"}.get(value, value))
+        except ValueError:
+            arguments[name] = value
+    return rest, arguments
+
+
+def _choose_recipes(algorithm: Any, flags: list[str]) -> tuple[Any, list[str]]:
+    """`--memory prioritized`, `--critic-network none`: the algorithm with these, and the other flags."""
+    rest: list[str] = []
+    words = iter(flags)
+    fields = {field.name for field in dataclasses.fields(algorithm)}
+    for word in words:
+        name = word[2:].replace("-", "_")
+        kind = name.rpartition("_")[2]
+        if not word.startswith("--") or name not in fields or kind not in CHOICES:
+            rest.append(word)
+            continue
+        recipe = _recipe(word, next(words, ""), kind, getattr(algorithm, name))
+        algorithm = dataclasses.replace(algorithm, **{name: recipe})
+    return algorithm, rest
+
+
+def _recipe(flag: str, choice: str, kind: str, present: Any) -> Any:
+    """A recipe by its name, keeping what it has in common with the one it replaces."""
+    import importlib
+
+    module, names = CHOICES[kind]
+    if choice.lower() == "none" and kind == "network":
+        return None
+    if choice.lower() not in names:
+        options = ", ".join(names)
+        raise UnknownNameError(f"{flag} takes one of {options}, got '{choice}'.{nearest(choice, names)}")
+    classes = vars(importlib.import_module(f"thorndike.{module}"))
+    cls = next(value for name, value in classes.items() if name.lower() == choice.lower())
+    shared = {field.name for field in dataclasses.fields(cls)}
+    kept = dataclasses.fields(present) if present is not None else ()
+    return cls(**{field.name: getattr(present, field.name) for field in kept if field.name in shared})
+
+
+def _parse(title: str, flags: list[str], *defaults: Any) -> tuple[Any, ...]:
+    """The dataclasses given as defaults, changed by flags; whatever is wrong as an error of one line."""
+    import tyro
+
+    no_prefix = tyro.conf.arg(name="")
+    fields: list[Any] = [
+        (f"part_{i}", Annotated[type(part), no_prefix], dataclasses.field(default=part))
+        for i, part in enumerate(defaults)
+    ]
+    cls = dataclasses.make_dataclass("Flags", fields)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            result: Any = tyro.cli(
+                cls, prog=title, description=_first_line(defaults[-1]), args=_booleans(flags),
+                config=(tyro.conf.AvoidSubcommands,), return_unknown_args=True,
+            )  # fmt: skip
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+        raise SettingError(_one_line(said.getvalue())) from None
+    parsed, unknown = result
+    if unknown:
+        raise UnknownNameError(_answer(unknown[0], list(_flags_of(defaults))))
+    return tuple(getattr(parsed, name) for name, *_ in fields)
+
+
+def _first_line(value: Any) -> str:
+    return (type(value).__doc__ or "").strip().split("\n")[0]
+
+
+def _booleans(flags: list[str]) -> list[str]:
+    """`--double false` as tyro's `--no-double`, and `--run-dir none` as `None`."""
+    result: list[str] = []
+    for word in flags:
+        if word.lower() in ("true", "false") and result and result[-1].startswith("--"):
+            if word.lower() == "false":
+                prefix, dot, name = result[-1][2:].rpartition(".")
+                result[-1] = f"--{prefix}{dot}no-{name}"
+            continue
+        result.append("None" if word.lower() == "none" else word)
+    return result
+
+
+def _one_line(box: str) -> str:
+    """What tyro says in a box, as one line without it."""
+    lines = [line.strip("│ ").strip() for line in box.splitlines()]
+    inside = [line for line in lines if line and line[0] not in "╭╰"]
+    end = next((i for i, line in enumerate(inside) if line.startswith("─")), len(inside))
+    return " ".join(inside[:end]).removeprefix("Error parsing ")
+
+
+def _flags_of(values: Iterable[Any], prefix: str = "") -> Iterable[str]:
+    for value in values:
+        for field in dataclasses.fields(value):
+            inner = getattr(value, field.name)
+            if dataclasses.is_dataclass(inner):
+                yield from _flags_of([inner], f"{prefix}{field.name}.")
+            else:
+                yield f"{prefix}{field.name}"
+
+
+def _answer(word: str, known: list[str]) -> str:
+    """The line for a flag that does not exist."""
+    from thorndike.hyperparameters import OTHER_WORDS
+
+    if not word.startswith("-"):
+        return f"what is '{word}'? A flag begins with --"
+    name = word.lstrip("-").replace("-", "_")
+    nested = [flag for flag in known if flag.rpartition(".")[2] == name]
+    ours = nested[0] if nested else {**RUN_WORDS, **OTHER_WORDS}.get(name)
+    if ours is None:
+        return f"no flag {word}.{nearest(word, map(_flag, known))}"
+    return f"no flag {word}: here it is {_flag(ours) if ours.replace('.', '_').isidentifier() else ours}"
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

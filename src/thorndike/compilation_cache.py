@@ -1,0 +1,41 @@
+"""Compiled programs kept between processes, in a folder that only the user can write."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import jax
+
+OFF = "THORNDIKE_NO_CACHE"
+MIN_SECONDS = 0.1  # of compiling, for a program to be kept
+
+
+def switch_on() -> Path | None:
+    """Let JAX keep what it compiles; None where that is switched off, already set, or the folder not private."""
+    if os.environ.get(OFF) or jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+        return None
+    folder = _private_folder()
+    if folder is None:
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    return folder
+
+
+def _private_folder() -> Path | None:
+    """Programs in it are run as they are: it must be the user's, and nobody else may write into it."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "thorndike" / "jax"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except (OSError, RuntimeError):
+        return None
+    if os.name == "nt":
+        return folder
+    private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
+    return folder if private else None

@@ -1,0 +1,179 @@
+"""What a run is, as data: all that config.json holds, enough to run it again, and nothing that could run by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from thorndike import algorithms, spaces
+from thorndike.errors import RunError, SettingError, ThorndikeError, UnsafeCheckpointError
+from thorndike.hyperparameters import from_json, to_json
+from thorndike.persistence import read_json, write_json
+
+FORMAT = 1
+FILE = "config.json"
+FOREIGN = "foreign"  # the type of what JSON cannot hold: a network of the user's own
+SAFE_PREFIXES = ("gymnasium", "envpool")
+MAX_SEEDS = 100_000
+PACKAGES = ("thorndike", "jax", "jaxlib", "equinox", "optax", "gymnasium", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """One run. Counts of steps are per seed; an interval of 0 means never."""
+
+    algorithm: Any
+    environment: str  # an id, or the name of the class or factory
+    environment_is_id: bool
+    environment_arguments: dict[str, Any]
+    compiled: bool  # whether the environment is
+    observation_space: Any
+    action_space: Any
+    steps: int
+    seed: int
+    seeds: int
+    evaluate_every: int
+    evaluate_episodes: int
+    final_episodes: int
+    checkpoint_every: int
+    history: tuple[dict[str, Any], ...] = ()  # when it was begun and resumed, to how many steps, with which versions
+
+    @property
+    def algorithm_name(self) -> str:
+        """As on the command line: "dqn"."""
+        return type(self.algorithm).__name__.lower()
+
+    @property
+    def chosen_seeds(self) -> list[int]:
+        """seed, seed + 1, ..."""
+        return list(range(self.seed, self.seed + self.seeds))
+
+    def begun(self) -> Configuration:
+        """The same with one more entry in its history: now, and with what."""
+        entry = {"at": time.strftime("%Y-%m-%d %H:%M:%S"), "steps": self.steps, "versions": versions()}
+        return dataclasses.replace(self, history=(*self.history, entry))
+
+    def write(self, folder: Path) -> None:
+        """As config.json in `folder`."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["algorithm"] = _algorithm_to_json(self.algorithm)
+        for name in ("observation_space", "action_space"):
+            values[name] = spaces.describe(values[name])
+        write_json(folder / FILE, {"format": FORMAT} | values)
+
+
+def read(folder: Path, networks: Mapping[str, Any]) -> Configuration:
+    """The configuration in `folder`; `networks` are the user's own, by field name, handed in again.
+
+    RunError where there is none or a network is missing; UnsafeCheckpointError where it names what is not ours.
+    """
+    if not (folder / FILE).is_file():
+        raise RunError(f"{folder} is not a run folder: it has no {FILE}")
+    values = read_json(folder / FILE)
+    if values.pop("format", None) != FORMAT:
+        raise RunError(f"{folder / FILE} has another format than {FORMAT}, which this version of thorndike reads")
+    try:
+        values["algorithm"] = _algorithm_from_json(values["algorithm"], networks, folder)
+        for name in ("observation_space", "action_space"):
+            values[name] = spaces.from_description(values[name])
+        values["history"] = tuple(values["history"])
+        configuration = Configuration(**values)
+        _check_types(configuration)
+        return configuration
+    except ThorndikeError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+        raise UnsafeCheckpointError(f"{folder / FILE} is not one that thorndike wrote: {error}") from None
+
+
+def trusted_environment(configuration: Configuration, folder: Path, named: Any) -> Any:
+    """What to make environments from: `named` if the user named one, else an id that imports nothing of anyone's.
+
+    UnsafeCheckpointError where config.json names a module, RunError where the environment was a class or function.
+    """
+    if named is not None:
+        return named
+    again = f"thorndike resume {folder} --environment ..., or td.load/td.resume(..., environment=...)"
+    if not configuration.environment_is_id:
+        raise RunError(
+            f"{folder} trained in an environment of your own, '{configuration.environment}': hand it in again ({again})"
+        )
+    prefix, _, rest = configuration.environment.rpartition(":")
+    if prefix and (prefix not in SAFE_PREFIXES or ":" in rest):
+        raise UnsafeCheckpointError(
+            f"{folder} names the module '{prefix}', which would run its code. If you trust it, name it again: "
+            f"{again.replace('...', configuration.environment, 1)}"
+        )
+    return configuration.environment
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Environment arguments that config.json can hold; SettingError for any other."""
+    for name, value in arguments.items():
+        try:
+            if json.loads(json.dumps(value, allow_nan=False)) == value:
+                continue
+        except (TypeError, ValueError):
+            pass
+        raise SettingError(
+            f"the environment argument {name}={value!r} cannot be recorded as JSON: "
+            "hand in a function that makes the environment instead"
+        )
+    return dict(arguments)
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide a run's numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def hyperparameter_classes() -> dict[str, type]:
+    """The only classes that a config.json can build, by name."""
+    from thorndike import memories, networks
+
+    classes = [networks.MLP, networks.CNN, memories.Latest, memories.Replay, memories.Prioritized]
+    classes += [algorithms.get(name) for name in algorithms.ALGORITHMS]
+    return {cls.__name__: cls for cls in classes}
+
+
+def _algorithm_to_json(algorithm: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {"type": type(algorithm).__name__}
+    for field in dataclasses.fields(algorithm):
+        value = getattr(algorithm, field.name)
+        values[field.name] = value.to_json() if hasattr(value, "to_json") else to_json(value)
+    return values
+
+
+def _algorithm_from_json(values: dict[str, Any], networks: Mapping[str, Any], folder: Path) -> Any:
+    foreign = [name for name, value in values.items() if isinstance(value, dict) and value.get("type") == FOREIGN]
+    for name in foreign:
+        if name not in networks:
+            raise RunError(f"{folder} trained a network of your own as {name}: hand it in again with {name}=...")
+    ours = {name: value for name, value in values.items() if name not in foreign}
+    return dataclasses.replace(from_json(ours, hyperparameter_classes()), **networks)
+
+
+def _check_types(configuration: Configuration) -> None:
+    kinds = {"int": int, "str": str, "bool": bool, "dict[str, Any]": dict}
+    for field in dataclasses.fields(configuration):
+        kind, value = kinds.get(str(field.type)), getattr(configuration, field.name)
+        if kind is not None and type(value) is not kind:
+            raise UnsafeCheckpointError(f"{FILE}: {field.name} is {value!r}")
+        if kind is int and not 0 <= value < 2**63:
+            raise UnsafeCheckpointError(f"{FILE}: {field.name} is {value!r}")
+    if not 1 <= configuration.seeds <= MAX_SEEDS or configuration.steps < 1:
+        raise UnsafeCheckpointError(f"{FILE}: {configuration.seeds} seeds of {configuration.steps} steps")
+    if type(configuration.algorithm).__name__ not in algorithms.ALGORITHMS.values():
+        raise UnsafeCheckpointError(f"{FILE}: {type(configuration.algorithm).__name__} is not an algorithm")

@@ -1,0 +1,139 @@
+"""Compiled environments: written for one copy as pure functions, run as N copies inside XLA.
+
+Whoever writes one gives spaces, a time limit and three small functions; `Vectorized` adds the rest: the copies, the
+time limit, the reset in the very step in which an episode ends, and the scaling of actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jax import lax, random
+
+from thorndike.core import Step
+from thorndike.errors import EnvironmentFault, SettingError, UnsuitableError
+from thorndike.spaces import real_action, stored
+
+PyTree = Any
+
+
+@runtime_checkable
+class FunctionalEnvironment(Protocol):
+    """One copy of a compiled environment: a frozen, hashable dataclass of settings with pure, traceable methods."""
+
+    observation_space: Any  # gymnasium.spaces
+    action_space: Any
+    max_steps: int | None  # episodes are truncated after so many steps; None: never
+
+    def initial(self, key: jax.Array) -> PyTree:
+        """The state that an episode begins in."""
+        ...
+
+    def observe(self, state: PyTree) -> PyTree:
+        """What is seen of a state: plain arrays, dicts and tuples, as `observation_space` promises."""
+        ...
+
+    def transition(self, state: PyTree, action: PyTree, key: jax.Array) -> tuple[PyTree, jax.Array, jax.Array]:
+        """Where an action of `action_space` leads: (state, reward, terminated). The time limit is not its business."""
+        ...
+
+
+class EnvironmentState(NamedTuple):
+    """What `Vectorized` keeps of its copies: leaves are [N, ...]."""
+
+    state: PyTree
+    steps: jax.Array  # of the running episodes, int32
+
+
+@dataclass(frozen=True)
+class Vectorized:
+    """`num_environments` copies of `environment` side by side: a compiled `core.Environment`.
+
+    Equal, and of equal hash, wherever its two fields are, so it may be a static argument of a jitted function. Actions
+    are canonical: those of a bounded Box lie in [-1, 1] and are scaled here.
+    """
+
+    environment: FunctionalEnvironment
+    num_environments: int
+    compiled: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        name, limit = type(self.environment).__name__, self.environment.max_steps
+        if self.num_environments < 1:
+            raise SettingError(f"num_environments must be at least 1, got {self.num_environments}")
+        if limit is not None and limit < 1:
+            raise SettingError(f"{name}: max_steps must be at least 1 or None, got {limit}")
+        try:
+            hash(self.environment)
+        except TypeError as error:
+            raise UnsuitableError(f"{name} must be hashable: make it a frozen dataclass of plain values") from error
+
+    @property
+    def observation_space(self) -> Any:
+        return self.environment.observation_space
+
+    @property
+    def action_space(self) -> Any:
+        return self.environment.action_space
+
+    def reset(self, key: jax.Array) -> tuple[EnvironmentState, PyTree]:
+        """New episodes in all copies: (env_state, observation [N, ...])."""
+        keys = random.split(key, self.num_environments)
+        state = jax.tree.map(_strongly_typed, jax.vmap(self.environment.initial)(keys))
+        return EnvironmentState(state, jnp.zeros(self.num_environments, jnp.int32)), self._observe(state)
+
+    def step(self, env_state: EnvironmentState, action: PyTree, key: jax.Array) -> tuple[EnvironmentState, Step]:
+        """One action [N, ...] for every copy. `key` has two children: 0 moves the copies, 1 resets those that are done.
+
+        An episode may end for both reasons at once; each of the two flags is true to its own.
+        """
+        keys = random.split(random.fold_in(key, 0), self.num_environments)
+        action = real_action(self.action_space, action, jnp)
+        state, reward, terminated = jax.vmap(self.environment.transition)(env_state.state, action, keys)
+        terminated = terminated.astype(bool)
+        steps, limit = env_state.steps + 1, self.environment.max_steps
+        truncated = jnp.zeros_like(terminated) if limit is None else steps >= limit
+        done = terminated | truncated
+        state = jax.tree.map(_strongly_typed, state)
+        moved = EnvironmentState(state, steps), self._observe(state)
+        # As numbers: under `vmap` both branches are taken, and JAX's check of keys then sees a key in there used twice.
+        reset_key, kind = random.key_data(key), random.key_impl(key)
+
+        def restart():
+            def where_done(fresh, old):
+                return jnp.where(done.reshape(-1, *[1] * (old.ndim - 1)), fresh, old)
+
+            fresh = self.reset(random.fold_in(random.wrap_key_data(reset_key, impl=kind), 1))
+            return jax.tree.map(where_done, fresh, moved)
+
+        # Most steps end no episode, and drawing new ones costs more than all of CartPole's physics.
+        env_state, observation = lax.cond(done.any(), restart, lambda: moved)
+        return env_state, Step(observation, reward.astype(jnp.float32), terminated, truncated, moved[1])
+
+    def _observe(self, state: PyTree) -> PyTree:
+        """Observations [N, ...] in the dtypes that they are stored in; an error where the space promised otherwise."""
+        observation = jax.vmap(self.environment.observe, axis_size=self.num_environments)(state)
+        promised = stored(self.observation_space)
+        given = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), observation)
+        fits = jax.tree.structure(given) == jax.tree.structure(promised)  # type: ignore[operator]
+        if not fits or not all(map(_suits, jax.tree.leaves(given), jax.tree.leaves(promised))):
+            name, gave, promises = type(self.environment).__name__, _text(given), _text(promised)
+            raise EnvironmentFault(f"{name}.observe gave {gave}, its observation_space promises {promises}")
+        return jax.tree.map(lambda promise, x: x.astype(promise.dtype), promised, observation)
+
+
+def _suits(given: jax.ShapeDtypeStruct, promised: jax.ShapeDtypeStruct) -> bool:
+    floating = [jnp.issubdtype(x.dtype, jnp.floating) for x in (given, promised)]
+    return given.shape == promised.shape and floating[0] == floating[1]
+
+
+def _text(types: PyTree) -> str:
+    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", types)).replace("'", "")
+
+
+def _strongly_typed(x: jax.Array) -> jax.Array:
+    """A state made of Python numbers is weakly typed, and would be compiled for once more after the first step."""
+    return lax.convert_element_type(x, x.dtype)

@@ -1,0 +1,92 @@
+"""Recorded hyper-parameters per algorithm and environment, each with the result that it is known to give.
+
+A name on the command line, or given to `td.train`, takes these; an object is used exactly as it is. Keys hold the
+environment's id without a prefix: the compiled twin and Gymnasium's own share them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from thorndike.algorithms.dqn import DQN
+from thorndike.algorithms.ppo import PPO
+from thorndike.algorithms.reinforce import REINFORCE
+from thorndike.memories import Replay
+from thorndike.networks import MLP
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """Settings that work: the algorithm, for how long, and what comes of it."""
+
+    algorithm: Any
+    steps: int
+    result: str
+
+
+def recorded(algorithm: str, environment: Any) -> Recorded | None:
+    """The settings recorded for an algorithm's name ("dqn") and an environment's id, with any prefix; else None."""
+    if not isinstance(environment, str):
+        return None
+    return RECORDED.get((algorithm.lower(), environment.rpartition(":")[2]))
+
+
+def solved_at(environment: Any) -> float | None:
+    """The mean return at which an environment's id counts as solved; None where nobody says."""
+    return SOLVED_AT.get(environment.rpartition(":")[2]) if isinstance(environment, str) else None
+
+
+SOLVED_AT = {"CartPole-v1": 475.0, "MountainCar-v0": -110.0, "Acrobot-v1": -100.0, "LunarLander-v3": 200.0}  # Gymnasium
+
+# CleanRL's ppo.py, with its learning rate falling to nothing.
+CLEANRL_PPO = PPO(
+    num_environments=4,
+    rollout_length=128,
+    epochs=4,
+    batch_size=128,
+    learning_rate=2.5e-4,
+    learning_rate_end=0.0,
+    clip_value=True,
+    ent_coef=0.01,
+)
+
+RECORDED: dict[tuple[str, str], Recorded] = {
+    # RL Zoo: bursts of 128 updates every 256 steps, towards a target that is copied once a burst.
+    ("dqn", "CartPole-v1"): Recorded(
+        DQN(
+            network=MLP((256, 256), activation="relu", initialization="default"),
+            num_environments=1,
+            rollout_length=256,
+            updates_per_rollout=128,
+            warmup_steps=1_000,
+            target_period=128,
+            learning_rate=2.3e-3,
+            epsilon_end=0.04,
+            exploration_fraction=0.16,
+            memory=Replay(capacity=100_000, batch_size=64),
+        ),
+        steps=50_000,
+        result="greedy mean 500 of 500 in RL Zoo's own run",
+    ),
+    ("ppo", "CartPole-v1"): Recorded(CLEANRL_PPO, steps=500_000, result="490 in CleanRL's runs (training episodes)"),
+    ("ppo", "Acrobot-v1"): Recorded(CLEANRL_PPO, steps=500_000, result="-86 in CleanRL's runs (training episodes)"),
+    # RL Zoo without generalised state-dependent exploration.
+    ("ppo", "Pendulum-v1"): Recorded(
+        PPO(
+            num_environments=4,
+            rollout_length=1024,
+            epochs=10,
+            batch_size=64,
+            learning_rate=1e-3,
+            gamma=0.9,
+        ),
+        steps=300_000,
+        result="-172 in RL Zoo's run with state-dependent exploration",
+    ),
+    ("reinforce", "CartPole-v1"): Recorded(
+        REINFORCE(num_environments=8, rollout_length=128, learning_rate=3e-3),
+        steps=500_000,
+        result="solved (475) is the aim",
+    ),
+}

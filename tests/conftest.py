@@ -1,0 +1,40 @@
+"""How every test runs: two CPU devices, strict shapes, and nothing of the user's touched.
+
+JAX reads its own switches from the environment, and the tests are run under two of them as well (`make test-full`):
+JAX_DEBUG_KEY_REUSE=1 (no random key is used twice) and JAX_ENABLE_X64=1 (no dtype depends on the default).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # the tests compile much and run little
+OWN_CACHE = "THORNDIKE_TEST_CACHE"
+if OWN_CACHE not in os.environ:  # the workers of a parallel run, and commands that tests start, share one
+    os.environ[OWN_CACHE] = tempfile.mkdtemp(prefix="thorndike-tests-")
+os.environ["XDG_CACHE_HOME"] = os.environ[OWN_CACHE]
+
+import jax
+import pytest
+
+# Before anything starts JAX's backend.
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+@pytest.fixture(autouse=True)
+def _strict_ranks(request):
+    """No array is silently spread over another's axes; Keras does that inside its layers."""
+    before = jax.config.jax_numpy_rank_promotion
+    keras = request.node.get_closest_marker("keras")
+    jax.config.update("jax_numpy_rank_promotion", "allow" if keras else "raise")
+    yield
+    jax.config.update("jax_numpy_rank_promotion", before)
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):  # not in a worker: the others may still be at work
+        shutil.rmtree(os.environ[OWN_CACHE], ignore_errors=True)

@@ -1,0 +1,358 @@
+"""Checkpoints: whole or not there, noticed when damaged, and no code in them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from thorndike import checkpoints, persistence, records
+from thorndike.checkpoints import Checkpoint, Writer, newest
+from thorndike.errors import CorruptCheckpointError, RunError
+
+
+def arrays(value: float) -> dict[str, np.ndarray]:
+    return {
+        "state/weights": np.full((3, 4), value, np.float32),
+        "state/transposed": np.arange(6, dtype=np.int32).reshape(2, 3).T,
+        "memory/flag": np.array(True),
+        "iteration": np.array(7, np.uint32),
+    }
+
+
+def about(steps: int) -> dict[str, int]:
+    return {"steps": steps, "iteration": steps // 10}
+
+
+def write(folder, *all_steps, seeds=(0,)) -> Writer:
+    writer = Writer(folder, seeds)
+    for steps in all_steps:
+        for seed in seeds:
+            writer.add(seed, arrays(steps + seed), about(steps))
+        writer.commit(100, {"seconds": {"total": 1.5}})
+    return writer
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_saved_comes_back_with_shapes_dtypes_and_order(tmp_path):
+    write(tmp_path, 100)
+    found = newest(tmp_path)
+    assert found.path.name == "step-000000100"
+    assert found.iterations == 100
+    assert found.seeds[0]["steps"] == 100
+    assert found.manifest["seconds"] == {"total": 1.5}
+    saved = arrays(100)
+    loaded = found.arrays(0)
+    assert loaded.keys() == saved.keys()
+    for name, array in saved.items():
+        assert loaded[name].shape == array.shape
+        assert loaded[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded[name], array)
+
+
+def test_arrays_can_be_read_by_prefix(tmp_path):
+    write(tmp_path, 100)
+    assert set(newest(tmp_path).arrays(0, "state/")) == {"state/weights", "state/transposed"}
+
+
+def test_the_last_three_checkpoints_stay(tmp_path):
+    write(tmp_path, 10, 20, 30, 40, 50)
+    assert names(tmp_path) == ["step-000000030", "step-000000040", "step-000000050"]
+
+
+def test_the_newest_is_told_by_its_number_and_not_by_its_time(tmp_path):
+    write(tmp_path, 10, 20, 30)
+    os.utime(tmp_path / "step-000000010", (2e9, 2e9))
+    assert newest(tmp_path).path.name == "step-000000030"
+
+
+def test_seeds_one_after_another_keep_those_that_are_done(tmp_path):
+    writer = Writer(tmp_path, (0, 1))
+    writer.add(0, arrays(1), about(100))
+    writer.commit(10, {})
+    assert set(newest(tmp_path).seeds) == {0}
+    writer.add(1, arrays(2), about(50))
+    writer.commit(10, {})
+    found = newest(tmp_path)
+    assert found.path.name == "step-000000075"  # the mean over seeds
+    assert found.arrays(0)["state/weights"][0, 0] == 1
+    assert found.arrays(1)["state/weights"][0, 0] == 2
+
+
+def test_a_commit_without_anything_new_makes_no_checkpoint(tmp_path):
+    writer = write(tmp_path, 10)
+    assert writer.commit(100, {}) is None
+    assert names(tmp_path) == ["step-000000010"]
+
+
+def test_an_older_array_is_replaced_before_the_commit(tmp_path):
+    writer = Writer(tmp_path, (0, 1))
+    writer.add(0, arrays(1), about(10))
+    writer.add(0, arrays(2), about(20))
+    writer.add(1, arrays(3), about(20))
+    writer.commit(10, {})
+    assert newest(tmp_path).arrays(0)["state/weights"][0, 0] == 2
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def edit_manifest(folder):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["iterations"] = 5
+    path.write_text(json.dumps(manifest))
+
+
+def swap(folder):
+    first, second = folder / "seed-0.safetensors", folder / "seed-1.safetensors"
+    data = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(data)
+
+
+DAMAGE = {
+    "a bit flipped": lambda folder: flip(folder / "seed-0.safetensors"),
+    "a bit flipped in the manifest": lambda folder: flip(folder / "manifest.json"),
+    "cut short": lambda folder: os.truncate(folder / "seed-0.safetensors", 50),
+    "emptied": lambda folder: os.truncate(folder / "seed-0.safetensors", 0),
+    "zeroed": lambda folder: (folder / "seed-0.safetensors").write_bytes(
+        bytes((folder / "seed-0.safetensors").stat().st_size)
+    ),
+    "deleted": lambda folder: (folder / "seed-0.safetensors").unlink(),
+    "manifest deleted": lambda folder: (folder / "manifest.json").unlink(),
+    "manifest emptied": lambda folder: os.truncate(folder / "manifest.json", 0),
+    "manifest edited": edit_manifest,
+    "files swapped": swap,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_damage_is_noticed_and_the_one_before_is_used_with_a_warning_that_names_both(tmp_path, damage):
+    write(tmp_path, 10, 20, seeds=(0, 1))
+    damage(tmp_path / "step-000000020")
+    with pytest.warns(UserWarning, match=r"step-000000020 is corrupted .* using step-000000010"):
+        found = newest(tmp_path)
+    assert found.arrays(0)["state/weights"][0, 0] == 10
+
+
+def test_every_bit_of_a_manifest_counts(tmp_path):
+    write(tmp_path, 10)
+    path = tmp_path / "step-000000010" / "manifest.json"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        data = bytearray(whole)
+        data[place] ^= 4
+        path.write_bytes(data)
+        before = json.loads(whole)
+        with contextlib.suppress(CorruptCheckpointError, RunError):
+            assert Checkpoint(path.parent).manifest == before  # white space: nothing that was said has changed
+
+
+def test_no_whole_checkpoint_is_an_error_and_none_at_all_is_none(tmp_path):
+    assert newest(tmp_path) is None
+    write(tmp_path, 10)
+    flip(tmp_path / "step-000000010" / "seed-0.safetensors")
+    with pytest.raises(CorruptCheckpointError, match=r"no checkpoint in .* is whole"):
+        newest(tmp_path)
+
+
+def test_going_on_from_an_older_checkpoint_drops_the_damaged_newer_ones(tmp_path):
+    write(tmp_path, 10, 20, 30)
+    flip(tmp_path / "step-000000030" / "seed-0.safetensors")
+    with pytest.warns(UserWarning, match="corrupted"):
+        found = newest(tmp_path)
+    writer = Writer(tmp_path, (0,))
+    writer.go_on_from(found)
+    assert names(tmp_path) == ["step-000000010", "step-000000020"]
+    writer.add(0, arrays(3), about(30))
+    writer.commit(100, {})
+    assert newest(tmp_path).arrays(0)["state/weights"][0, 0] == 3
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "rename", "open"])
+def test_wherever_writing_fails_the_one_before_is_whole(tmp_path, monkeypatch, call):
+    """E3: the k-th write, sync or rename fails, for every k."""
+    real = getattr(os, call)
+    for k in range(30):
+        folder = tmp_path / f"{call}-{k}"
+        writer = write(folder, 10)
+        left = [k]
+
+        def failing(*arguments, left=left, **named):
+            left[0] -= 1
+            if left[0] == -1:
+                raise OSError(28, "No space left on device")
+            return real(*arguments, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, failing)
+            try:
+                writer.add(0, arrays(20), about(20))
+                writer.commit(100, {})
+                failed = False
+            except OSError:
+                failed = True
+        assert newest(folder).arrays(0)["state/weights"][0, 0] in (10, 20)
+        Writer(folder, (0,))
+        assert all(name.startswith("step-") for name in names(folder))
+        if not failed:
+            assert newest(folder).arrays(0)["state/weights"][0, 0] == 20
+            return
+    pytest.fail("never got through")
+
+
+KILLED = """
+import os, sys
+import numpy as np
+from pathlib import Path
+from thorndike.checkpoints import Writer
+left = int(sys.argv[2])
+for name in ("fsync", "replace", "rename"):
+    def counted(*arguments, real=getattr(os, name)):
+        global left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+        return real(*arguments)
+    setattr(os, name, counted)
+writer = Writer(Path(sys.argv[1]), (0,))
+for steps in range(10, 60, 10):
+    writer.add(0, {"x": np.full(9, steps)}, {"steps": steps, "iteration": 1})
+    writer.commit(100, {})
+    print(steps, flush=True)
+"""
+
+
+@pytest.mark.parametrize("operations", [0, 5, 9, 12, 16, 25, 33])
+def test_a_process_killed_while_saving_loses_at_most_that_checkpoint(tmp_path, operations):
+    """E2, at moments that are chosen and so repeatable: before the k-th sync or rename."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), str(operations)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 9, done.stderr
+    committed = [int(line) for line in done.stdout.split()]
+    found = newest(tmp_path)
+    if committed:
+        assert found.arrays(0)["x"][0] >= committed[-1]
+    Writer(tmp_path, (0,))
+    assert all(name.startswith("step-") for name in names(tmp_path))
+
+
+def test_a_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    writer = write(tmp_path, 10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 100, 0))
+    with pytest.raises(RunError, match=r"MB are free. The last one is whole: .*step-000000010"):
+        writer.add(0, arrays(20), about(20))
+
+
+def test_a_header_larger_than_the_file_is_refused_before_it_is_read(tmp_path):
+    write(tmp_path, 10)
+    folder = tmp_path / "step-000000010"
+    path = folder / "seed-0.safetensors"
+    data = (2**40).to_bytes(8, "little") + path.read_bytes()[8:]
+    path.write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["seeds"]["0"]["sha256"] = persistence.digest(path)
+    del manifest["digest"]
+    manifest["digest"] = checkpoints._digest_of(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CorruptCheckpointError, match="header"):
+        Checkpoint(folder)
+
+
+@pytest.mark.parametrize("file", ["../../secret", "/etc/passwd", "seed-1.safetensors"])
+def test_a_manifest_cannot_name_files_elsewhere(tmp_path, file):
+    write(tmp_path, 10)
+    path = tmp_path / "step-000000010" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["seeds"]["0"]["file"] = file
+    del manifest["digest"]
+    manifest["digest"] = checkpoints._digest_of(manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CorruptCheckpointError, match="not one that thorndike wrote"):
+        Checkpoint(path.parent)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "[" * 100_000, '{"a": ', '"text"', "\x00\xff"])
+def test_json_that_is_not_an_object_is_refused(tmp_path, text):
+    (tmp_path / "file.json").write_text(text, encoding="latin1")
+    with pytest.raises(CorruptCheckpointError):
+        persistence.read_json(tmp_path / "file.json")
+
+
+def test_json_is_read_only_up_to_a_limit(tmp_path):
+    (tmp_path / "file.json").write_text('{"a": "' + "x" * 1000 + '"}')
+    with pytest.raises(CorruptCheckpointError, match="larger than 100 bytes"):
+        persistence.read_json(tmp_path / "file.json", limit=100)
+
+
+def test_what_is_not_finite_is_written_as_null(tmp_path):
+    persistence.write_json(tmp_path / "file.json", {"a": np.float32("nan"), "b": [float("inf"), np.int64(3)]})
+    assert persistence.read_json(tmp_path / "file.json") == {"a": None, "b": [None, 3]}
+
+
+def test_a_second_process_is_refused_while_the_first_holds_the_folder(tmp_path):
+    code = "import sys; from pathlib import Path; from thorndike.persistence import locked\n"
+    code += "with locked(Path(sys.argv[1])): pass"
+    with persistence.locked(tmp_path):
+        with pytest.raises(RunError, match=f"in use by process {os.getpid()} on"), persistence.locked(tmp_path):
+            pass
+        other = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+        assert f"in use by process {os.getpid()} on" in other.stderr
+    assert names(tmp_path) == []
+    other = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    assert other.returncode == 0, other.stderr
+
+
+def test_the_lock_of_a_process_that_died_is_taken_over(tmp_path):
+    code = "import os, sys; from pathlib import Path; from thorndike.persistence import locked\n"
+    code += "with locked(Path(sys.argv[1])): os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
+    assert names(tmp_path) == [".lock"]
+    with persistence.locked(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+
+
+def test_the_lock_of_another_machine_is_respected(tmp_path):
+    (tmp_path / ".lock").write_text('{"pid": 1, "host": "elsewhere", "started": "yesterday"}')
+    with (
+        pytest.raises(RunError, match="in use by process 1 on elsewhere since yesterday"),
+        persistence.locked(tmp_path),
+    ):
+        pass
+
+
+def test_rows_of_metrics_survive_a_crash_in_the_last_line_and_are_cut_back_by_seed(tmp_path):
+    for seed in (0, 1):
+        for steps in (10, 20, 30):
+            records.append(
+                tmp_path, {"seed": seed, "steps": steps, "return_mean": float("nan") if steps == 10 else 1.0}
+            )
+    with open(tmp_path / records.FILE, "a") as file:
+        file.write('{"seed": 0, "st')
+    assert len(records.read(tmp_path)) == 6
+    kept = records.cut_back(tmp_path, {0: 20})
+    assert [(row["seed"], row["steps"]) for row in kept] == [(0, 10), (0, 20)]
+    assert records.read(tmp_path) == kept
+    columns = records.columns(kept)
+    assert columns["steps"].dtype == np.int64
+    np.testing.assert_array_equal(columns["return_mean"], [np.nan, 1.0])
+
+
+def test_a_file_of_metrics_that_is_none_is_refused(tmp_path):
+    (tmp_path / records.FILE).write_text("[1, 2]\n")
+    with pytest.raises(RunError, match="line 1 is not a row"):
+        records.read(tmp_path)

@@ -1,0 +1,270 @@
+"""The command: every field a flag, other libraries' words answered, one line and exit code 2 for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import thorndike as td
+from thorndike import cli, runs, settings, words
+from thorndike.networks import CNN, MLP
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """What the command asks of `td.train`, instead of training."""
+    calls = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "train", lambda *a, **k: calls.append((a, k)))
+
+    def ask(line):
+        calls.clear()
+        assert cli.main(line.split()) == 0
+        (algorithm, environment), options = calls[0]
+        return algorithm, environment, options
+
+    return ask
+
+
+def test_without_flags_the_recorded_settings_are_used(asked):
+    algorithm, environment, options = asked("train dqn CartPole-v1")
+    recorded = settings.RECORDED["dqn", "CartPole-v1"]
+    assert algorithm == recorded.algorithm
+    assert environment == "CartPole-v1"
+    assert options == {
+        "steps": recorded.steps,
+        "seeds": 1,
+        "seed": 0,
+        "run_dir": "auto",
+        "quiet": False,
+        "evaluate_every": None,
+        "evaluate_episodes": 10,
+        "final_episodes": 100,
+        "checkpoint_every": None,
+        "environment_arguments": {},
+    }
+    assert asked("train dqn gymnasium:CartPole-v1")[0] == recorded.algorithm
+    assert asked("train DQN Acrobot-v1 --steps 9")[0] == td.DQN()
+
+
+FLAGS = {
+    "--gamma 0.98": lambda a: a.gamma == 0.98,
+    "--gamma=0.98": lambda a: a.gamma == 0.98,
+    "--learning-rate 1e-4": lambda a: a.learning_rate == 1e-4,
+    "--learning_rate 1e-4": lambda a: a.learning_rate == 1e-4,
+    "--memory.capacity 20_000": lambda a: a.memory.capacity == 20_000,
+    "--memory.capacity 20k --memory.batch-size 32": lambda a: (a.memory.capacity, a.memory.batch_size) == (20_000, 32),
+    "--memory prioritized": lambda a: type(a.memory) is td.Prioritized and a.memory.capacity == 100_000,
+    "--memory prioritized --memory.alpha 0.5": lambda a: a.memory.alpha == 0.5,
+    "--memory.alpha 0.5 --memory prioritized": lambda a: a.memory.alpha == 0.5,
+    "--network.sizes 64 64": lambda a: a.network == MLP((64, 64), "relu", "default"),
+    "--network cnn": lambda a: type(a.network) is CNN,
+    "--network.activation tanh": lambda a: a.network.activation == "tanh",
+    "--double false": lambda a: a.double is False,
+    "--double true": lambda a: a.double is True,
+    "--no-double": lambda a: a.double is False,
+    "--loss squared": lambda a: a.loss == "squared",
+    "--warmup-steps 1e3": lambda a: a.warmup_steps == 1000,
+    "--max-grad-norm inf": lambda a: a.max_grad_norm == float("inf"),
+}
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+def test_every_field_is_a_flag(asked, flags):
+    algorithm, *_ = asked(f"train dqn CartPole-v1 {flags}")
+    assert FLAGS[flags](algorithm)
+
+
+OPTIONS = {
+    "--steps 50_000": ("steps", 50_000),
+    "--steps 1e6": ("steps", 1_000_000),
+    "--steps 1M": ("steps", 1_000_000),
+    "--steps 1.5M": ("steps", 1_500_000),
+    "--total-timesteps 20k": ("steps", 20_000),
+    "--total_timesteps=20_000": ("steps", 20_000),
+    "-n 100": ("steps", 100),
+    "--seeds 3": ("seeds", 3),
+    "--seed 100": ("seed", 100),
+    "--run-dir here": ("run_dir", "here"),
+    "--run-dir none": ("run_dir", None),
+    "--quiet": ("quiet", True),
+    "--quiet true": ("quiet", True),
+    "--evaluate-every 0": ("evaluate_every", 0),
+    "--checkpoint-every 1e4": ("checkpoint_every", 10_000),
+    "--environment.continuous true": ("environment_arguments", {"continuous": True}),
+    "--environment.gravity -9.5 --environment.name moon": ("environment_arguments", {"gravity": -9.5, "name": "moon"}),
+    "--environment.size [3,4]": ("environment_arguments", {"size": [3, 4]}),
+}
+
+
+@pytest.mark.parametrize("flags", OPTIONS)
+def test_options_of_the_run_are_flags_too(asked, flags):
+    *_, options = asked(f"train dqn CartPole-v1 {flags}")
+    name, value = OPTIONS[flags]
+    assert options[name] == value
+
+
+def test_the_pair_can_be_named_by_flags(asked):
+    assert asked("train dqn --env-id CartPole-v1")[1] == "CartPole-v1"
+    assert asked("train --algo ppo --env CartPole-v1")[1] == "CartPole-v1"
+    assert asked("train ppo CartPole-v1 --critic-network none")[0].critic_network is None
+    assert type(asked("train ppo CartPole-v1 --critic-network cnn")[0].critic_network) is CNN
+
+
+WRONG = {
+    "trian": "unknown verb 'trian'. Did you mean 'train'?",
+    "train": "which algorithm?",
+    "train dqn": "which environment?",
+    "train dnq CartPole-v1": "unknown algorithm 'dnq'. Did you mean 'dqn'?",
+    "train dqn CartPol-v1 --steps 5 --run-dir none": "Did you mean 'CartPole-v1'",
+    "train dqn CartPole-v1 50_000": "what is '50_000'? A flag begins with --",
+    "train dqn CartPole-v1 --gama 0.9": "no flag --gama. Did you mean '--gamma'?",
+    "train dqn CartPole-v1 --gamma": "gamma",
+    "train dqn CartPole-v1 --gamma abc": "--gamma: could not convert",
+    "train dqn CartPole-v1 --gamma 1.5": "gamma must be at least 0 and at most 1, got 1.5",
+    "train dqn CartPole-v1 --learning-rate -1": "learning_rate must be at least 0, got -1",
+    "train dqn CartPole-v1 --loss hubber": "--loss",
+    "train dqn CartPole-v1 --num-environments 0": "num_environments must be at least 1, got 0",
+    "train dqn CartPole-v1 --steps 0 --run-dir none": "steps must be at least 1, got 0",
+    "train dqn CartPole-v1 --steps many": "--steps",
+    "train dqn CartPole-v1 --memory prioritised": "Did you mean 'prioritized'?",
+    "train dqn CartPole-v1 --memory.batch-size 10 --memory.capacity 5": "memory",
+    "train dqn CartPole-v1 --batch-size 32": "no flag --batch-size: here it is --memory.batch-size",
+    "train dqn CartPole-v1 --buffer-size 5": "no flag --buffer-size: here it is --memory.capacity",
+    "train dqn CartPole-v1 --learning-starts 5": "here it is --warmup-steps",
+    "train ppo CartPole-v1 --n-steps 5": "here it is --rollout-length",
+    "train ppo CartPole-v1 --num_envs 5": "here it is --num-environments",
+    "train ppo CartPole-v1 --net-arch 5": "here it is network",
+    "train ppo CartPole-v1 --rollout-length 100 --batch-size 64": "does not divide into minibatches",
+    "train dqn Pendulum-v1 --steps 5 --run-dir none": "These fit: ppo, reinforce",
+    "train dqn CartPole-v1 --environment.zebra 1 --run-dir none": "zebra",
+    "train dqn CartPole-v1 --environment.zebra": "needs a value",
+    "resume": "which run?",
+    "resume nowhere": "nowhere is not a run folder",
+    "resume nowhere --step 5": "Did you mean '--steps'?",
+    "evaluate": "which run?",
+    "evaluate nowhere": "nowhere is not a run folder",
+    "list": "list what?",
+    "list algorithm": "Did you mean 'algorithms'?",
+    "list runs": "there is no folder 'runs' here",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_what_is_wrong_is_answered_in_one_line_with_exit_code_2(capsys, monkeypatch, tmp_path, line):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("thorndike: ")
+    assert err.count("\n") == 1
+    assert WRONG[line] in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_shows_every_flag_with_the_recorded_values(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["train", "dqn", "CartPole-v1", "--help"])
+    assert not left.value.code
+    out = capsys.readouterr().out
+    for text in ("--steps", "--seeds", "--gamma", "--memory.capacity", "--network.sizes", "(default: 0.0023)"):
+        assert text in out
+
+
+def test_help_is_quick_and_imports_no_jax():
+    code = "import sys; from thorndike import cli; cli.main(['--help']); sys.exit('jax' in sys.modules)"
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "thorndike train ALGORITHM ENVIRONMENT" in done.stdout
+    assert time.monotonic() - began < 10
+
+
+def test_lists(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["list", "algorithms"]) == 0
+    assert "\ndqn " in capsys.readouterr().out
+    assert cli.main(["list", "environments"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:2] == ["CartPole-v1", "compiled"] for line in lines)
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "config.json").write_text("{}")
+    (tmp_path / "runs" / "a" / "summary.json").write_text(
+        json.dumps({"algorithm": "dqn", "environment": "X\x1b[2J", "steps": 5, "seeds": 1, "evaluation": {"mean": 9.5}})
+    )
+    (tmp_path / "runs" / "b").mkdir()
+    (tmp_path / "runs" / "b" / "config.json").write_text("nonsense")
+    assert cli.main(["list", "runs"]) == 0
+    out = capsys.readouterr().out
+    assert "9.5" in out
+    assert "unreadable" in out
+    assert "\x1b" not in out
+
+
+MODULE = """
+import gymnasium, numpy as np
+from gymnasium import spaces
+class Target(gymnasium.Env):
+    observation_space = spaces.Dict({"x": spaces.Box(-1, 1, (2,), np.float64)})
+    action_space = spaces.Box(-1.0, 3.0, (1,), np.float32)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed); self.t = 0
+        return {"x": self.np_random.uniform(-1, 1, 2)}, {}
+    def step(self, action):
+        self.t += 1
+        return {"x": self.np_random.uniform(-1, 1, 2)}, float(-abs(action[0] - 2)), False, self.t >= 4, {}
+gymnasium.register("MyTarget-v0", entry_point=Target)
+"""
+
+
+def test_a_run_from_end_to_end_on_a_module_of_the_users(tmp_path):
+    """The command as typed: stopped by SIGTERM, refused without the module's name, resumed with it, evaluated."""
+    (tmp_path / "my_target.py").write_text(MODULE)
+
+    def command(*arguments):
+        return [sys.executable, "-m", "thorndike", *arguments]
+
+    tiny = "--steps 1M --network.sizes 4 --critic-network none --num-environments 2 --rollout-length 8 --batch-size 8"
+    line = command("train", "ppo", "my_target:MyTarget-v0", *tiny.split(), "--run-dir", "run", "--epochs", "1")
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    printed = [process.stdout.readline(), process.stdout.readline()]
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "compiling" in printed[0]
+    assert out.splitlines()[-1].endswith("go on with: thorndike resume run")
+    steps = int(json.loads(sorted(tmp_path.glob("run/checkpoints/*/manifest.json"))[-1].read_text())["steps"])
+
+    refused = subprocess.run(command("resume", "run"), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "--environment my_target:MyTarget-v0" in refused.stderr
+
+    further = ("--steps", str(steps + 64), "--environment", "my_target:MyTarget-v0")
+    resumed = subprocess.run(
+        command("resume", "run", *further), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "run folder run" in resumed.stdout
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["steps"] >= steps + 64
+    assert summary["environment"] == "my_target:MyTarget-v0"
+
+
+def test_whole_numbers_as_people_write_them():
+    written = ("50_000", "5e4", "1M", "20k", 7, 7.0, "1.5M")
+    assert [words.whole_number(x, "n") for x in written] == [50_000, 50_000, 1_000_000, 20_000, 7, 7, 1_500_000]
+    for wrong in ("1.5", "many", None, True, 0.5, float("nan"), float("inf"), "", "1e400"):
+        with pytest.raises(td.SettingError):
+            words.whole_number(wrong, "n")
+    assert words.spelled_out("1e-3") == "1e-3"
+    assert words.spelled_out("CartPole-v1") == "CartPole-v1"
+    assert words.spelled_out("50_000") == "50_000"

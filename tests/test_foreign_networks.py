@@ -1,0 +1,372 @@
+"""Networks that users bring: pairs, Equinox modules, Keras models, and the answers to what is none."""
+
+from __future__ import annotations
+
+import os
+import random as python_random
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+from jax import random
+
+from thorndike import foreign
+from thorndike.errors import SettingError
+from thorndike.foreign import ForeignNetwork, prepare
+from thorndike.hyperparameters import hyperparameters
+from thorndike.networks import MLP, Network
+
+VECTOR = spaces.Box(-1, 1, (4,), np.float32)
+IMAGE = spaces.Box(0, 255, (6, 6, 1), np.uint8)
+DICT = spaces.Dict(b=spaces.Discrete(2), a=spaces.Box(-1, 1, (2,), np.float32))
+ACTIONS = spaces.Discrete(2)
+BATCH = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+
+
+def linear_init(key, observation, outputs):
+    return {
+        "w": random.normal(key, (observation.shape[1], outputs), jnp.float32),
+        "b": jnp.zeros((1, outputs), jnp.float32),
+    }
+
+
+def linear_apply(params, observation):
+    return observation @ params["w"] + params["b"]
+
+
+def equinox_mlp(outputs=2):
+    return eqx.nn.MLP(4, outputs, 8, 1, dtype=jnp.float32, key=random.key(0))
+
+
+def dense_keras(*layers, inputs=(4,), outputs=2):
+    import keras
+
+    return keras.Sequential([keras.Input(inputs), *layers, keras.layers.Dense(outputs)])
+
+
+def keras_model():
+    from keras import layers
+
+    return dense_keras(layers.Dense(32, "relu"), layers.Dense(32, "relu"))
+
+
+@jax.jit
+def call(module, batch):
+    return module(batch)
+
+
+def module_of(value, space=VECTOR, outputs=2, seed=0):
+    return Network.coerce(value).init(random.key(seed), space, outputs)
+
+
+@hyperparameters
+class Learner:
+    """The least that has a network."""
+
+    network: Network = MLP((8,))
+    gamma: float = 0.9
+
+    def init(self, key, observation_space, action_space):
+        return self.network.init(key, observation_space, int(action_space.n))
+
+
+GIVEN = {
+    "pair": lambda: (linear_init, linear_apply),
+    "equinox": equinox_mlp,
+    "keras": keras_model,
+    "keras function": lambda: keras_model,
+}
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.keras] * ("keras" in kind)) for kind in GIVEN])
+def given(request):
+    return GIVEN[request.param]()
+
+
+# What holds for all of them
+
+
+def test_the_structure_is_known_without_computing_and_compiles_once(given):
+    recipe, traces = Network.coerce(given), []
+    module = recipe.init(random.key(0), VECTOR, 2)
+    shape = jax.eval_shape(lambda recipe, key: recipe.init(key, VECTOR, 2), recipe, random.key(0))
+    again = Network.coerce(given).init(random.key(1), VECTOR, 2)
+    assert jax.tree.structure(module) == jax.tree.structure(shape) == jax.tree.structure(again)
+    assert hash(jax.tree.structure(module)) == hash(jax.tree.structure(again))
+
+    @jax.jit
+    def count(module):
+        traces.append(module)
+
+    count(module), count(again)
+    assert len(traces) == 1
+
+
+def test_all_leaves_train_and_a_step_changes_the_outputs(given):
+    module = module_of(given)
+    leaves, gradient = jax.tree.leaves(module), jax.jit(jax.grad(lambda module: (module(BATCH) ** 2).sum()))(module)
+    assert all(x.dtype == jnp.float32 for x in leaves)
+    assert all(np.any(np.asarray(x) != 0) for x in jax.tree.leaves(gradient))
+    moved = jax.tree.map(lambda x, g: x - 0.1 * g, module, gradient)
+    assert call(moved, BATCH).shape == (5, 2)
+    assert not np.allclose(call(moved, BATCH), call(module, BATCH))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_donating_the_module_leaves_the_users_network_alone(given, compiled):
+    def start(learner, key):
+        return learner.init(key, VECTOR, ACTIONS)
+
+    learner, start = Learner(given), jax.jit(start) if compiled else start
+    train = jax.jit(lambda module: jax.tree.map(lambda x: x + 1, module), donate_argnums=0)
+    outputs = []
+    for _ in range(2):
+        module = start(prepare(learner, VECTOR, ACTIONS, 0), random.key(0))
+        outputs.append(np.asarray(call(module, BATCH)))
+        train(module)
+    np.testing.assert_array_equal(*outputs)
+    assert all(not x.is_deleted() for x in jax.tree.leaves(given) if isinstance(x, jax.Array))
+
+
+@pytest.mark.keras
+def test_a_prepared_recipe_outlives_what_keras_does_to_its_model():
+    model = keras_model()
+    prepared = prepare(Learner(model), VECTOR, ACTIONS, 0)
+    before = np.asarray(call(prepared.init(random.key(0), VECTOR, ACTIONS), BATCH))
+    model.compile("sgd", "mse")
+    model.fit(BATCH, np.ones((5, 2), np.float32), verbose=0)  # donates the model's weights
+    np.testing.assert_array_equal(call(prepared.init(random.key(0), VECTOR, ACTIONS), BATCH), before)
+
+
+def test_wrong_outputs_are_answered_with_both_shapes(given):
+    if isinstance(given, tuple):
+        given = (given[0], lambda params, x: linear_apply(params, x)[:, :1])
+    with pytest.raises(SettingError, match=r"expected \(2, 3\): 3 outputs for each"):
+        module_of(given, outputs=3)
+
+
+def test_observations_that_do_not_fit_are_answered_with_their_shape(given):
+    if isinstance(given, tuple):
+        given = (lambda key, x, n: jnp.zeros((4, n)), lambda params, x: x @ params)
+    recipe = Network.coerce(given)
+    recipe.init(random.key(0), VECTOR, 2)
+    with pytest.raises(SettingError, match=r"cannot take observations of shape \(3,\)"):
+        recipe.init(random.key(0), spaces.Box(-1, 1, (3,), np.float32), 2)
+
+
+def test_a_dictionary_reaches_them_as_the_flat_vector(given):
+    module = module_of(given, DICT)
+    batch = {"a": BATCH[:, :2], "b": np.array([0, 1, 1, 0, 1], np.int32)}
+    flat = np.concatenate([BATCH[:, :2], np.eye(2, dtype=np.float32)[batch["b"]]], 1)
+    np.testing.assert_array_equal(call(module, batch), module.source.apply(module.parameters, flat))
+
+
+def test_recipes_compare_by_identity_and_tell_what_they_are(given):
+    one, other = Network.coerce(given), Network.coerce(given)
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != Network.coerce((lambda *_: (), lambda *_: ()))
+    assert Network.coerce(one) is one
+    assert one.to_json() == {"type": "foreign", "kind": one.source.kind, "name": one.source.name}
+    assert one.source.name in repr(one)
+    assert Learner(given) == Learner(given)
+
+
+# Pairs and Equinox
+
+
+def test_a_pair_draws_from_its_key_and_gives_its_parameters_back():
+    pair = (linear_init, linear_apply)
+    one, other = module_of(pair, seed=1), module_of(pair, seed=2)
+    assert Network.coerce(pair).depends_on_key
+    assert not np.allclose(call(one, BATCH), call(other, BATCH))
+    expected = linear_init(random.key(1), BATCH, 2)
+    np.testing.assert_array_equal(call(one, BATCH), linear_apply(expected, BATCH))
+    assert set(one.original()) == {"w", "b"}
+
+
+def test_a_pair_sees_an_image_as_it_is():
+    seen = []
+
+    def init(key, observation, outputs):
+        seen.append(observation)
+        return jnp.ones(outputs)
+
+    module = module_of((init, lambda params, x: x.reshape(x.shape[0], -1)[:, :1] * params[None]), IMAGE)
+    assert seen[0].shape == (1, 6, 6, 1)
+    assert seen[0].dtype == jnp.uint8
+    assert module(np.full((3, 6, 6, 1), 200, np.uint8)).tolist() == [[200.0, 200.0]] * 3
+
+
+@pytest.mark.parametrize("leaf", [np.arange(2), "word"])
+def test_a_pair_whose_parameters_cannot_train_is_answered(leaf):
+    with pytest.raises(SettingError, match="must make float arrays only"):
+        module_of((lambda *_: {"a": jnp.ones(2), "b": leaf}, linear_apply))
+
+
+def test_equinox_is_called_per_sample_and_given_back_with_new_weights():
+    given = equinox_mlp()
+    module = module_of(given)
+    np.testing.assert_allclose(call(module, BATCH), [given(x) for x in BATCH], atol=1e-6)
+    doubled = jax.tree.map(lambda x: 2 * x, module).original()
+    assert type(doubled) is eqx.nn.MLP
+    np.testing.assert_array_equal(doubled.layers[0].weight, 2 * given.layers[0].weight)
+    assert not Network.coerce(given).depends_on_key
+
+
+# Keras
+
+
+@pytest.mark.keras
+def test_keras_is_what_predict_says():
+    model = keras_model()
+    np.testing.assert_allclose(call(module_of(model), BATCH), model.predict(BATCH, verbose=0), atol=1e-6)
+
+
+@pytest.mark.keras
+def test_a_keras_model_without_an_input_is_built_for_the_observations():
+    import keras
+
+    model = keras.Sequential([keras.layers.Dense(8, "relu"), keras.layers.Dense(2)])
+    recipe = Network.coerce(model)
+    module = jax.jit(lambda key: recipe.init(key, VECTOR, 2))(random.key(0))
+    assert model.built
+    np.testing.assert_allclose(call(module, BATCH), model.predict(BATCH, verbose=0), atol=1e-6)
+
+
+@pytest.mark.keras
+def test_a_keras_model_gets_images_as_they_are():
+    from keras import layers
+
+    model = dense_keras(layers.Rescaling(1 / 255), layers.Conv2D(2, 3), layers.Flatten(), inputs=(6, 6, 1))
+    image = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1), np.uint8)
+    np.testing.assert_allclose(call(module_of(model, IMAGE), image), model.predict(image, verbose=0), atol=1e-5)
+
+
+@pytest.mark.keras
+def test_a_keras_model_starts_every_seed_from_the_weights_it_has_when_training_begins():
+    model = keras_model()
+    learner = Learner(model)
+    prepare(learner, VECTOR, ACTIONS, 0)
+    for variable in model.trainable_variables:
+        variable.assign(variable.value * 2)
+    start = jax.jit(lambda learner, key: learner.init(key, VECTOR, ACTIONS))
+    for seed in (0, 1):
+        module = start(prepare(learner, VECTOR, ACTIONS, seed), random.key(seed))
+        np.testing.assert_allclose(call(module, BATCH), model.predict(BATCH, verbose=0), atol=1e-5)
+
+
+@pytest.mark.keras
+def test_a_keras_function_gives_each_seed_its_own_weights_the_same_every_time():
+    before = python_random.getstate()
+    start = jax.jit(lambda learner, key: learner.init(key, VECTOR, ACTIONS))
+    outputs = []
+    for seed in (3, 4, 3):
+        prepared = prepare(Learner(keras_model), VECTOR, ACTIONS, seed)
+        outputs.append(np.asarray(start(prepared, random.key(seed))(BATCH)))
+    assert not np.allclose(outputs[0], outputs[1])
+    np.testing.assert_array_equal(outputs[0], outputs[2])
+    assert start._cache_size() == 1
+    assert python_random.getstate() == before
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("make", [keras_model, lambda: keras_model], ids=["model", "function"])
+def test_keras_is_given_back_as_a_model_of_its_own_that_can_be_saved(make, tmp_path):
+    import keras
+
+    given = make()
+    module = jax.tree.map(lambda x: x * 1.5 + 0.01, module_of(given))
+    model = module.original()
+    assert model is not given
+    assert model is not module.source.model
+    np.testing.assert_allclose(model.predict(BATCH, verbose=0), call(module, BATCH), atol=1e-5)
+    model.save(tmp_path / "trained.keras")
+    loaded = keras.models.load_model(tmp_path / "trained.keras")
+    np.testing.assert_array_equal(loaded.predict(BATCH, verbose=0), model.predict(BATCH, verbose=0))
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("name", ["BatchNormalization", "Dropout", "GaussianNoise", "SpectralNormalization"])
+def test_layers_that_change_while_training_are_refused_by_name(name):
+    from keras import layers
+
+    layer = getattr(layers, name)
+    arguments = {"BatchNormalization": (), "SpectralNormalization": (layers.Dense(3),)}.get(name, (0.5,))
+    with pytest.raises(SettingError, match=f"change while training: .*{name}"):
+        module_of(dense_keras(layers.Dense(3), layer(*arguments)))
+
+
+@pytest.mark.keras
+def test_layers_whose_state_stays_are_taken_and_their_weights_do_not_train():
+    from keras import layers
+
+    frozen, normalized = layers.Dense(3, trainable=False), layers.BatchNormalization(trainable=False)
+    model = dense_keras(layers.Normalization(mean=1.0, variance=4.0), frozen, normalized, layers.LayerNormalization())
+    module = module_of(model)
+    assert len(jax.tree.leaves(module)) == len(model.trainable_variables) == 4
+    np.testing.assert_allclose(call(module, BATCH), model.predict(BATCH, verbose=0), atol=1e-5)
+    back = jax.tree.map(lambda x: x + 1, module).original()
+    np.testing.assert_array_equal(back.layers[1].get_weights()[0], frozen.get_weights()[0])
+
+
+@pytest.mark.keras
+def test_a_keras_model_with_losses_of_its_own_is_refused():
+    from keras import layers
+
+    with pytest.raises(SettingError, match="losses of its own"):
+        module_of(dense_keras(layers.Dense(3, kernel_regularizer="l2")))
+
+
+@pytest.mark.keras
+def test_another_backend_is_answered_with_the_line_to_write(monkeypatch):
+    import keras
+
+    model = keras_model()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    with pytest.raises(SettingError, match=r"os.environ\['KERAS_BACKEND'\] = 'jax'"):
+        Network.coerce(model)
+
+
+# What is no network
+
+
+def layer_of(module):
+    """Stands for another framework's layer, which may not be installed here."""
+    base = type("Module", (), {"__module__": module, "__call__": lambda self, *x: x})
+    return type("Net", (base,), {})()
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (layer_of("torch.nn.modules.module"), r"a PyTorch module \(Net\)"),
+        (layer_of("flax.linen.module"), r"m.init\(key, observation\)"),
+        ((64, 64), r"Did you mean MLP\(sizes=\(64, 64\)\)"),
+        (MLP, r"give MLP\(\)"),
+        ("mlp", "got 'mlp'"),
+        (3, "got 3"),
+        (lambda x: x, "without arguments that makes a Keras 3 model"),
+        ((linear_init, linear_apply, 3), "pair"),
+    ],
+)
+def test_what_is_no_network_is_answered_with_what_is(value, says):
+    with pytest.raises(SettingError, match=says):
+        Network.coerce(value)
+
+
+def test_a_function_that_makes_something_else_is_answered():
+    with pytest.raises(SettingError, match="made 3, not a Keras 3 model"):
+        module_of(lambda: 3)
+
+
+def test_hyperparameters_without_foreign_networks_are_left_alone():
+    learner = Learner()
+    assert prepare(learner, VECTOR, ACTIONS, 0) is learner
+    assert isinstance(Learner((linear_init, linear_apply)).network, ForeignNetwork)
+    assert foreign.is_keras_model(learner) is False

@@ -1,0 +1,338 @@
+"""The house rules that no reader sees at a glance: who knows whom, how long things are, what is never called."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import re
+import subprocess
+import sys
+import tokenize
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "thorndike"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Whom each module may import, by its first name under thorndike (a folder counts as one module).
+LEAVES = {"errors", "hyperparameters", "spaces"}
+PARTS = LEAVES | {"core", "distributions", "memories", "networks", "normalization", "schedules", "targets"}
+MAY_KNOW = {
+    "errors": set(),
+    "hyperparameters": {"errors"},
+    "spaces": {"errors"},
+    "core": set(),
+    "distributions": LEAVES | {"core"},
+    "memories": LEAVES | {"core"},
+    "normalization": LEAVES | {"core"},
+    "schedules": LEAVES,
+    "targets": LEAVES | {"core"},
+    "networks": LEAVES | {"foreign"},  # foreign: a user's own networks, imported where one is given
+    "foreign": LEAVES | {"networks"},
+    "algorithms": PARTS,
+    "unrolls": LEAVES | {"core"},
+    "environments": LEAVES | {"core"},
+    "training": PARTS | {"algorithms", "unrolls", "environments"},
+}
+BELOW = set(MAY_KNOW)
+# All else sits on top: it may know everything below, and of each other what stands further down in this list.
+ON_TOP = [
+    "cli", "listing", "runs", "recording", "settings", "configuration", "agents", "evaluation", "console", "records",
+    "checkpoints", "persistence", "words", "interrupts", "compilation_cache",
+]  # fmt: skip
+FRONT = {"__init__", "__main__"}  # the doors to all of it
+
+THIRD_PARTY = {"gymnasium", "envpool", "gymnax", "brax", "ale_py", "minatar", "mujoco", "pettingzoo", "jumanji"}
+# gymnasium is also the convention for spaces: those anyone may use.
+SPACES_ONLY = {"spaces"}
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def name_of(path: Path) -> str:
+    """The module's first name under thorndike: `algorithms` for all files of that folder."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Full dotted names of all that is imported anywhere in a file, in functions too: `from a import b` is a.b."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imported_from_house(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imported(tree_of(path)) if name.startswith("thorndike.")}
+
+
+def code_lines(text: str) -> int:
+    """Lines of code: without docstrings, comments and blank lines."""
+    docstrings = set()
+    for node in ast.walk(ast.parse(text)):
+        may_have_one = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if may_have_one and ast.get_docstring(node) is not None:
+            docstrings |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    nothing = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in nothing:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    return len(lines - docstrings)
+
+
+def lines_in(*names: str) -> int:
+    return sum(code_lines((PACKAGE / name).read_text(encoding="utf-8")) for name in names)
+
+
+def test_code_lines_are_counted_without_docstrings_comments_and_blank_lines():
+    text = '''"""Two
+lines."""
+
+# why
+def f(x):
+    """Says."""
+    y = """a
+b"""  # told
+
+    return x + (
+        1
+    )
+'''
+    assert code_lines(text) == 6
+
+
+# --- who knows whom ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", FILES, ids=shown)
+def test_a_module_knows_only_those_below_it(path):
+    name = name_of(path)
+    if name in FRONT:
+        return
+    assert name in BELOW or name in ON_TOP, f"{name} is new: say in this test whom it may know"
+    may_know = MAY_KNOW[name] if name in BELOW else BELOW | set(ON_TOP[ON_TOP.index(name) + 1 :])
+    assert imported_from_house(path) <= may_know | {name}
+
+
+def test_core_knows_nobody():
+    names = {name.split(".")[0] for name in imported(tree_of(PACKAGE / "core.py"))}
+    assert names <= {"__future__", "collections", "typing", "jax"}
+
+
+@pytest.mark.parametrize("library", sorted(THIRD_PARTY))
+def test_only_one_file_imports_each_environment_library(library):
+    knowing = []
+    for path in FILES:
+        names = {name for name in imported(tree_of(path)) if name.split(".")[0] == library}
+        if library == "gymnasium" and not uses_gymnasium_environments(tree_of(path), names):
+            continue
+        knowing += [shown(path)] if names else []
+    assert len(knowing) <= 1, knowing
+
+
+def uses_gymnasium_environments(tree: ast.Module, names: set[str]) -> bool:
+    """Whether more of gymnasium is used than its spaces: `gymnasium.make`, `gymnasium.Env`, ..."""
+    if any(name.split(".")[1] not in SPACES_ONLY for name in names if "." in name):
+        return True
+    attributes = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "gymnasium"
+    }
+    return bool(attributes - SPACES_ONLY)
+
+
+# --- how long things are ----------------------------------------------------------------------------------------------
+
+
+ALGORITHMS = [path for path in FILES if path.parent.name == "algorithms" and path.stem != "__init__"]
+
+
+@pytest.mark.parametrize("path", ALGORITHMS, ids=shown)
+def test_an_algorithm_is_a_file_of_50_to_160_lines(path):
+    assert 50 <= lines_in(f"algorithms/{path.name}") <= 160
+
+
+def test_ppo_reads_from_end_to_end_in_350_lines():
+    assert lines_in("algorithms/ppo.py", "core.py", "unrolls/compiled.py") <= 350
+
+
+@pytest.mark.parametrize("path", FILES, ids=shown)
+def test_no_function_is_longer_than_60_lines(path):
+    text = path.read_text(encoding="utf-8").splitlines()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            source = "\n".join(text[node.lineno - 1 : node.end_lineno])
+            indentation = len(source) - len(source.lstrip())
+            body = "\n".join(line[indentation:] for line in source.splitlines())
+            assert code_lines(body) <= 60, f"{node.name} in {shown(path)}"
+
+
+# --- what is never called ---------------------------------------------------------------------------------------------
+
+PURE = (PARTS | {"algorithms"}) - LEAVES
+PURE_FILES = [
+    path
+    for path in FILES
+    if name_of(path) in PURE
+    or shown(path).endswith(("unrolls/compiled.py", "environments/functional.py", "environments/classic_control.py"))
+]
+WORLDLY_MODULES = {"time", "datetime", "logging", "pathlib", "io", "os", "threading", "tempfile", "random", "warnings"}
+WORLDLY_CALLS = {"open", "print", "input"}
+BORDER = {"jit", "pmap", "device_put", "device_get", "devices", "local_devices", "block_until_ready", "io_callback",
+          "pure_callback", "default_device"}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PURE_FILES, ids=shown)
+def test_no_compiling_device_clock_file_or_logger_inside_the_mathematics(path):
+    tree = tree_of(path)
+    assert not {name.split(".")[0] for name in imported(tree)} & WORLDLY_MODULES
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            assert node.id not in WORLDLY_CALLS | {"jit"}, f"line {node.lineno}"
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in BORDER, f"line {node.lineno}"
+
+
+def test_only_training_and_evaluation_compile_the_loop():
+    compiling = {
+        shown(path).removeprefix("src/thorndike/")
+        for path in FILES
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute) and node.attr in {"jit", "pmap", "filter_jit"}
+    }
+    # Beside them: the one act of a host step, an agent's own act, and a user's network made on the host.
+    assert compiling <= {"training.py", "evaluation.py", "unrolls/host.py", "agents.py", "foreign.py"}
+
+
+NEVER_IMPORTED = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "yaml", "torch",
+                  "code", "codeop", "ctypes", "jsonpickle"}  # fmt: skip
+NEVER_CALLED = {"eval", "exec", "compile", "__import__", "breakpoint"}
+NEVER_ASKED_FOR = {"extractall", "unpack_archive", "serialize_executable", "deserialize_executable", "load_module",
+                   "exec_module", "run_path", "system", "popen", "pickle", "unsafe_load", "full_load"}  # fmt: skip
+NUMPY_LOAD = {"np.load", "numpy.load", "jnp.load"}  # it opens pickles where it is asked to
+ONLY_AS = {"shell": False, "allow_pickle": False, "trust_remote_code": False, "safe_mode": True}  # safe_mode: Keras's
+
+
+@pytest.mark.parametrize("path", FILES, ids=shown)
+def test_nothing_in_the_package_can_run_what_it_reads(path):
+    """H1: no reader of code in data, and no shell."""
+    assert forbidden(tree_of(path)) == []
+
+
+def forbidden(tree: ast.AST) -> list[str]:
+    """What in a file could run code that comes from outside, by line."""
+    found = [f"imports {name}" for name in imported(tree) if name.split(".")[0] in NEVER_IMPORTED]
+    found += [f"imports {name}" for name in imported(tree) if NEVER_ASKED_FOR & set(name.split("."))]
+    for node in ast.walk(tree):
+        where = f"line {getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Name) and node.id in NEVER_CALLED:
+            found.append(f"{where}: {node.id}")
+        if isinstance(node, ast.Attribute) and (node.attr in NEVER_ASKED_FOR or ast.unparse(node) in NUMPY_LOAD):
+            found.append(f"{where}: {node.attr}")
+        if isinstance(node, ast.keyword) and node.arg in ONLY_AS:
+            given = node.value.value if isinstance(node.value, ast.Constant) else None
+            if given is not ONLY_AS[node.arg]:
+                found.append(f"{where}: {node.arg}=")
+        if isinstance(node, ast.Constant) and node.value == "0.0.0.0":
+            found.append(f"{where}: binds to every network")
+    return found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle", "from dill import loads", "def f():\n    import marshal", "eval('1')", "exec(x)", "np.load(p)",
+        "np.save(p, x, allow_pickle=True)", "subprocess.run(c, shell=True)", "os.system(c)", "from os import system",
+        "archive.extractall(p)", "from jax.experimental.serialize_executable import serialize", "serve('0.0.0.0')",
+        "keras.models.load_model(p, safe_mode=False)", "f = eval",
+    ],
+)  # fmt: skip
+def test_the_gate_sees_what_it_is_there_for(code):
+    assert forbidden(ast.parse(code))
+
+
+# --- what imports cost ------------------------------------------------------------------------------------------------
+
+HEAVY = ("jax", "jaxlib", "equinox", "optax", "gymnasium", "keras", "numpy", "rich", "envpool")
+
+
+@pytest.mark.parametrize(
+    ("code", "light"),
+    [("import thorndike", True), ("import thorndike.cli", True), ("from thorndike import DQN", False)],
+)
+def test_importing_is_light_and_starts_no_backend(code, light):
+    loaded = run_python(f"{code}\nimport sys\nprint(*sorted(m for m in {HEAVY} if m in sys.modules))").split()
+    assert ("jax" in loaded) != light
+    if light:
+        assert loaded == []
+    else:
+        assert run_python(f"{code}\nfrom jax._src import xla_bridge\nprint(xla_bridge._backends)") == "{}"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["trian"]])
+def test_the_command_answers_without_importing_jax(arguments):
+    report = (
+        "import sys\nfrom thorndike.cli import main\n"
+        f"sys.argv = ['thorndike', *{arguments}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print('jax' in sys.modules, 'gymnasium' in sys.modules)"
+    )
+    assert run_python(report).splitlines()[-1] == "False False"
+
+
+def run_python(code: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# --- what is in the repository ----------------------------------------------------------------------------------------
+
+TEXT = {".py", ".md", ".toml", ".txt", ".json", ".jsonl", ".yml", ".yaml", ".cfg", ".svg", ""}
+MACHINE_PATH = re.compile(r"(?<![\w.~$}])/(?:home|root|Users|work|mnt|opt|private)/[\w.-]+|/tmp/\w|[A-Z]:\\\\Users")
+
+
+def repository_files() -> list[Path]:
+    """The files git tracks or would track; in an unpacked archive without git, all that are no build product."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode == 0:
+        paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    else:
+        paths = [p for p in ROOT.rglob("*") if not any(part.startswith(".") for part in p.relative_to(ROOT).parts)]
+    return [path for path in paths if path.is_file()]
+
+
+def test_no_file_names_a_place_on_somebody_s_machine():
+    found = []
+    for path in repository_files():
+        if path.suffix in TEXT and path != Path(__file__):
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                found += [f"{shown(path)}:{number}: {line.strip()}" for _ in MACHINE_PATH.findall(line)]
+    assert found == []
+
+
+def test_every_file_of_the_package_says_what_it_is_for():
+    for path in FILES:
+        docstring = ast.get_docstring(tree_of(path))
+        assert docstring, shown(path)
+        first = docstring.splitlines()[0]
+        assert first.endswith((".", ":")), f"{shown(path)}: {first}"

@@ -1,0 +1,119 @@
+"""Every algorithm on every probe that applies to it: the known values, and the right greedy actions.
+
+| probe | dqn | ppo | reinforce | why not |
+|---|---|---|---|---|
+| P1 to P9, P12, P13, P16 | yes | yes | yes | |
+| P10 | | yes | yes | continuous actions |
+| P13, MultiDiscrete actions | | yes | yes | one choice only |
+| P14 | | yes | | needs normalised observations |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from thorndike import training
+from thorndike.algorithms.dqn import DQN
+from thorndike.algorithms.ppo import PPO
+from thorndike.algorithms.reinforce import REINFORCE
+from thorndike.environments.functional import Vectorized
+from thorndike.environments.probes import PROBES, BlackOrWhite
+from thorndike.memories import Prioritized, Replay
+from thorndike.networks import CNN, MLP
+
+GAMMA = 0.9
+SMALL = MLP((32,), activation="tanh", initialization="default")
+FAST = {"gamma": GAMMA, "learning_rate": 1e-2, "num_environments": 8}
+DQN_ = DQN(
+    network=SMALL, **FAST, learning_rate_end=0.0, rollout_length=4, updates_per_rollout=4, warmup_steps=64,
+    target_period=10, epsilon_end=0.3, memory=Replay(4_000, 64),
+)  # fmt: skip
+PPO_ = PPO(
+    network=SMALL, critic_network=SMALL, **FAST, learning_rate_end=0.0, rollout_length=32, epochs=4, batch_size=64,
+    max_grad_norm=5.0,
+)  # fmt: skip
+REINFORCE_ = REINFORCE(network=SMALL, baseline_network=SMALL, **FAST, rollout_length=32, max_grad_norm=5.0)
+ALGORITHMS = {"dqn": DQN_, "ppo": PPO_, "reinforce": REINFORCE_}
+STEPS = {"dqn": 16_000, "ppo": 20_000, "reinforce": 160_000}
+
+
+def applies(name, probe, environment):
+    discrete = hasattr(environment.action_space, "n")
+    return {"dqn": discrete and probe != "P14", "ppo": True, "reinforce": probe != "P14"}[name]
+
+
+CASES = [
+    pytest.param(name, probe, environment, id=f"{name}-{probe}-{i}")
+    for name in ALGORITHMS
+    for probe, environments in PROBES.items()
+    for i, environment in enumerate(environments)
+    if applies(name, probe, environment)
+]
+
+
+def suited(name, probe, environment):
+    """The algorithm as the probe needs it: what a user who knew the environment would set."""
+    algorithm = ALGORITHMS[name]
+    if name == "dqn" and probe == "P9":
+        # n-step returns are of the policy that acted: few random actions, so that they are of the greedy one
+        return dataclasses.replace(algorithm, memory=Prioritized(4_000, 64, window=3), epsilon_end=0.02)
+    if name == "ppo" and probe == "P14":
+        return dataclasses.replace(algorithm, normalize_observations=True)
+    if probe == "P10":  # a Gaussian that leaves the bounds sees no difference any more: small steps
+        return dataclasses.replace(algorithm, learning_rate=2e-3)
+    if name == "ppo" and probe == "P5":
+        return dataclasses.replace(algorithm, critic_network=None)
+    if probe == "P12" and isinstance(environment, BlackOrWhite):
+        cnn = CNN(channels=(4,), kernels=(3,), strides=(2,), sizes=(16,), activation="tanh")
+        return dataclasses.replace(algorithm, network=cnn)
+    return algorithm
+
+
+def values_and_actions(name, algorithm, state, observation):
+    """What the algorithm has learned of observations [K, ...]."""
+    policy = algorithm.policy(state, jnp.float32(1), explore=False)
+    action, _, _ = algorithm.act(policy, observation, (), jax.random.key(0))
+    if name == "dqn":
+        return state.network(observation).max(-1), action
+    if name == "ppo":
+        return algorithm.value(state.parameters, algorithm.normalized(state.observations, observation)), action
+    return state.parameters.baseline(observation)[:, 0], action
+
+
+def trained(algorithm, environment, steps, seeds):
+    """The final states of `seeds` runs in one program."""
+    states = {}
+    copies = Vectorized(environment, algorithm.num_environments)
+    for chunk in training.train(algorithm, lambda: copies, steps, seeds=seeds, parallel="vmap"):
+        if chunk.last:
+            states[chunk.seed] = jax.tree.map(jnp.copy, chunk.progress.state)
+    return [states[seed] for seed in sorted(states)]
+
+
+def check(name, probe, environment, seeds):
+    algorithm = suited(name, probe, environment)
+    solution = environment.solution(GAMMA)
+    look = jax.jit(lambda state: values_and_actions(name, algorithm, state, solution.observation))
+    for state in trained(algorithm, environment, STEPS[name], seeds):
+        value, action = map(np.asarray, look(state))
+        np.testing.assert_allclose(value, solution.value, atol=0.1)
+        if solution.action is not None:
+            tolerance = 0.1 if action.dtype.kind == "f" else 0
+            action = np.clip(action, -1, 1) if tolerance else action  # as the environment does
+            np.testing.assert_allclose(action, solution.action, atol=tolerance)
+
+
+@pytest.mark.parametrize(("name", "probe", "environment"), CASES)
+def test_a_probe_is_solved(name, probe, environment):
+    check(name, probe, environment, seeds=1)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("name", "probe", "environment"), CASES)
+def test_a_probe_is_solved_with_three_seeds(name, probe, environment):
+    check(name, probe, environment, seeds=3)
