@@ -16,7 +16,11 @@ from thorndike.distributions import Categorical, Head, MultiCategorical, Normal,
 from thorndike.errors import UnsuitableError
 
 LOGITS = np.array([[0.0, 1.0, -2.0, 3.0], [0.5, 0.5, 0.5, 0.5], [60.0, -60.0, 0.0, 1.0]], np.float32)
-KEY = random.key(0)
+
+
+def new_key():
+    """Always the same one, but a new object: no key is used twice."""
+    return random.key(0)
 
 
 def softmax(logits):
@@ -30,12 +34,12 @@ def test_categorical_probabilities_and_entropy_are_those_of_the_softmax():
     np.testing.assert_allclose(np.stack(found, -1), np.log(p), rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(distribution.entropy(), -(p * np.log(p)).sum(-1), atol=1e-6)
     np.testing.assert_array_equal(distribution.mode(), LOGITS.argmax(-1))
-    assert distribution.mode().dtype == distribution.sample(KEY).dtype == jnp.int32
+    assert distribution.mode().dtype == distribution.sample(new_key()).dtype == jnp.int32
 
 
 def test_categorical_samples_follow_the_probabilities():
     logits = LOGITS[0]
-    counts = np.bincount(Categorical(jnp.tile(logits, (100_000, 1))).sample(KEY), minlength=4)
+    counts = np.bincount(Categorical(jnp.tile(logits, (100_000, 1))).sample(new_key()), minlength=4)
     assert scipy.stats.chisquare(counts, 100_000 * softmax(logits)).pvalue > 1e-3
 
 
@@ -43,14 +47,14 @@ def test_a_masked_choice_has_probability_0_and_finite_gradients_beside_it():
     logits = jnp.array([[1.0, -jnp.inf, 0.0, -jnp.inf]])
     distribution = Categorical(logits)
     assert jnp.exp(distribution.log_prob(jnp.array([1])))[0] == 0
-    assert set(np.unique(Categorical(jnp.tile(logits, (10_000, 1))).sample(KEY))) == {0, 2}
+    assert set(np.unique(Categorical(jnp.tile(logits, (10_000, 1))).sample(new_key()))) == {0, 2}
     np.testing.assert_allclose(distribution.entropy(), scipy.stats.entropy(softmax(np.array([1.0, 0.0]))), rtol=1e-6)
 
     def total(logits):
         distribution = Categorical(logits)
         return distribution.entropy().sum() + distribution.log_prob(jnp.array([2])).sum()
 
-    assert jnp.isfinite(jax.grad(total)(logits)).all()
+    assert jnp.isfinite(jax.jit(jax.grad(total))(logits)).all()
 
 
 def test_multi_categorical_is_the_product_of_its_parts():
@@ -58,7 +62,7 @@ def test_multi_categorical_is_the_product_of_its_parts():
     logits = rng.normal(size=(5, sum(sizes))).astype(np.float32)
     distribution = MultiCategorical(jnp.asarray(logits), sizes)
     joint = np.array(list(itertools.product(*map(range, sizes))))  # [24, 3]
-    found = jax.vmap(lambda action: distribution.log_prob(jnp.tile(action[None], (5, 1))))(joint)
+    found = jax.jit(jax.vmap(lambda action: distribution.log_prob(jnp.tile(action[None], (5, 1)))))(joint)
     p = [softmax(part) for part in np.split(logits, [2, 5], -1)]
     expected = sum(np.log(part[:, joint[:, i]]) for i, part in enumerate(p)).T
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -68,7 +72,7 @@ def test_multi_categorical_is_the_product_of_its_parts():
 
 
 def test_the_parts_of_a_multi_categorical_are_sampled_independently():
-    sample = np.asarray(MultiCategorical(jnp.zeros((40_000, 4)), (2, 2)).sample(KEY))
+    sample = np.asarray(MultiCategorical(jnp.zeros((40_000, 4)), (2, 2)).sample(new_key()))
     counts = np.bincount(2 * sample[:, 0] + sample[:, 1], minlength=4)
     assert sample.dtype == np.int32
     assert scipy.stats.chisquare(counts).pvalue > 1e-3
@@ -86,7 +90,7 @@ def test_normal_is_scipys(event_axes):
 
 
 def test_normal_samples_are_normal():
-    sample = Normal(jnp.full((20_000, 1), 3.0), jnp.full((20_000, 1), -1.0)).sample(KEY)[:, 0]
+    sample = Normal(jnp.full((20_000, 1), 3.0), jnp.full((20_000, 1), -1.0)).sample(new_key())[:, 0]
     assert scipy.stats.kstest(np.asarray(sample), scipy.stats.norm(3, np.exp(-1)).cdf).pvalue > 1e-3
 
 
@@ -107,10 +111,10 @@ def test_tanh_normal_is_exact_where_tanh_saturates(mean, log_std):
 
 
 def test_log_prob_of_a_tanh_normals_sample_is_that_of_the_sample():
-    key_mean, key_std, key_sample = random.split(KEY, 3)
+    key_mean, key_std, key_sample = random.split(new_key(), 3)
     mean, log_std = random.normal(key_mean, (1000, 3)), random.uniform(key_std, (1000, 3), minval=-2, maxval=0)
     distribution = TanhNormal(mean, log_std)
-    action, log_prob = distribution.sample_and_log_prob(key_sample)
+    action, log_prob = distribution.sample_and_log_prob(random.clone(key_sample))
     np.testing.assert_array_equal(action, distribution.sample(key_sample))
     inside = np.asarray(jnp.abs(action).max(-1) < 0.99)
     expected = tanh_normal_log_prob(np.arctanh(np.float64(action)), mean, np.float64(log_std))
@@ -126,7 +130,7 @@ def test_tanh_normals_density_integrates_to_1_and_its_samples_follow_it(mean, lo
     distribution = TanhNormal(jnp.full_like(action, mean), jnp.full_like(action, log_std))
     p = np.exp(np.float64(distribution.log_prob(action))) * np.diff(edges)
     assert abs(p.sum() - 1) < 1e-3
-    sample = np.asarray(distribution.sample(KEY))[:, 0]
+    sample = np.asarray(distribution.sample(new_key()))[:, 0]
     law = scipy.stats.norm(mean, np.exp(log_std))
     assert scipy.stats.kstest(np.arctanh(np.float64(sample)), law.cdf).pvalue > 1e-3
 
@@ -136,11 +140,11 @@ def test_nothing_of_a_tanh_normal_is_infinite_at_the_ends_or_at_extreme_paramete
     log_std = jnp.array([[0.0], [1000.0], [-1000.0], [2.0], [-20.0]])
 
     def total(mean, log_std, action):
-        sample, log_prob = TanhNormal(mean, log_std).sample_and_log_prob(KEY)
+        sample, log_prob = TanhNormal(mean, log_std).sample_and_log_prob(new_key())
         return TanhNormal(mean, log_std).log_prob(action).sum() + log_prob.sum() + sample.sum()
 
     for end in (-1.0, 1.0):
-        value, gradient = jax.value_and_grad(total, (0, 1))(mean, log_std, jnp.full_like(mean, end))
+        value, gradient = jax.jit(jax.value_and_grad(total, (0, 1)))(mean, log_std, jnp.full_like(mean, end))
         assert jnp.isfinite(value)
         assert all(jnp.isfinite(x).all() for x in gradient)
 
@@ -148,8 +152,13 @@ def test_nothing_of_a_tanh_normal_is_infinite_at_the_ends_or_at_extreme_paramete
 def test_a_tanh_normals_gradient_is_that_of_its_reparametrised_sample():
     """d/dmean of log_prob(sample): only the slope of tanh moves, 2 tanh(u); d/dlog_std: -1 + 2 tanh(u) std noise."""
     mean, log_std = jnp.array([[0.3, -0.2]]), jnp.array([[-0.5, 0.1]])
-    by_mean, by_std = jax.grad(lambda m, s: TanhNormal(m, s).sample_and_log_prob(KEY)[1].sum(), (0, 1))(mean, log_std)
-    action = TanhNormal(mean, log_std).sample(KEY)
+
+    @jax.jit
+    def gradients(mean, log_std):
+        return jax.grad(lambda m, s: TanhNormal(m, s).sample_and_log_prob(new_key())[1].sum(), (0, 1))(mean, log_std)
+
+    by_mean, by_std = gradients(mean, log_std)
+    action = TanhNormal(mean, log_std).sample(new_key())
     np.testing.assert_allclose(by_mean, 2 * action, rtol=1e-5)
     np.testing.assert_allclose(by_std, -1 + 2 * action * (jnp.arctanh(action) - mean), rtol=1e-4)
 
@@ -167,10 +176,10 @@ SPACES = [
 @pytest.mark.parametrize(("space", "outputs", "kind"), SPACES, ids=lambda x: str(x))
 def test_a_head_makes_actions_of_the_spaces_shape(space, outputs, kind):
     head = Head.of(space, initial_log_std=-0.5)
-    distribution = jax.jit(lambda head, x: head(x))(head, jnp.ones((4, outputs)))  # it may cross a jit
+    distribution = jax.jit(lambda head, x: head(x))(head, jnp.ones((4, outputs), jnp.float32))  # it may cross a jit
     assert head.outputs == outputs
     assert isinstance(distribution, kind)
-    for action in (distribution.sample(KEY), distribution.mode()):
+    for action in (distribution.sample(new_key()), distribution.mode()):
         assert action.shape == (4, *space.shape)
         assert action.dtype == (jnp.float32 if kind is Normal else jnp.int32)
         assert distribution.log_prob(action).shape == (4,)

@@ -17,9 +17,8 @@ from jax import lax, random
 
 from thorndike.core import Transition
 from thorndike.errors import SettingError
-from thorndike.memories import LARGEST_CAPACITY, Latest, Prioritized, Replay
+from thorndike.memories import LARGEST_CAPACITY, Latest, Prioritized, Replay, _first_above
 
-KEY = random.key(0)
 BATCH = 16
 ONE = Transition(  # one step, with every dtype that spaces have
     observation={"image": jax.ShapeDtypeStruct((2,), jnp.uint8), "place": jax.ShapeDtypeStruct((3,), jnp.float32)},
@@ -56,6 +55,10 @@ def experience(runs, steps, n, seed=0):
         next_observation={"image": image + np.uint8(1), "place": place + np.float32([0, 0, 0.5])},
         extras={"bits": bits, "log_prob": -np.abs(number)},
     )
+
+
+def new_key(i=0):
+    return random.fold_in(random.key(0), i)
 
 
 def priority_of(step, copy, op):
@@ -168,7 +171,6 @@ CASES = [
     (5, 5, 1, (1, 3)),
     (7, 1, 2, (3,)),
     (9, 4, 2, (1, 2)),
-    (13, 1, 3, (4, 1)),
     (16, 3, 2, (8,)),
     (17, 2, 3, (1,)),
     (17, 5, 2, (3, 8)),
@@ -179,7 +181,7 @@ NAMES = ["-".join(map(str, case[:3])) + "-" + "".join(map(str, case[3])) for cas
 @pytest.mark.parametrize(("capacity", "window", "n", "lengths"), CASES, ids=NAMES)
 def test_replay_gives_back_what_happened(capacity, window, n, lengths):
     memory = Replay(capacity, min(BATCH, capacity), window)
-    happened, totals, batches, _, state = played(memory, lengths, n, runs=260)  # 2,080 in all
+    happened, totals, batches, _, state = played(memory, lengths, n, runs=300)  # 2,100 in all
     assert_windows_are_what_happened(memory, n, happened, totals, batches)
     assert_uniform(memory, n, totals, batches)
     assert jax.tree.map(lambda x: x.dtype, state.steps) == jax.tree.map(lambda x: np.dtype(x.dtype), ONE)
@@ -189,13 +191,13 @@ def test_replay_gives_back_what_happened(capacity, window, n, lengths):
 @pytest.mark.parametrize(("capacity", "window", "n", "lengths"), CASES[1::2], ids=NAMES[1::2])
 def test_prioritized_gives_back_what_happened_and_knows_every_priority(capacity, window, n, lengths):
     memory = Prioritized(capacity, min(BATCH, capacity), window, alpha=0.7)
-    happened, totals, batches, priorities, _ = played(memory, lengths, n, runs=20)
+    happened, totals, batches, priorities, _ = played(memory, lengths, n, runs=10)
     assert_windows_are_what_happened(memory, n, happened, totals, batches)
     assert_priorities(memory, n, happened, totals, batches, priorities, alpha=0.7)
 
 
 @pytest.mark.full
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_any_memory_gives_back_what_happened(data):
     n = data.draw(st.integers(1, 4))
@@ -218,7 +220,7 @@ def test_latest_is_the_newest_trajectory_whole():
     same = jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), state, first)
     assert all(jax.tree.leaves(same))
     state = memory.add(memory.add(state, first), second)
-    batch = memory.sample(state, KEY)
+    batch = memory.sample(state, new_key())
     jax.tree.map(np.testing.assert_array_equal, batch, second)
     assert memory.feedback(state, batch, {}) is state
 
@@ -233,10 +235,9 @@ def small_steps(time, n):
     return Transition(number, number, number, flag, flag, number + 1, {})
 
 
-@pytest.mark.parametrize("n", [1, 3])
-def test_an_extras_dict_may_be_empty(n):
+def test_weight_and_index_join_whatever_extras_there_are():
     memory = Prioritized(12, 4, 2)
-    batch = memory.sample(memory.add(memory.init(SMALL, (4, n)), small_steps(4, n)), KEY)
+    batch = jax.eval_shape(lambda: memory.sample(memory.add(memory.init(SMALL, (4, 3)), small_steps(4, 3)), new_key()))
     assert batch.reward.shape == (2, 4)
     assert {name: x.shape for name, x in batch.extras.items()} == {"weight": (4,), "index": (4,)}
 
@@ -260,7 +261,7 @@ def test_windows_are_drawn_in_proportion_to_their_priorities(count, alpha):
     priority = np.random.default_rng(0).exponential(size=count) + 0.01
     memory, state = prioritized(priority, alpha)
     sample = jax.jit(memory.sample)
-    batches = [sample(state, random.fold_in(KEY, i)) for i in range(10)]  # 10^5 draws
+    batches = [sample(state, new_key(i)) for i in range(10)]  # 10^5 draws
     counts = np.bincount(np.concatenate([batch.observation[0] for batch in batches]).astype(int), minlength=count)
     p = (priority + 1e-6) ** alpha
     p /= p.sum()
@@ -272,15 +273,23 @@ def test_windows_are_drawn_in_proportion_to_their_priorities(count, alpha):
 def test_priorities_of_very_different_sizes_are_respected():
     priority = np.tile([0.0, 1e6, 0.0, 1e-3, 0.0], 60)
     memory, state = prioritized(priority, 1.0)
-    drawn = np.concatenate([memory.sample(state, random.fold_in(KEY, i)).extras["index"] for i in range(5)])
+    sample = jax.jit(memory.sample)
+    drawn = np.concatenate([sample(state, new_key(i)).extras["index"] for i in range(5)])
     counts = np.bincount(drawn, minlength=300)
     assert counts[priority < 1].sum() == 0
     assert scipy.stats.chisquare(counts[priority > 1]).pvalue > 1e-3
 
 
+def test_rounding_at_the_very_end_of_a_group_never_draws_a_priority_of_0():
+    group = jnp.array([[1.0, 2, 0, 0, 0, 0, 0, 0], [0, 0, 0, 4, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 1]])
+    np.testing.assert_array_equal(_first_above(group, jnp.ones(3)), [1, 3, 7])  # the point is the sum itself
+    np.testing.assert_array_equal(_first_above(group, jnp.zeros(3)), [0, 3, 1])
+    np.testing.assert_array_equal(_first_above(group, jnp.full(3, 0.5)), [1, 3, 7])
+
+
 def test_a_new_window_gets_the_highest_priority_so_far_with_the_exponent_applied_once():
     memory, state = prioritized([0.25, 0.5, 0.75], 0.5, batch_size=8)
-    add = partial(memory.add, trajectory=small_steps(1, 1))
+    add = jax.jit(partial(memory.add, trajectory=small_steps(1, 1)))
     np.testing.assert_allclose(add(state).sums[0].reshape(-1)[:4], [0.5, 0.5**0.5, 0.75**0.5, 1], rtol=1e-5)
     batch = Transition(*[None] * 6, {"index": jnp.array([1])})
     state = memory.feedback(state, batch, {"priority": jnp.array([9.0])})
@@ -296,10 +305,12 @@ def test_sums_never_drift_from_the_priorities():
     def thousandfold(state):
         def step(state, key):
             state = memory.add(state, small_steps(3, 1))
-            batch = memory.sample(state, key)
-            return memory.feedback(state, batch, {"priority": random.exponential(key, (64,)) * 1e3}), None
+            batch = memory.sample(state, random.fold_in(key, 0))
+            return memory.feedback(
+                state, batch, {"priority": random.exponential(random.fold_in(key, 1), (64,)) * 1e3}
+            ), None
 
-        return lax.scan(step, state, random.split(KEY, 1000))[0]
+        return lax.scan(step, state, random.split(new_key(), 1000))[0]
 
     sums = [np.asarray(level) for level in thousandfold(state).sums]
     for below, above in pairwise(sums):
@@ -325,7 +336,7 @@ def test_a_saved_memory_goes_on_as_the_original():
     def go_on(state):
         for i in range(3):
             state = memory.add(state, small_steps(2, 1))
-            batch = memory.sample(state, random.fold_in(KEY, i))
+            batch = memory.sample(state, new_key(i))
             state = memory.feedback(state, batch, {"priority": batch.reward[0]})
         return state, batch
 
@@ -341,8 +352,8 @@ def test_side_by_side_each_memory_is_as_it_is_alone(kind):
         state = memory.add(state, jax.tree.map(lambda x: x[4:], steps))
         return memory.sample(state, key), state
 
-    together, alone = jax.jit(jax.vmap(life))(happened, random.split(KEY, 3)), jax.jit(life)
-    for i, key in enumerate(random.split(KEY, 3)):
+    together, alone = jax.jit(jax.vmap(life))(happened, random.split(new_key(), 3)), jax.jit(life)
+    for i, key in enumerate(random.split(new_key(), 3)):
         of_one = alone(jax.tree.map(lambda x, i=i: x[i], happened), key)
         jax.tree.map(lambda x, y, i=i: np.testing.assert_array_equal(x, y[i]), of_one, together)
 
@@ -355,7 +366,7 @@ def loop(memory, n, copies):
             state, signal = carry
             steps = small_steps(2, n)
             state = memory.add(state, steps._replace(reward=steps.reward * signal))
-            batch = memory.sample(state, random.fold_in(KEY, i))
+            batch = memory.sample(state, new_key(i))
             signal = jnp.tanh(batch.reward.mean() + batch.next_observation.mean())
             return memory.feedback(state, batch, {"priority": jnp.abs(batch.reward[0] - signal)}), signal
 
@@ -419,9 +430,8 @@ def test_a_trajectory_longer_than_the_memory_is_refused():
 
 
 def test_prioritized_says_what_an_algorithm_without_priorities_can_use():
-    memory, state = prioritized([1.0, 1.0], 0.6, batch_size=2)
     with pytest.raises(SettingError, match="use Replay"):
-        memory.feedback(state, memory.sample(state, KEY), {"loss": jnp.float32(0)})
+        Prioritized().feedback((), (), {"loss": jnp.float32(0)})
 
 
 def test_a_memorys_numbers_are_static_but_for_alpha():

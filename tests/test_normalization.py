@@ -130,12 +130,13 @@ def test_rewards_are_divided_by_the_spread_of_discounted_returns(gamma):
 
 def test_a_scaled_reward_keeps_its_sign():
     scale = normalization.update_reward_scale(
-        normalization.init_reward_scale(1), jnp.full((50, 1), 5.0), jnp.zeros((50, 1), bool), 0.99
+        normalization.init_reward_scale(1), jnp.full((50, 1), 5, jnp.float32), jnp.zeros((50, 1), bool), 0.99
     )
     assert (normalization.scale_reward(scale, jnp.full((2, 1), 5.0), CLIP) > 0).all()
 
 
 def test_no_spread_yet_gives_finite_rewards():
     scale = normalization.init_reward_scale(2)
-    scale = normalization.update_reward_scale(scale, jnp.ones((1, 2)), jnp.ones((1, 2), bool), 0.9)
-    np.testing.assert_array_equal(normalization.scale_reward(scale, jnp.array([[1.0, 0.0]]), CLIP), [[CLIP, 0]])
+    reward = np.array([[1, 0]], np.float32)
+    scale = normalization.update_reward_scale(scale, np.ones_like(reward), reward < 2, 0.9)
+    np.testing.assert_array_equal(normalization.scale_reward(scale, reward, CLIP), [[CLIP, 0]])

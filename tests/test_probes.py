@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thorndike import training
+from thorndike import normalization, trainer
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.reinforce import REINFORCE
@@ -81,7 +81,7 @@ def values_and_actions(name, algorithm, state, observation):
     if name == "dqn":
         return state.network(observation).max(-1), action
     if name == "ppo":
-        return algorithm.value(state.parameters, algorithm.normalized(state.observations, observation)), action
+        return algorithm.value(state.parameters, normalization.normalize(state.observations, observation, 10.0)), action
     return state.parameters.baseline(observation)[:, 0], action
 
 
@@ -89,7 +89,7 @@ def trained(algorithm, environment, steps, seeds):
     """The final states of `seeds` runs in one program."""
     states = {}
     copies = Vectorized(environment, algorithm.num_environments)
-    for chunk in training.train(algorithm, lambda: copies, steps, seeds=seeds, parallel="vmap"):
+    for chunk in trainer.train(algorithm, lambda: copies, steps, seeds=seeds, parallel="vmap"):
         if chunk.last:
             states[chunk.seed] = jax.tree.map(jnp.copy, chunk.progress.state)
     return [states[seed] for seed in sorted(states)]

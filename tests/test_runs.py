@@ -582,9 +582,9 @@ def test_names_of_the_package_are_what_its_table_says():
 def test_importing_the_package_imports_neither_jax_nor_a_backend():
     import subprocess
 
-    code = "import sys, thorndike; assert 'jax' not in sys.modules; import thorndike.training, jax\n"
+    code = "import sys, thorndike; assert 'jax' not in sys.modules; import thorndike.trainer, jax\n"
     code += (
-        "from jax._src import xla_bridge; thorndike.DQN(); assert not xla_bridge._backends; print(thorndike.training)"
+        "from jax._src import xla_bridge; thorndike.DQN(); assert not xla_bridge._backends; print(thorndike.trainer)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

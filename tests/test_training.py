@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thorndike import training
+from thorndike import trainer
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.reinforce import REINFORCE
@@ -66,7 +66,7 @@ class OnHost:
 def final(algorithm, steps, environment="CartPole-v1", **options):
     """The last chunk's arrays of every seed."""
     arrays = {}
-    for chunk in training.train(algorithm, maker(algorithm, environment), steps, **options):
+    for chunk in trainer.train(algorithm, maker(algorithm, environment), steps, **options):
         if chunk.last:
             arrays[chunk.seed] = chunk.arrays()
     return arrays
@@ -82,9 +82,9 @@ def assert_equal(a, b):
 @pytest.mark.parametrize("environment", ["CartPole-v1", "gymnasium:CartPole-v1"])
 def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name, environment):
     algorithm = ALGORITHMS[name]
-    per = training.steps_per_iteration(algorithm)
+    per = trainer.steps_per_iteration(algorithm)
     steps, stop = 30 * per, 17
-    for chunk in training.train(algorithm, maker(algorithm, environment), steps, seed=3, every=[stop]):
+    for chunk in trainer.train(algorithm, maker(algorithm, environment), steps, seed=3, every=[stop]):
         if chunk.iteration == stop:
             saved = chunk.arrays()
         if chunk.last:
@@ -96,7 +96,7 @@ def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name,
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_run_does_not_depend_on_how_it_is_cut_into_chunks(name):
     algorithm = ALGORITHMS[name]
-    steps = 30 * training.steps_per_iteration(algorithm)
+    steps = 30 * trainer.steps_per_iteration(algorithm)
     assert_equal(final(algorithm, steps)[0], final(algorithm, steps, every=[4, 7])[0])
 
 
@@ -106,26 +106,24 @@ def test_the_compiled_and_the_host_loop_are_the_same_run(name):
     algorithm = ALGORITHMS[name]
     environment = make("CartPole-v1", algorithm.num_environments)
     total = np.float32(100)
-    _, key, _ = training.keys_of(5)
-    arrays = training.as_arrays(algorithm)
-    compiled_progress = training._begin(arrays, environment, training.keys_of(5)[0])
+    _, key, _ = trainer.keys_of(5)
+    arrays = trainer.as_arrays(algorithm)
+    compiled_progress = trainer._begin(arrays, environment, trainer.keys_of(5)[0])
     host_progress = jax.tree.map(jnp.copy, compiled_progress)
     twin = OnHost(environment)
     twin.state = host_progress.actor.env_state
     actor = jax.tree.map(np.asarray, host_progress.actor._replace(env_state=()))
     host_progress = host_progress._replace(actor=None)
-    warmup = -(-algorithm.warmup_steps // training.steps_per_iteration(algorithm))
+    warmup = -(-algorithm.warmup_steps // trainer.steps_per_iteration(algorithm))
     for i in range(warmup + 10):
         warming = i < warmup
-        compiled_progress = training._advance(arrays, environment, compiled_progress, key, total, np.int32(1), warming)
-        policy, unroll_key, learn_key = training._plan(arrays, host_progress, key, total)
+        compiled_progress = trainer._advance(arrays, environment, compiled_progress, key, total, np.int32(1), warming)
+        policy, unroll_key, learn_key = trainer._plan(arrays, host_progress, key, total)
         twin.keys = (jax.random.fold_in(jax.random.fold_in(unroll_key, t), 1) for t in range(algorithm.rollout_length))
-        actor, trajectory = training.host.unroll(
+        actor, trajectory = trainer.host.unroll(
             arrays, twin, policy, actor, unroll_key, algorithm.rollout_length, uniform=warming
         )
-        host_progress, _ = training._conclude_and_plan(
-            arrays, host_progress, trajectory, learn_key, key, total, warming
-        )
+        host_progress, _ = trainer._conclude_and_plan(arrays, host_progress, trajectory, learn_key, key, total, warming)
     # jitted alone or inside a loop, an environment's own arithmetic may differ in the last bit
     for a, b in zip(jax.tree.leaves(compiled_progress.memory), jax.tree.leaves(host_progress.memory), strict=True):
         np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=1e-5, atol=1e-6)
@@ -136,7 +134,7 @@ def test_the_compiled_and_the_host_loop_are_the_same_run(name):
 @pytest.mark.parametrize("name", ["dqn", "ppo"])
 def test_a_seed_among_others_is_the_seed_alone(name):
     algorithm = ALGORITHMS[name]
-    steps = 20 * training.steps_per_iteration(algorithm)
+    steps = 20 * trainer.steps_per_iteration(algorithm)
     together = final(algorithm, steps, seed=1, seeds=3, parallel="devices")
     assert sorted(together) == [1, 2, 3]
     assert_equal(together[2], final(algorithm, steps, seed=2)[2])
@@ -146,8 +144,8 @@ def test_a_seed_among_others_is_the_seed_alone(name):
 @pytest.mark.parametrize("name", ["dqn", "ppo"])
 def test_seeds_under_vmap_are_the_seeds_alone_to_rounding(name):
     algorithm = ALGORITHMS[name]
-    steps = (10 + algorithm.warmup_steps // training.steps_per_iteration(algorithm)) * (
-        training.steps_per_iteration(algorithm)
+    steps = (10 + algorithm.warmup_steps // trainer.steps_per_iteration(algorithm)) * (
+        trainer.steps_per_iteration(algorithm)
     )
     together = final(algorithm, steps, seed=1, seeds=2, parallel="vmap")
     alone = final(algorithm, steps, seed=2)[2]
@@ -158,12 +156,12 @@ def test_seeds_under_vmap_are_the_seeds_alone_to_rounding(name):
 
 def test_the_same_seed_gives_the_same_parameters_in_another_process():
     script = (
-        "import sys; sys.path[:0] = {path!r}\n"
-        "from thorndike import training; training.configure(1)\n"
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "from thorndike import trainer; trainer.configure(1)\n"
         "import test_training as t, hashlib\n"
         "arrays = t.final(t.ALGORITHMS['dqn'], 120)[0]\n"
         "print(hashlib.sha256(b''.join(arrays[n].tobytes() for n in sorted(arrays))).hexdigest())"
-    ).format(path=sys.path)
+    )
     digests = {
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
         for _ in range(2)
@@ -174,16 +172,16 @@ def test_the_same_seed_gives_the_same_parameters_in_another_process():
 def test_three_learning_rates_cost_one_compilation_and_each_reaches_the_optimiser():
     algorithm = ALGORITHMS["reinforce"]
     first = final(algorithm, 64)[0]
-    compilations = training._advance._cache_size()
+    compilations = trainer._advance._cache_size()
     others = [final(dataclasses.replace(algorithm, learning_rate=rate), 64)[0] for rate in (1e-2, 0.0)]
-    assert training._advance._cache_size() == compilations
+    assert trainer._advance._cache_size() == compilations
     weights = next(name for name in first if name.startswith("state/parameters/network"))
     assert len({arrays[weights].tobytes() for arrays in (first, *others)}) == 3
 
 
 def test_steps_are_counted_on_the_host_and_beyond_32_bits():
     algorithm = ALGORITHMS["reinforce"]
-    chunk = next(training.train(algorithm, maker(algorithm), 2**40))
+    chunk = next(trainer.train(algorithm, maker(algorithm), 2**40))
     assert chunk.total_steps == 2**40
     assert chunk.steps == chunk.iteration * 32
 
@@ -193,7 +191,7 @@ def test_environment_steps_equal_reported_steps_and_rows_cover_every_episode(cop
     """A7 and D4: with totals that no rollout divides."""
     algorithm = dataclasses.replace(ALGORITHMS["reinforce"], num_environments=copies)
     rows, episodes = [], 0
-    for chunk in training.train(algorithm, maker(algorithm), 1001):
+    for chunk in trainer.train(algorithm, maker(algorithm), 1001):
         assert chunk.steps == chunk.iteration * 16 * copies
         if chunk.row:
             rows.append(chunk.row)
@@ -211,7 +209,7 @@ def test_environment_steps_equal_reported_steps_and_rows_cover_every_episode(cop
 def test_a_value_that_is_not_finite_stops_a_compiled_run_with_its_place():
     algorithm = dataclasses.replace(ALGORITHMS["reinforce"], rollout_length=4)
     with pytest.raises(EnvironmentFault, match=r"seed 0, copy 1, in rollout 2 at its step 3"):
-        for _ in training.train(algorithm, lambda: Breaking(make("CartPole-v1", 2)), 1000):
+        for _ in trainer.train(algorithm, lambda: Breaking(make("CartPole-v1", 2)), 1000):
             pass
 
 
@@ -245,4 +243,4 @@ class Breaking:
 @pytest.mark.parametrize(("steps", "seed"), [(0, 0), (10, -1), (10, 2**31)])
 def test_impossible_runs_are_refused(steps, seed):
     with pytest.raises(SettingError):
-        next(training.train(ALGORITHMS["reinforce"], maker(ALGORITHMS["reinforce"]), steps, seed=seed))
+        next(trainer.train(ALGORITHMS["reinforce"], maker(ALGORITHMS["reinforce"]), steps, seed=seed))

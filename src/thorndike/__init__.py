@@ -12,8 +12,6 @@ Names are imported when they are first used: `import thorndike` itself costs not
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     )
     from thorndike.memories import Latest, Prioritized, Replay
     from thorndike.networks import CNN, MLP
-    from thorndike.runs import Run, load, resume, train
+    from thorndike.runs import Run, load, resume, train, training
 
 _HOMES = {
     "Agent": "agents",
@@ -54,6 +52,7 @@ _HOMES = {
     "make": "environments",
     "resume": "runs",
     "train": "runs",
+    "training": "runs",
     "CorruptCheckpointError": "errors",
     "EnvironmentFault": "errors",
     "MissingExtraError": "errors",
@@ -65,7 +64,7 @@ _HOMES = {
     "UnsuitableError": "errors",
 }
 
-__all__ = [*_HOMES, "training"]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
@@ -73,8 +72,6 @@ def __getattr__(name: str) -> Any:
         from importlib import metadata
 
         return metadata.version("thorndike")
-    if name == "training":
-        return importlib.import_module("thorndike.training")
     if name not in _HOMES:
         from thorndike.errors import nearest
 
@@ -86,22 +83,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Training(types.ModuleType):
-    """The module `thorndike.training`, which is also the function `td.training(...)`: a run's chunks for a loop."""
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        from thorndike.runs import training_chunks
-
-        return training_chunks(*arguments, **named)
-
-
-class _Package(types.ModuleType):
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "training" and isinstance(value, types.ModuleType):
-            value.__class__ = _Training
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

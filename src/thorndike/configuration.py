@@ -62,7 +62,7 @@ class Configuration:
     def write(self, folder: Path) -> None:
         """As config.json in `folder`."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["algorithm"] = _algorithm_to_json(self.algorithm)
+        values["algorithm"] = to_json(self.algorithm)
         for name in ("observation_space", "action_space"):
             values[name] = spaces.describe(values[name])
         write_json(folder / FILE, {"format": FORMAT} | values)
@@ -146,14 +146,6 @@ def hyperparameter_classes() -> dict[str, type]:
     classes = [networks.MLP, networks.CNN, memories.Latest, memories.Replay, memories.Prioritized]
     classes += [algorithms.get(name) for name in algorithms.ALGORITHMS]
     return {cls.__name__: cls for cls in classes}
-
-
-def _algorithm_to_json(algorithm: Any) -> dict[str, Any]:
-    values: dict[str, Any] = {"type": type(algorithm).__name__}
-    for field in dataclasses.fields(algorithm):
-        value = getattr(algorithm, field.name)
-        values[field.name] = value.to_json() if hasattr(value, "to_json") else to_json(value)
-    return values
 
 
 def _algorithm_from_json(values: dict[str, Any], networks: Mapping[str, Any], folder: Path) -> Any:

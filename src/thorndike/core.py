@@ -51,11 +51,9 @@ class Environment(Protocol):
 
     def reset(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         """New episodes everywhere: (env_state, observation [N, ...]). On the host the key fixes every later seed."""
-        ...
 
     def step(self, env_state: PyTree, action: PyTree, key: jax.Array) -> tuple[PyTree, Step]:
         """One action for every copy. On the host env_state is () and the key is ignored."""
-        ...
 
 
 class Memory(Protocol):
@@ -63,7 +61,6 @@ class Memory(Protocol):
 
     def init(self, transition: PyTree, shape: tuple[int, int]) -> PyTree:
         """Empty, for one step's shapes (without leading axes) and trajectories of `shape` (T, N)."""
-        ...
 
     def add(self, memory: PyTree, trajectory: Transition) -> PyTree: ...
 
@@ -71,7 +68,6 @@ class Memory(Protocol):
 
     def feedback(self, memory: PyTree, batch: Transition, metrics: dict) -> PyTree:
         """What learning from `batch` showed, e.g. new priorities; most memories return themselves."""
-        ...
 
 
 class Algorithm(Protocol):
@@ -85,25 +81,20 @@ class Algorithm(Protocol):
 
     def check(self, observation_space: Any, action_space: Any) -> None:
         """Raise a typed error, before anything is compiled, where the spaces do not suit."""
-        ...
 
     def init(self, key: jax.Array, observation_space: Any, action_space: Any) -> PyTree: ...
 
     def policy(self, state: PyTree, fraction: jax.Array, explore: bool = True) -> PyTree:
         """All that acting needs at this fraction of training, as one pytree."""
-        ...
 
     def initial_carry(self, n: int) -> PyTree:
         """The recurrent state [n, ...] that an episode begins with; () for feed-forward policies."""
-        ...
 
     def act(self, policy: PyTree, observation: PyTree, carry: PyTree, key: jax.Array) -> tuple[PyTree, PyTree, dict]:
         """Actions for observations [N, ...], the next carry, and the extras to remember."""
-        ...
 
     def update(self, state: PyTree, batch: Transition, fraction: jax.Array, key: jax.Array) -> tuple[PyTree, dict]:
         """A better state, and metrics; `metrics["priority"]` [B], if present, goes to the memory alone."""
-        ...
 
 
 class Actor(NamedTuple):
@@ -112,7 +103,7 @@ class Actor(NamedTuple):
     env_state: PyTree
     observation: PyTree
     carry: PyTree
-    done: jax.Array  # [N] whether the last step ended an episode, so that the carry starts afresh
+    done: Any  # [N] whether the last step ended an episode, so that the carry starts afresh
 
 
 class Episodes(NamedTuple):
@@ -132,7 +123,7 @@ class Progress(NamedTuple):
 
     state: PyTree
     memory: PyTree
-    actor: Actor
+    actor: Any  # an Actor; None where it is kept apart, on the host
     episodes: Episodes
     iteration: jax.Array  # uint32, the only counter on the device; steps are counted on the host
 
@@ -178,7 +169,7 @@ def plan(algorithm, progress: Progress, key, total) -> tuple:
     return policy, unroll_key, learn_key
 
 
-def conclude(algorithm, progress: Progress, actor: Actor, trajectory: Transition, key, total, warmup=False) -> Progress:
+def conclude(algorithm, progress: Progress, actor, trajectory: Transition, key, total, warmup=False) -> Progress:
     """Learn from what was acted (or, warming up, only remember it) and count its episodes."""
     state, memory, episodes = progress.state, progress.memory, progress.episodes
     if warmup:
@@ -248,7 +239,8 @@ def count_episodes(episodes: Episodes, trajectory: Transition, iteration, metric
     broken = ~_finite(trajectory)
     found = jnp.stack([broken.any().astype(jnp.uint32), iteration, jnp.argmax(broken.reshape(-1)).astype(jnp.uint32)])
     fault = jnp.where((episodes.fault[0] == 0) & broken.any(), found, episodes.fault)
-    return Episodes(*running, episodes.finished + count, ring, lengths_ring, row, fault)
+    reward, length = running
+    return Episodes(reward, length, episodes.finished + count, ring, lengths_ring, row, fault)
 
 
 def _finite(trajectory: Transition) -> jax.Array:

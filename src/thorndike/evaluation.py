@@ -12,7 +12,7 @@ import numpy as np
 from jax import random
 
 from thorndike.core import Actor, Environment
-from thorndike.training import as_arrays, keys_of
+from thorndike.trainer import as_arrays, keys_of
 from thorndike.unrolls import compiled, host
 
 COPIES = 10  # episodes played side by side

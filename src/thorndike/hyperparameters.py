@@ -53,7 +53,7 @@ def setting(default: Any, *, low: float = -math.inf, high: float = math.inf, abo
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "above": above})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(setting, dataclasses.field))
+@dataclass_transform(frozen_default=True)
 def hyperparameters(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass and a pytree.
 
@@ -107,6 +107,8 @@ def is_hyperparameters(value: Any) -> bool:
 
 def to_json(value: Any) -> Any:
     """Hyper-parameters as JSON values: {"type": class name, field: value, ...}; infinities as strings."""
+    if hasattr(value, "to_json"):  # a network of the user's own says only what it is
+        return value.to_json()
     if is_hyperparameters(value):
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": type(value).__name__} | fields
@@ -125,9 +127,9 @@ def from_json(value: Any, classes: Mapping[str, type]) -> Any:
     """What `to_json` wrote, built from `classes` (by name) alone: no other name is ever looked up."""
     if isinstance(value, dict):
         fields = {name: from_json(item, classes) for name, item in value.items() if name != "type"}
-        kind = value.get("type")
+        kind = str(value.get("type"))
         if kind not in classes:
-            raise UnknownNameError(f"unknown kind of hyper-parameters '{kind}'.{nearest(str(kind), classes)}")
+            raise UnknownNameError(f"unknown kind of hyper-parameters '{kind}'.{nearest(kind, classes)}")
         return classes[kind](**fields)
     if isinstance(value, list):
         return tuple(from_json(item, classes) for item in value)
@@ -143,14 +145,10 @@ def _converted(value: Any, hint: Any) -> Any:
     alternatives = _alternatives(hint)
     if float in alternatives and isinstance(value, numbers.Real) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, list):
-        return tuple(value)
-    if value is None or is_hyperparameters(value):
-        return value
     for alternative in alternatives:
-        if hasattr(alternative, "coerce"):
+        if hasattr(alternative, "coerce") and value is not None:
             return alternative.coerce(value)
-    return value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_limits(owner: str, field: dataclasses.Field, value: Any, hint: Any) -> None:
@@ -169,12 +167,12 @@ def _check_limits(owner: str, field: dataclasses.Field, value: Any, hint: Any) -
         raise SettingError(f"{owner}: {field.name} must be a whole number, got {value!r}")
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         return
-    low, high, above = (field.metadata.get(name) for name in ("low", "high", "above"))
-    number = float(value)
-    if math.isnan(number) or (low is not None and not (low <= number <= high and number > above)):
-        parts = [f"above {above:g}"] * (above not in (None, -math.inf))
-        parts += [f"at least {low:g}"] * (low not in (None, -math.inf))
-        parts += [f"at most {high:g}"] * (high not in (None, math.inf))
+    low, above = (field.metadata.get(name, -math.inf) for name in ("low", "above"))
+    high, number = field.metadata.get("high", math.inf), float(value)
+    if not (low <= number <= high and (number > above or above == -math.inf)):  # NaN is neither
+        parts = [f"above {above:g}"] * (above > -math.inf)
+        parts += [f"at least {low:g}"] * (low > -math.inf)
+        parts += [f"at most {high:g}"] * (high < math.inf)
         raise SettingError(f"{owner}: {field.name} must be {' and '.join(parts) or 'a number'}, got {value!r}")
 
 
@@ -184,7 +182,7 @@ def _kind_name(hint: Any) -> str:
 
 
 def _answer_unknown_words(cls: type) -> None:
-    construct = cls.__init__
+    construct: Any = cls.__init__  # type: ignore[misc]
     names = [field.name for field in dataclasses.fields(cls)]
 
     def __init__(self, *args: Any, **fields: Any) -> None:

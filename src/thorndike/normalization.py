@@ -1,7 +1,8 @@
 """Running mean and variance as state: what observations and rewards are normalised by.
 
 Nothing here is changed in place and nothing lives in an environment, so the statistics travel with the policy: into
-checkpoints, evaluation and workers.
+checkpoints, evaluation and workers. Where nothing is normalised, () stands for the statistics: it stays as it is, and
+values pass.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def init(example: Any) -> Moments:
 
 def update(moments: Moments, batch: Any) -> Moments:
     """The moments of everything seen before and of a batch with any leading axes (Chan et al., 1983)."""
+    if not moments:
+        return moments
     leaves = [x for x in jax.tree.leaves(batch) if _floating(x)]
     if not leaves:
         return moments
@@ -61,6 +64,8 @@ def update(moments: Moments, batch: Any) -> Moments:
 
 def normalize(moments: Moments, x: Any, clip: float) -> Any:
     """Observations with mean 0 and variance 1, clipped to [-clip, clip]; leaves that are not floating pass."""
+    if not moments:
+        return x
     statistics = iter(zip(moments.mean, moments.variance, strict=True))
 
     def apply(x):
@@ -80,6 +85,8 @@ def init_reward_scale(num_environments: int) -> RewardScale:
 
 def update_reward_scale(scale: RewardScale, reward: jax.Array, done: jax.Array, gamma: Any) -> RewardScale:
     """Follow the discounted returns R_t = gamma R_(t-1) + r_t through rewards [T, N], anew after each `done` [T, N]."""
+    if not scale:
+        return scale
 
     def follow(running, step):
         reward, done = step
@@ -95,6 +102,8 @@ def scale_reward(scale: RewardScale, reward: jax.Array, clip: float) -> jax.Arra
 
     As in Engstrom et al. (2020), "Implementation matters in deep policy gradients", and Gymnasium's NormalizeReward.
     """
+    if not scale:
+        return reward
     return jnp.clip(reward * lax.rsqrt(scale.returns.variance[0] + EPSILON), -clip, clip)
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
 
-from thorndike import checkpoints, evaluation, records, training
+from thorndike import checkpoints, evaluation, records, trainer
 from thorndike.checkpoints import Checkpoint
 from thorndike.configuration import Configuration
 from thorndike.console import Display
@@ -117,14 +117,14 @@ class Recording:
     @property
     def finished(self) -> set[int]:
         """The seeds that have reached their end."""
-        total = training.iterations_for(self.configuration.algorithm, self.configuration.steps)
+        total = trainer.iterations_for(self.configuration.algorithm, self.configuration.steps)
         return {seed for seed, outcome in self.outcomes.items() if outcome.iteration >= total}
 
     def interval(self, steps: int) -> int:
         """An interval in steps as one in iterations, 0 for never."""
         if not steps:
             return 0
-        return max(1, round(steps / training.steps_per_iteration(self.configuration.algorithm)))
+        return max(1, round(steps / trainer.steps_per_iteration(self.configuration.algorithm)))
 
     def evaluate(self, chunk: Any) -> np.ndarray | None:
         """Returns of greedy episodes with the policy of this moment, if it is time for some."""
@@ -173,7 +173,7 @@ class Recording:
         """Make a checkpoint of what has been saved."""
         if self.writer is None:
             return
-        total = training.iterations_for(self.configuration.algorithm, self.configuration.steps)
+        total = trainer.iterations_for(self.configuration.algorithm, self.configuration.steps)
         try:
             self.writer.commit(total, {"seconds": self.seconds})
         except OSError as error:
@@ -236,9 +236,9 @@ def _restored(configuration: Configuration, checkpoint: Checkpoint | None) -> di
         outcome = outcomes[seed] = Outcome(entry["steps"], entry["iteration"])
         results = entry.get("results")
         if results:
-            arrays = checkpoint.arrays(seed, training.STATE)
+            arrays = checkpoint.arrays(seed, trainer.STATE)
             outcome.recent, outcome.evaluated = results["recent"], results["evaluated"]
-            outcome.state = training.arrays_to_state(
+            outcome.state = trainer.arrays_to_state(
                 configuration.algorithm, configuration.observation_space, configuration.action_space, arrays
             )
     return outcomes

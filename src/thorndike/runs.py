@@ -32,7 +32,7 @@ from thorndike import (
     records,
     settings,
     spaces,
-    training,
+    trainer,
     words,
 )
 from thorndike.agents import Agent
@@ -135,7 +135,7 @@ def train(
         return _record(run, chosen.environment, folder, quiet)
 
 
-def training_chunks(
+def training(
     algorithm: Any,
     environment: Any = None,
     steps: int | None = None,
@@ -145,7 +145,7 @@ def training_chunks(
     network: Any = None,
     environment_arguments: Mapping[str, Any] | None = None,
     **arguments: Any,
-) -> Iterator[training.Chunk]:
+) -> Iterator[trainer.Chunk]:
     """The chunks of a run, for a loop of your own; nothing is evaluated, shown or written.
 
     Arguments as those of `train`. A chunk is valid until the next turn of the loop.
@@ -154,7 +154,7 @@ def training_chunks(
     run = _configure(chosen, seed, seeds, quiet=True)
     make = _maker(chosen.environment, run.environment_arguments)
     copies = run.algorithm.num_environments
-    return training.train(run.algorithm, lambda: make(copies), run.steps, seed=run.seed, seeds=run.seeds)
+    return trainer.train(run.algorithm, lambda: make(copies), run.steps, seed=run.seed, seeds=run.seeds)
 
 
 def load(run_dir: str | Path, *, environment: Any = None, network: Any = None, **networks: Any) -> Run:
@@ -171,8 +171,8 @@ def load(run_dir: str | Path, *, environment: Any = None, network: Any = None, *
         raise RunError(f"{folder} has no checkpoint yet")
     agents, stand = [], []
     for seed, entry in sorted(checkpoint.seeds.items()):
-        arrays = checkpoint.arrays(seed, training.STATE)
-        state = training.arrays_to_state(run.algorithm, run.observation_space, run.action_space, arrays)
+        arrays = checkpoint.arrays(seed, trainer.STATE)
+        state = trainer.arrays_to_state(run.algorithm, run.observation_space, run.action_space, arrays)
         fraction = entry["iteration"] / max(1, checkpoint.iterations)
         agents.append(Agent(run.algorithm, state, run.observation_space, run.action_space, fraction))
         stand.append((seed, entry["iteration"]))
@@ -300,16 +300,16 @@ def _check_suitable(chosen: _Chosen, observation_space: Any, action_space: Any) 
 def _prepare(seeds: int) -> bool:
     """Set JAX up before anything touches it; False where it is too late for several devices."""
     compilation_cache.switch_on()
-    return training.configure(seeds)
+    return trainer.configure(seeds)
 
 
 def _interval(steps: Any, name: str, run: Configuration) -> int:
     """An interval in steps: as given, or ten times a run at the ends of rows of metrics."""
     if steps is not None:
         return words.whole_number(steps, name)
-    total = training.iterations_for(run.algorithm, run.steps)
-    row = -(-total // training.ROWS)
-    return row * max(1, round(total / row / TIMES_A_RUN)) * training.steps_per_iteration(run.algorithm)
+    total = trainer.iterations_for(run.algorithm, run.steps)
+    row = -(-total // trainer.ROWS)
+    return row * max(1, round(total / row / TIMES_A_RUN)) * trainer.steps_per_iteration(run.algorithm)
 
 
 def _record(
@@ -321,14 +321,14 @@ def _record(
     rows: list[dict[str, Any]] | None = None,
 ) -> Run:
     """Train as configured, recording into `folder` if there is one."""
-    total_steps = training.iterations_for(run.algorithm, run.steps) * training.steps_per_iteration(run.algorithm)
+    total_steps = trainer.iterations_for(run.algorithm, run.steps) * trainer.steps_per_iteration(run.algorithm)
     title = f"{run.algorithm_name} {run.environment}"
     display = console.display(console.Story(title, total_steps, run.seeds, settings.solved_at(environment)), quiet)
     make = _maker(environment, run.environment_arguments)
     recording = Recording(run, make, folder, display, checkpoint, rows)
     every = [recording.interval(run.evaluate_every), recording.interval(run.checkpoint_every) if folder else 0]
     saved = {seed: checkpoint.arrays(seed) for seed in checkpoint.seeds} if checkpoint else None
-    chunks = training.train(
+    chunks = trainer.train(
         run.algorithm, lambda: make(run.algorithm.num_environments), run.steps,
         seed=run.seed, seeds=run.seeds, every=every, resume=saved, parallel=_parallel(run, checkpoint),
     )  # fmt: skip
@@ -349,7 +349,7 @@ def _record(
     return Run(run, environment, folder, summary, recording.rows, agents, stand)
 
 
-def _parallel(run: Configuration, checkpoint: checkpoints.Checkpoint | None) -> training.Parallel:
+def _parallel(run: Configuration, checkpoint: checkpoints.Checkpoint | None) -> trainer.Parallel:
     """As training chooses; but seeds that were stopped at different iterations cannot go on as one program."""
     iterations = [checkpoint.seeds.get(seed, {}).get("iteration") for seed in run.chosen_seeds] if checkpoint else []
     return "sequential" if len(set(iterations)) > 1 and jax.default_backend() != "cpu" else "auto"
@@ -390,7 +390,7 @@ def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | N
     """RunError where there is nothing to go on with."""
     if checkpoint is None:
         return
-    total = training.iterations_for(run.algorithm, run.steps)
+    total = trainer.iterations_for(run.algorithm, run.steps)
     furthest = max(entry["iteration"] for entry in checkpoint.seeds.values())
     if furthest > total:
         steps = max(entry["steps"] for entry in checkpoint.seeds.values())

@@ -12,7 +12,7 @@ from jax import random
 
 from thorndike.errors import SettingError, UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.memories import Replay
+from thorndike.memories import Prioritized, Replay
 from thorndike.networks import MLP, Network
 from thorndike.schedules import linear
 from thorndike.targets import NStep, n_step
@@ -40,23 +40,23 @@ class DQN:
     networks (Wang et al., 2016) are `network=MLP(head="dueling")`. For Discrete actions.
     """
 
-    network: Network = MLP((128, 128), activation="relu", initialization="default")
+    network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
     learning_rate: float = setting(1e-3, low=0)
-    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    learning_rate_end: float = setting(0.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
     gamma: float = setting(0.99, low=0, high=1)  # discount
     double: bool = True
-    loss: Literal["huber", "squared"] = "huber"
+    loss: Literal["huber", "squared"] = "squared"
     max_grad_norm: float = setting(10.0, above=0)
-    target_period: int = setting(200, low=1)  # updates between two copies into the target network
+    target_period: int = setting(64, low=1)  # updates between two copies into the target network
     epsilon_start: float = setting(1.0, low=0, high=1)  # share of random actions at the start
-    epsilon_end: float = setting(0.05, low=0, high=1)
-    exploration_fraction: float = setting(0.2, above=0, high=1)  # of the run, over which epsilon falls
+    epsilon_end: float = setting(0.02, low=0, high=1)
+    exploration_fraction: float = setting(0.3, above=0, high=1)  # of the run, over which epsilon falls
     beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
     num_environments: int = setting(8, low=1)
-    rollout_length: int = setting(4, low=1)
-    updates_per_rollout: int = setting(8, low=1)
+    rollout_length: int = setting(8, low=1)
+    updates_per_rollout: int = setting(32, low=1)
     warmup_steps: int = setting(1_000, low=0)
-    memory: Replay = Replay(capacity=100_000, batch_size=128)
+    memory: Replay = Prioritized(capacity=50_000, batch_size=64, window=3)
 
     def validate(self) -> None:
         rows = self.memory.capacity // self.num_environments

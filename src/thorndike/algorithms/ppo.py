@@ -92,10 +92,8 @@ class PPO:
     def validate(self) -> None:
         samples = self.rollout_length * self.num_environments
         if samples % self.batch_size:
-            raise SettingError(
-                f"PPO: a rollout of {self.num_environments} x {self.rollout_length} = {samples} steps does not divide "
-                f"into minibatches of batch_size {self.batch_size}"
-            )
+            rollout = f"{self.num_environments} x {self.rollout_length} = {samples} steps"
+            raise SettingError(f"PPO: a rollout of {rollout} does not divide into batch_size {self.batch_size}")
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_action_space(action_space)
@@ -107,12 +105,10 @@ class PPO:
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
         key_network, key_critic = random.split(key)
         head = Head.of(action_space)
-        if self.critic_network is None:
-            gain = jnp.full(head.outputs + 1, 0.01).at[-1].set(1.0)
-            network, critic = self.network.init(key_network, observation_space, head.outputs + 1, gain), ()
-        else:
-            network = self.network.init(key_network, observation_space, head.outputs, 0.01)
-            critic = self.critic_network.init(key_critic, observation_space, 1, 1.0)
+        gain = jnp.full(head.outputs + 1, 0.01).at[-1].set(1.0)  # small for the policy, 1 for the value
+        gain = gain[:-1] if self.critic_network else gain
+        network = self.network.init(key_network, observation_space, gain.size, gain)
+        critic = self.critic_network.init(key_critic, observation_space, 1) if self.critic_network else ()
         parameters = Parameters(network, head, critic)
         observations = normalization.init(stored(observation_space)) if self.normalize_observations else ()
         rewards = normalization.init_reward_scale(self.num_environments) if self.normalize_rewards else ()
@@ -126,16 +122,13 @@ class PPO:
         return ()
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[Any, tuple, dict]:
-        distribution = self.distribution(policy.parameters, self.normalized(policy.observations, observation))
+        observation = normalization.normalize(policy.observations, observation, CLIP_NORMALIZED)
+        distribution = self.distribution(policy.parameters, observation)
         action = jnp.where(policy.explore, distribution.sample(key), distribution.mode())
         return action, carry, {"log_prob": distribution.log_prob(action)}
 
-    def normalized(self, moments: Any, observation: Any) -> Any:
-        return normalization.normalize(moments, observation, CLIP_NORMALIZED) if moments else observation
-
     def distribution(self, parameters: Parameters, observation: Any) -> Any:
-        outputs = parameters.network(observation)
-        return parameters.head(outputs[:, :-1] if self.critic_network is None else outputs)
+        return parameters.head(parameters.network(observation)[:, : parameters.head.outputs])
 
     def value(self, parameters: Parameters, observation: Any) -> jax.Array:
         """V(s): [S] for (normalised) observations [S, ...]."""
@@ -144,10 +137,8 @@ class PPO:
 
     def loss(self, parameters: Parameters, batch: Samples, clip_range: jax.Array) -> tuple[jax.Array, dict]:
         """The clipped surrogate, equation 9 of the paper, with its metrics."""
-        distribution, value = (
-            self.distribution(parameters, batch.observation),
-            self.value(parameters, batch.observation),
-        )
+        distribution = self.distribution(parameters, batch.observation)
+        value = self.value(parameters, batch.observation)
         log_ratio = distribution.log_prob(batch.action) - batch.log_prob
         ratio, advantage = jnp.exp(log_ratio), batch.advantage
         if self.normalize_advantages:
@@ -169,8 +160,7 @@ class PPO:
     def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
         """Several epochs over the rollout `batch` [T, N], in minibatches drawn anew each epoch."""
         samples, observations, rewards = self.prepare(state, batch)
-        count = samples.advantage.size
-        orders = _orders(key, self.epochs, count).reshape(-1, self.batch_size)
+        orders = _orders(key, self.epochs, samples.advantage.size).reshape(-1, self.batch_size)
         optimizer = self.optimizer(fraction)
         clip_range = self.clip_range * linear(1.0, self.clip_range_end, fraction)
 
@@ -200,22 +190,18 @@ class PPO:
         def flat(x):
             return x.reshape(-1, *x.shape[2:])
 
-        shape, done = batch.reward.shape, batch.terminated | batch.truncated
-        observation, following = jax.tree.map(flat, (batch.observation, batch.next_observation))
-        observations, rewards, reward = state.observations, state.rewards, batch.reward
-        if self.normalize_observations:
-            observations = normalization.update(state.observations, observation)
-        if self.normalize_rewards:
-            rewards = normalization.update_reward_scale(state.rewards, reward, done, self.gamma)
-            reward = normalization.scale_reward(rewards, reward, CLIP_NORMALIZED)
-        observation, following = (self.normalized(state.observations, x) for x in (observation, following))
+        shape, ends = batch.reward.shape, (batch.terminated, batch.truncated)
+        seen, following = jax.tree.map(flat, (batch.observation, batch.next_observation))
+        rewards = normalization.update_reward_scale(state.rewards, batch.reward, ends[0] | ends[1], self.gamma)
+        reward = normalization.scale_reward(rewards, batch.reward, CLIP_NORMALIZED)
+        observation = normalization.normalize(state.observations, seen, CLIP_NORMALIZED)
+        following = normalization.normalize(state.observations, following, CLIP_NORMALIZED)
         value = self.value(state.parameters, observation)
-        next_value = self.value(state.parameters, following).reshape(shape)
-        advantage = generalized_advantages(
-            value.reshape(shape), next_value, reward, batch.terminated, batch.truncated, self.gamma, self.gae_lambda
-        ).reshape(-1)
+        values, next_values = value.reshape(shape), self.value(state.parameters, following).reshape(shape)
+        advantage = flat(generalized_advantages(values, next_values, reward, *ends, self.gamma, self.gae_lambda))
         action, log_prob = flat(batch.action), flat(batch.extras["log_prob"])
-        return Samples(observation, action, log_prob, value, advantage, advantage + value), observations, rewards
+        samples = Samples(observation, action, log_prob, value, advantage, advantage + value)
+        return samples, normalization.update(state.observations, seen), rewards
 
 
 def _orders(key: jax.Array, epochs: int, count: int) -> jax.Array:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, random
 
-from thorndike import core
+from thorndike import core, foreign
 from thorndike.core import Actor, Environment, Progress
 from thorndike.errors import CorruptCheckpointError, EnvironmentFault, SettingError
 from thorndike.unrolls import compiled, host
@@ -83,14 +83,15 @@ def train(
     environment = make_environment()
     algorithm.check(environment.observation_space, environment.action_space)
     chosen = range(seed, seed + seeds)
+    beginnings = [_with_foreign_weights(algorithm, environment, s) for s in chosen]
     if parallel == "auto":
-        parallel = _best_parallel(environment, seeds)
+        parallel = _best_parallel(environment, seeds, own_networks=beginnings[0] is algorithm)
     groups = [tuple(chosen)] if parallel == "vmap" else [(s,) for s in chosen]
     runs = []
     for i, group in enumerate(groups):
         copies = environment if environment.compiled or i == 0 else make_environment()
         saved = [(resume or {}).get(s) for s in group]
-        runs.append(_Run(algorithm, copies, steps, group, every, saved))
+        runs.append(_Run(algorithm, beginnings[i], copies, steps, group, every, saved))
     try:
         if parallel == "devices":
             yield from _threaded(runs)
@@ -116,11 +117,12 @@ def configure(seeds: int = 1) -> bool:
     return True
 
 
-def keys_of(seed: int) -> jax.Array:
-    """A seed's three keys [3]: of its start, of its iterations, of its evaluations."""
+def keys_of(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A seed's three keys: of its start, of its iterations, of its evaluations."""
     if not 0 <= seed < 2**31:
         raise SettingError(f"a seed is a whole number from 0 to {2**31 - 1}, got {seed}")
-    return random.split(random.key(seed), 3)
+    start_key, run_key, evaluation_key = random.split(random.key(seed), 3)
+    return start_key, run_key, evaluation_key
 
 
 def steps_per_iteration(algorithm: Any) -> int:
@@ -134,18 +136,23 @@ def iterations_for(algorithm: Any, steps: int) -> int:
     return -(-int(steps) // steps_per_iteration(algorithm))
 
 
-def _best_parallel(environment: Environment, seeds: int) -> Parallel:
+def _with_foreign_weights(algorithm: Any, environment: Environment, seed: int) -> Any:
+    """The algorithm to begin a seed with: weights that another framework makes are made here, not while tracing."""
+    return foreign.prepare(algorithm, environment.observation_space, environment.action_space, seed)
+
+
+def _best_parallel(environment: Environment, seeds: int, own_networks: bool) -> Parallel:
     if seeds == 1 or not environment.compiled:
         return "sequential"
     if jax.default_backend() != "cpu":
-        return "vmap"
+        return "vmap" if own_networks else "sequential"
     return "devices" if len(jax.devices()) > 1 else "sequential"
 
 
 class _Run:
     """One seed's run (or, under `vmap`, that of several): counts on the host, keeps the clock, cuts into chunks."""
 
-    def __init__(self, algorithm, environment, steps, seeds, every=(), saved=(None,)):
+    def __init__(self, algorithm, beginning, environment, steps, seeds, every, saved):
         self.environment, self.seeds = environment, seeds
         self.total = iterations_for(algorithm, steps)
         self.per_iteration = steps_per_iteration(algorithm)
@@ -153,7 +160,7 @@ class _Run:
         self.row_length = -(-self.total // ROWS)
         self.borders = [self.row_length, *(int(interval) for interval in every if interval)]
         mode = _Compiled if environment.compiled else _Host
-        self.begin = partial(mode, algorithm, environment, seeds, self.total, saved)
+        self.begin = partial(mode, algorithm, beginning, environment, seeds, self.total, saved)
         self.iteration, self.timed = 0, 0  # iterations done; those of this session that seconds["train"] covers
         self.seconds = {"compile": 0.0, "train": 0.0}
 
@@ -221,17 +228,17 @@ class _Mode:
 class _Compiled(_Mode):
     """A run whose iterations are one program: a loop with a traced number of turns."""
 
-    def __init__(self, algorithm, environment, seeds, total, saved, device):
+    def __init__(self, algorithm, beginning, environment, seeds, total, saved, device):
         self.several = len(seeds) > 1
-        keys = jnp.stack([keys_of(seed) for seed in seeds]) if self.several else keys_of(seeds[0])
-        self.algorithm, start_key, self.key = jax.device_put((as_arrays(algorithm), keys[..., 0], keys[..., 1]), device)
+        start_keys, run_keys, _ = zip(*(keys_of(seed) for seed in seeds), strict=True)
+        keys = [jnp.stack(x) if self.several else x[0] for x in (start_keys, run_keys)]
+        whole = as_arrays(algorithm), as_arrays(beginning), *keys
+        self.algorithm, beginning, start_key, self.key = jax.device_put(whole, device)
         self.environment, self.total, self.seconds = environment, np.float32(total), {}
         if saved[0] is None:
-            self.progress = _begin(self.algorithm, environment, start_key)
+            self.progress = _begin(beginning, environment, start_key)
         else:
-            template = jax.eval_shape(
-                partial(_begin, environment=environment), self.algorithm, key=keys_of(seeds[0])[0]
-            )
+            template = jax.eval_shape(partial(_begin, environment=environment), beginning, key=start_keys[0])
             restored = [from_arrays(template, arrays) for arrays in saved]
             whole = jax.tree.map(lambda *x: jnp.stack(x), *restored) if self.several else restored[0]
             self.progress = jax.device_put(whole, device)
@@ -252,13 +259,14 @@ class _Compiled(_Mode):
 class _Host(_Mode):
     """A run whose environment is on the host: acting is a Python loop, all else one compiled call an iteration."""
 
-    def __init__(self, algorithm, environment, seeds, total, saved, device):
+    def __init__(self, algorithm, beginning, environment, seeds, total, saved, device):
+        beginning = as_arrays(beginning)
         start_key, self.key, _ = keys_of(seeds[0])
         self.algorithm, self.environment, self.total = as_arrays(algorithm), environment, np.float32(total)
         self.seconds = {"acting": 0.0, "learning": 0.0}
         env_key, start_key = random.split(start_key)
         observation = environment.reset(env_key)[1]
-        begin = jax.jit(lambda observation: core.start(self.algorithm, environment, (), observation, start_key))
+        begin = jax.jit(lambda observation: core.start(beginning, environment, (), observation, start_key))
         progress = begin(observation) if saved[0] is None else from_arrays(jax.eval_shape(begin, observation), saved[0])
         done = np.asarray(progress.actor.done)
         if saved[0] is not None:

@@ -1,0 +1,128 @@
+"""B1 to B4: what is learned against the optimum that dynamic programming computes."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from thorndike import trainer
+from thorndike.algorithms.dqn import DQN
+from thorndike.algorithms.ppo import PPO
+from thorndike.algorithms.reinforce import REINFORCE
+from thorndike.environments.functional import Vectorized
+from thorndike.environments.tabular import LinearQuadratic, chain, cliff_walking, frozen_lake, garnet, two_states
+from thorndike.memories import Replay
+from thorndike.networks import MLP
+
+pytestmark = pytest.mark.full
+
+GAMMA, SEEDS = 0.9, 10
+LINEAR = MLP(sizes=(), initialization="default")  # of one-hot states: a table
+UNIFORM = (lambda key, observation, outputs: {}, lambda _, x: jnp.zeros((len(x), outputs_of(x))))
+FAST = {"gamma": GAMMA, "num_environments": 16, "max_grad_norm": float("inf")}
+
+
+def outputs_of(observation):
+    return {10: 3, 2: 2}[observation.shape[1]]
+
+
+def final_states(algorithm, environment, steps):
+    copies = Vectorized(environment, algorithm.num_environments)
+    states = {}
+    for chunk in trainer.train(algorithm, lambda: copies, steps, seeds=SEEDS, parallel="vmap"):
+        if chunk.last:
+            states[chunk.seed] = jax.tree.map(jnp.copy, chunk.progress.state)
+    return [states[seed] for seed in sorted(states)]
+
+
+EVALUATED = {
+    "ppo": PPO(
+        network=UNIFORM, critic_network=LINEAR, **FAST, learning_rate=3e-2, learning_rate_end=0.0, rollout_length=32,
+        batch_size=128, epochs=4,
+    ),
+    "reinforce": REINFORCE(network=UNIFORM, baseline_network=LINEAR, **FAST, learning_rate=1e-2, rollout_length=64),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+@pytest.mark.parametrize("environment", [garnet(0), garnet(1), garnet(0, max_steps=8), two_states(max_steps=8)])
+def test_the_critic_of_a_frozen_policy_finds_its_values_beyond_any_time_limit(name, environment):
+    """B1, and B2 with a limit of 8: a truncation taken for an end would miss the value by far more than allowed."""
+    algorithm = EVALUATED[name]
+    policy = np.full((environment.states, environment.actions), 1 / environment.actions)
+    truth = environment.policy_values(policy, GAMMA)
+    allowed = 0.05 * environment.reward.max() / (1 - GAMMA)
+    if environment.max_steps == 8:  # what seeing the limit as an end would give, in the middle of an episode
+        assert (1 - GAMMA**4) * truth.max() < truth.max() - 10 * allowed / 2
+    for state in final_states(algorithm, environment, 500_000):
+        value = np.asarray(state.parameters[2](np.eye(environment.states, dtype=np.float32)))[:, 0]
+        assert np.abs(value - truth).max() <= allowed
+
+
+@pytest.mark.parametrize("environment", [garnet(0), garnet(2), chain(), frozen_lake(), two_states()], ids=lambda e: e.name)
+def test_q_learning_finds_the_optimal_values_of_every_state_it_meets(environment):
+    """B3."""
+    algorithm = DQN(
+        network=LINEAR, **FAST, learning_rate=3e-2, learning_rate_end=0.0, rollout_length=4, updates_per_rollout=4,
+        target_period=20, epsilon_start=1.0, epsilon_end=0.5, warmup_steps=1_000, loss="squared",
+        memory=Replay(50_000, 128),
+    )  # fmt: skip
+    solution = environment.solution(GAMMA)
+    allowed = 0.05 * np.abs(environment.reward).max() / (1 - GAMMA)
+    right = [
+        np.abs(np.asarray(state.network(solution.observation)).max(-1) - solution.value).max() <= allowed
+        for state in final_states(algorithm, environment, 200_000)
+    ]
+    assert sum(right) >= 9
+
+
+@pytest.mark.parametrize("environment", [garnet(0), chain(), cliff_walking(), frozen_lake()], ids=lambda e: e.name)
+def test_ppo_finds_a_policy_worth_nearly_the_best(environment):
+    """B4: the regret of the final greedy policy, evaluated exactly."""
+    algorithm = PPO(
+        network=LINEAR, critic_network=LINEAR, gamma=GAMMA, num_environments=16, learning_rate=3e-2,
+        learning_rate_end=0.0, rollout_length=64, batch_size=256, epochs=4, ent_coef=0.01, max_grad_norm=1.0,
+    )  # fmt: skip
+    optimum = environment.optimal_values(GAMMA) @ environment.start_probability
+    worst = environment.policy_values(np.eye(environment.actions)[np.zeros(environment.states, int)], GAMMA)
+    scale = max(abs(optimum), abs(optimum - worst @ environment.start_probability))
+    good = []
+    for state in final_states(algorithm, environment, 400_000):
+        logits = np.asarray(state.network(np.eye(environment.states, dtype=np.float32)))
+        policy = np.eye(environment.actions)[logits.argmax(-1)]
+        value = environment.policy_values(policy, GAMMA) @ environment.start_probability
+        good.append(optimum - value <= 0.02 * scale)
+    assert sum(good) >= 9
+
+
+def test_ppo_finds_the_gain_that_solves_riccatis_equation():
+    """B4, continuous."""
+    environment = LinearQuadratic()
+    algorithm = PPO(
+        network=LINEAR, critic_network=MLP((32,)), gamma=GAMMA, num_environments=16, learning_rate=1e-2,
+        learning_rate_end=0.0, rollout_length=64, batch_size=256, epochs=4, normalize_rewards=True,
+    )  # fmt: skip
+    right = []
+    for state in final_states(algorithm, environment, 600_000):
+        action = np.asarray(state.network(np.array([[-1.0], [1.0]], np.float32)))[:, 0]
+        gain = -(action[1] - action[0]) / 2 * environment.action_space.high[0]
+        right.append(abs(gain / environment.gain(GAMMA) - 1) <= 0.05)
+    assert sum(right) >= 9
+
+
+def test_reinforce_finds_the_best_action_everywhere_it_matters():
+    """B4 for the plain policy gradient."""
+    environment = chain()
+    algorithm = REINFORCE(
+        network=LINEAR, baseline_network=LINEAR, gamma=GAMMA, num_environments=16, learning_rate=1e-2,
+        rollout_length=64, ent_coef=0.01,
+    )  # fmt: skip
+    optimum = environment.optimal_values(GAMMA) @ environment.start_probability
+    good = []
+    for state in final_states(algorithm, environment, 500_000):
+        logits = np.asarray(state.network(np.eye(environment.states, dtype=np.float32)))
+        value = environment.policy_values(np.eye(2)[logits.argmax(-1)], GAMMA) @ environment.start_probability
+        good.append(optimum - value <= 0.02 * optimum)
+    assert sum(good) >= 9
