@@ -61,7 +61,10 @@ def test_the_critic_of_a_frozen_policy_finds_its_values_beyond_any_time_limit(na
         assert np.abs(value - truth).max() <= allowed
 
 
-@pytest.mark.parametrize("environment", [garnet(0), garnet(2), chain(), frozen_lake(), two_states()], ids=lambda e: e.name)
+TABLES = [garnet(0), garnet(2), chain(), frozen_lake(), two_states()]
+
+
+@pytest.mark.parametrize("environment", TABLES, ids=lambda e: e.name)
 def test_q_learning_finds_the_optimal_values_of_every_state_it_meets(environment):
     """B3."""
     algorithm = DQN(
