@@ -244,9 +244,9 @@ def count_episodes(episodes: Episodes, trajectory: Transition, iteration, metric
 
 
 def _finite(trajectory: Transition) -> jax.Array:
-    """[T, N]: whether the reward and every number of the observation that followed are finite."""
+    """[T, N]: whether the reward and every number of the observations before and after are finite."""
     finite = jnp.isfinite(trajectory.reward)
-    for x in jax.tree.leaves(trajectory.next_observation):
+    for x in jax.tree.leaves((trajectory.observation, trajectory.next_observation)):
         if jnp.issubdtype(x.dtype, jnp.floating):
             finite &= jnp.isfinite(x).reshape(*finite.shape, -1).all(-1)
     return finite
