@@ -11,19 +11,8 @@ import thorndike as td
 
 keras.utils.set_random_seed(0)
 model = keras.Sequential([keras.Input((4,)), Dense(32, "relu"), Dense(32, "relu"), Dense(2)])
-algorithm = td.DQN(
-    network=model,
-    learning_rate=5e-4,
-    learning_rate_end=0,
-    loss="squared",
-    target_period=50,
-    updates_per_rollout=4,
-    exploration_fraction=0.3,
-    epsilon_end=0.02,
-    memory=td.Replay(capacity=50_000, batch_size=128, window=5),  # five-step returns
-)
 
-for chunk in td.training(algorithm, "CartPole-v1", steps=200_000):
+for chunk in td.training(td.DQN(network=model, epsilon_end=0.01), "CartPole-v1", steps=200_000):
     returns, _ = chunk.recent  # of the last 100 episodes
     if chunk.row and "loss" in chunk.row:
         episode, loss = chunk.progress.episodes.finished, chunk.row["loss"]

@@ -60,16 +60,16 @@ FLAGS = {
     "--learning_rate 1e-4": lambda a: a.learning_rate == 1e-4,
     "--memory.capacity 20_000": lambda a: a.memory.capacity == 20_000,
     "--memory.capacity 20k --memory.batch-size 32": lambda a: (a.memory.capacity, a.memory.batch_size) == (20_000, 32),
-    "--memory prioritized": lambda a: type(a.memory) is td.Prioritized and a.memory.capacity == 100_000,
+    "--memory replay": lambda a: type(a.memory) is td.Replay and a.memory.capacity == 50_000,
     "--memory prioritized --memory.alpha 0.5": lambda a: a.memory.alpha == 0.5,
     "--memory.alpha 0.5 --memory prioritized": lambda a: a.memory.alpha == 0.5,
-    "--network.sizes 64 64": lambda a: a.network == MLP((64, 64), "relu", "default"),
+    "--network.sizes 32 16": lambda a: a.network == MLP((32, 16), "tanh", "orthogonal"),
     "--network cnn": lambda a: type(a.network) is CNN,
-    "--network.activation tanh": lambda a: a.network.activation == "tanh",
+    "--network.activation relu": lambda a: a.network.activation == "relu",
     "--double false": lambda a: a.double is False,
     "--double true": lambda a: a.double is True,
     "--no-double": lambda a: a.double is False,
-    "--loss squared": lambda a: a.loss == "squared",
+    "--loss huber": lambda a: a.loss == "huber",
     "--warmup-steps 1e3": lambda a: a.warmup_steps == 1000,
     "--max-grad-norm inf": lambda a: a.max_grad_norm == float("inf"),
 }
@@ -141,7 +141,7 @@ WRONG = {
     "train ppo CartPole-v1 --n-steps 5": "here it is --rollout-length",
     "train ppo CartPole-v1 --num_envs 5": "here it is --num-environments",
     "train ppo CartPole-v1 --net-arch 5": "here it is network",
-    "train ppo CartPole-v1 --rollout-length 100 --batch-size 64": "does not divide into minibatches",
+    "train ppo CartPole-v1 --rollout-length 100 --batch-size 64": "does not divide into batch_size 64",
     "train dqn Pendulum-v1 --steps 5 --run-dir none": "These fit: ppo, reinforce",
     "train dqn CartPole-v1 --environment.zebra 1 --run-dir none": "zebra",
     "train dqn CartPole-v1 --environment.zebra": "needs a value",
@@ -173,7 +173,7 @@ def test_help_shows_every_flag_with_the_recorded_values(capsys):
         cli.main(["train", "dqn", "CartPole-v1", "--help"])
     assert not left.value.code
     out = capsys.readouterr().out
-    for text in ("--steps", "--seeds", "--gamma", "--memory.capacity", "--network.sizes", "(default: 0.0023)"):
+    for text in ("--steps", "--seeds", "--gamma", "--memory.capacity", "--network.sizes", "(default: 0.001)"):
         assert text in out
 
 

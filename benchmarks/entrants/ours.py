@@ -36,7 +36,14 @@ def build(algorithm: str, settings: dict) -> td.PPO | td.DQN:
         network = td.MLP(sizes, activation="tanh", initialization="orthogonal")
         return td.PPO(network=network, critic_network=network, **settings)
     memory = td.Replay(capacity=settings.pop("capacity"), batch_size=settings.pop("batch_size"))
-    return td.DQN(network=td.MLP(sizes, activation="relu"), memory=memory, double=False, loss="huber", learning_rate_end=1.0, **settings)
+    return td.DQN(
+        network=td.MLP(sizes, activation="relu"),
+        memory=memory,
+        double=False,
+        loss="huber",
+        learning_rate_end=1.0,
+        **settings,
+    )
 
 
 main(json.loads(sys.argv[1]))
