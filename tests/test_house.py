@@ -36,7 +36,8 @@ MAY_KNOW = {
     "algorithms": PARTS,
     "unrolls": LEAVES | {"core"},
     "environments": LEAVES | {"core"},
-    "trainer": PARTS | {"foreign", "algorithms", "unrolls", "environments"},
+    "snapshots": LEAVES | {"core"},
+    "trainer": PARTS | {"foreign", "snapshots", "algorithms", "unrolls", "environments"},
 }
 BELOW = set(MAY_KNOW)
 # All else sits on top: it may know everything below, and of each other what stands further down in this list.

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import logging
+import re
 import subprocess
 import sys
 
@@ -11,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import thorndike as td
 from thorndike import trainer
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
@@ -93,6 +98,67 @@ def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name,
     assert_equal(whole, resumed)
 
 
+def go_on(folder):
+    """In a process of its own: every run saved in `folder`, taken to its end; its leaves' digest by file."""
+    digests = {}
+    for path in sorted(folder.glob("*.npz")):
+        name, environment = path.stem.split("@")
+        with np.load(path) as saved:
+            arrays = dict(saved)
+        steps = 12 * trainer.steps_per_iteration(ALGORITHMS[name])
+        digests[path.stem] = digest(final(ALGORITHMS[name], steps, environment, seed=3, resume={3: arrays})[3])
+    return digests
+
+
+def digest(arrays):
+    return hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
+
+
+def test_every_algorithm_resumed_in_a_new_process_ends_where_the_uninterrupted_run_does(tmp_path):
+    """E1, on a compiled environment and on Gymnasium's."""
+    whole = {}
+    for name, algorithm in ALGORITHMS.items():
+        for environment in ("CartPole-v1", "gymnasium:CartPole-v1"):
+            steps = 12 * trainer.steps_per_iteration(algorithm)
+            case = f"{name}@{environment}"
+            for chunk in trainer.train(algorithm, maker(algorithm, environment), steps, seed=3, every=[8]):
+                if chunk.iteration == 8:
+                    np.savez(tmp_path / f"{case}.npz", **chunk.arrays())
+                if chunk.last:
+                    whole[case] = digest(chunk.arrays())
+    assert in_new_process(f"print(json.dumps(t.go_on(pathlib.Path({str(tmp_path)!r}))))") == whole
+
+
+def in_new_process(code):
+    """What `code`, which has this file as `t`, prints in a fresh process, read as JSON."""
+    script = (
+        f"import hashlib, json, pathlib, sys; sys.path[:0] = {sys.path!r}\n"
+        "from thorndike import trainer; trainer.configure(1)\n"
+        f"import test_training as t\n{code}"
+    )
+    return json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_nothing_on_the_way_is_not_a_number(name):
+    """A8: a whole short run, every intermediate value checked."""
+    with jax.debug_nans(True):
+        final(ALGORITHMS[name], 20 * trainer.steps_per_iteration(ALGORITHMS[name]))
+
+
+def test_every_program_is_compiled_once_over_a_run_with_a_shorter_last_chunk_and_evaluations(caplog):
+    algorithm = dataclasses.replace(ALGORITHMS["dqn"], gamma=0.93, network=MLP((7,)))
+    steps = 43 * trainer.steps_per_iteration(algorithm)
+    with caplog.at_level(logging.WARNING), jax.log_compiles():
+        td.train(
+            algorithm, "CartPole-v1", steps, evaluate_every=steps // 4, evaluate_episodes=3, final_episodes=20,
+            run_dir=None, quiet=True,
+        )  # fmt: skip
+    compiled = re.findall(r"Finished XLA compilation of jit\((\w+)\)", caplog.text)
+    counts = {name: compiled.count(name) for name in ("_begin", "_advance", "_reset", "_compiled_unroll", "_greedy")}
+    assert counts == {"_begin": 1, "_advance": 2, "_reset": 1, "_compiled_unroll": 1, "_greedy": 1}  # 2: warm-up too
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_run_does_not_depend_on_how_it_is_cut_into_chunks(name):
     algorithm = ALGORITHMS[name]
@@ -155,18 +221,8 @@ def test_seeds_under_vmap_are_the_seeds_alone_to_rounding(name):
 
 
 def test_the_same_seed_gives_the_same_parameters_in_another_process():
-    script = (
-        f"import sys; sys.path[:0] = {sys.path!r}\n"
-        "from thorndike import trainer; trainer.configure(1)\n"
-        "import test_training as t, hashlib\n"
-        "arrays = t.final(t.ALGORITHMS['dqn'], 120)[0]\n"
-        "print(hashlib.sha256(b''.join(arrays[n].tobytes() for n in sorted(arrays))).hexdigest())"
-    )
-    digests = {
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    }
-    assert len(digests) == 1
+    code = "print(json.dumps(t.digest(t.final(t.ALGORITHMS['dqn'], 120)[0])))"
+    assert in_new_process(code) == digest(final(ALGORITHMS["dqn"], 120)[0])
 
 
 def test_three_learning_rates_cost_one_compilation_and_each_reaches_the_optimiser():

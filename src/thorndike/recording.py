@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
 
-from thorndike import checkpoints, evaluation, records, trainer
+from thorndike import checkpoints, evaluation, records, snapshots, trainer
 from thorndike.checkpoints import Checkpoint
 from thorndike.configuration import Configuration
 from thorndike.console import Display
@@ -236,9 +236,9 @@ def _restored(configuration: Configuration, checkpoint: Checkpoint | None) -> di
         outcome = outcomes[seed] = Outcome(entry["steps"], entry["iteration"])
         results = entry.get("results")
         if results:
-            arrays = checkpoint.arrays(seed, trainer.STATE)
+            arrays = checkpoint.arrays(seed, snapshots.STATE)
             outcome.recent, outcome.evaluated = results["recent"], results["evaluated"]
-            outcome.state = trainer.arrays_to_state(
+            outcome.state = snapshots.arrays_to_state(
                 configuration.algorithm, configuration.observation_space, configuration.action_space, arrays
             )
     return outcomes

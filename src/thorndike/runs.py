@@ -31,6 +31,7 @@ from thorndike import (
     interrupts,
     records,
     settings,
+    snapshots,
     spaces,
     trainer,
     words,
@@ -171,8 +172,8 @@ def load(run_dir: str | Path, *, environment: Any = None, network: Any = None, *
         raise RunError(f"{folder} has no checkpoint yet")
     agents, stand = [], []
     for seed, entry in sorted(checkpoint.seeds.items()):
-        arrays = checkpoint.arrays(seed, trainer.STATE)
-        state = trainer.arrays_to_state(run.algorithm, run.observation_space, run.action_space, arrays)
+        arrays = checkpoint.arrays(seed, snapshots.STATE)
+        state = snapshots.arrays_to_state(run.algorithm, run.observation_space, run.action_space, arrays)
         fraction = entry["iteration"] / max(1, checkpoint.iterations)
         agents.append(Agent(run.algorithm, state, run.observation_space, run.action_space, fraction))
         stand.append((seed, entry["iteration"]))
