@@ -13,7 +13,7 @@ from gymnasium import spaces
 from thorndike.algorithms.dqn import DQN
 from thorndike.core import Transition
 from thorndike.errors import SettingError, UnknownNameError, UnsuitableError
-from thorndike.memories import Replay
+from thorndike.memories import Replay, importance_weights
 from thorndike.networks import MLP
 
 OBSERVATIONS, ACTIONS = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(4)
@@ -108,7 +108,7 @@ def test_importance_weights_anneal_from_beta_to_one():
     weight = jnp.array([0.5, 2.0, 8.0])
     for fraction, beta in [(0.0, 0.4), (0.5, 0.7), (1.0, 1.0)]:
         expected = (np.array([0.5, 2, 8]) / 8) ** beta
-        found = SMALL.importance({"weight": weight}, jnp.float32(fraction))
+        found = importance_weights(batch(size=3, weight=weight), SMALL.beta, jnp.float32(fraction))
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from thorndike.algorithms.dqn import DQN
     from thorndike.algorithms.ppo import PPO
     from thorndike.algorithms.reinforce import REINFORCE
+    from thorndike.algorithms.sac import SAC
+    from thorndike.algorithms.td3 import DDPG, TD3
     from thorndike.environments import make
     from thorndike.environments.functional import Vectorized
     from thorndike.errors import (
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Agent": "agents",
     "CNN": "networks",
+    "DDPG": "algorithms.td3",
     "DQN": "algorithms.dqn",
     "Latest": "memories",
     "MLP": "networks",
@@ -47,6 +50,8 @@ _HOMES = {
     "REINFORCE": "algorithms.reinforce",
     "Replay": "memories",
     "Run": "runs",
+    "SAC": "algorithms.sac",
+    "TD3": "algorithms.td3",
     "Vectorized": "environments.functional",
     "load": "runs",
     "make": "environments",

@@ -77,30 +77,29 @@ class Normal(eqx.Module):
 
     def log_prob(self, action: jax.Array) -> jax.Array:
         noise = (action - self.mean) * jnp.exp(-self.log_std)
-        return self._total(_log_density(noise, self.log_std))
+        return _total(_log_density(noise, self.log_std), self.event_axes)
 
     def entropy(self) -> jax.Array:
-        return self._total(self.log_std + 0.5 * math.log(2 * math.pi * math.e))
+        return _total(self.log_std + 0.5 * math.log(2 * math.pi * math.e), self.event_axes)
 
     def mode(self) -> jax.Array:
         return self.mean
 
-    def _total(self, x: jax.Array) -> jax.Array:
-        return x.sum(tuple(range(-self.event_axes, 0)))
-
 
 class TanhNormal(eqx.Module):
-    """Gaussians squashed by tanh into (-1, 1) (Haarnoja et al., 2018, appendix C); the last axis is one action.
+    """Gaussians squashed by tanh into (-1, 1) (Haarnoja et al., 2018, appendix C); `event_axes` as in Normal.
 
     `log_std` is clipped to LOG_STD_LIMITS. The entropy has no closed form: -log_prob of a sample estimates it.
     """
 
     mean: jax.Array  # before the squashing
     log_std: jax.Array  # of the same shape
+    event_axes: int = eqx.field(static=True)
 
-    def __init__(self, mean: jax.Array, log_std: jax.Array):
+    def __init__(self, mean: jax.Array, log_std: jax.Array, event_axes: int = 1):
         self.mean = mean
         self.log_std = jnp.clip(log_std, *LOG_STD_LIMITS)
+        self.event_axes = event_axes
 
     def sample(self, key: jax.Array) -> jax.Array:
         return self.sample_and_log_prob(key)[0]
@@ -109,7 +108,7 @@ class TanhNormal(eqx.Module):
         """An action and its log-probability, exact also where tanh saturates; differentiable in mean and log_std."""
         noise = random.normal(key, self.mean.shape, self.mean.dtype)
         u = self.mean + jnp.exp(self.log_std) * noise
-        return jnp.tanh(u), (_log_density(noise, self.log_std) - _log_slope(u)).sum(-1)
+        return jnp.tanh(u), _total(_log_density(noise, self.log_std) - _log_slope(u), self.event_axes)
 
     def log_prob(self, action: jax.Array) -> jax.Array:
         """Of an action in [-1, 1]. At the ends, the nearest number inside stands in: prefer `sample_and_log_prob`."""
@@ -119,7 +118,7 @@ class TanhNormal(eqx.Module):
     def log_prob_before_tanh(self, u: jax.Array) -> jax.Array:
         """Of the action tanh(u)."""
         noise = (u - self.mean) * jnp.exp(-self.log_std)
-        return (_log_density(noise, self.log_std) - _log_slope(u)).sum(-1)
+        return _total(_log_density(noise, self.log_std) - _log_slope(u), self.event_axes)
 
     def mode(self) -> jax.Array:
         """The squashed mean (its median), which is what one acts with when not exploring."""
@@ -130,7 +129,8 @@ class Head(eqx.Module):
     """Makes a distribution over the actions of a space out of a network's outputs.
 
     Discrete and MultiDiscrete read the outputs as logits. A Box reads them as the means of a Gaussian in the
-    canonical action space ([-1, 1] where it is bounded), whose `log_std` is a trained array of its own.
+    canonical action space ([-1, 1] where it is bounded), whose `log_std` is a trained array of its own; squashed, as
+    means and log_stds of what goes through tanh.
     """
 
     log_std: jax.Array | None
@@ -149,10 +149,17 @@ class Head(eqx.Module):
             return cls(jnp.full(shape, initial_log_std, jnp.float32), "normal", shape)
         raise UnsuitableError(f"actions must be Discrete, MultiDiscrete or Box, this environment has {action_space}")
 
+    @classmethod
+    def squashed(cls, action_space: spaces.Box) -> Head:
+        """The head whose actions are within a bounded Box however the network is."""
+        return cls(None, "tanh_normal", tuple(int(n) for n in action_space.shape))
+
     @property
     def outputs(self) -> int:
         """How many outputs the network needs."""
-        return math.prod(self.sizes) if self.kind == "normal" else sum(self.sizes)
+        if self.kind in ("categorical", "multi_categorical"):
+            return sum(self.sizes)
+        return math.prod(self.sizes) * (2 if self.kind == "tanh_normal" else 1)
 
     def __call__(self, outputs: jax.Array) -> Any:
         """The distribution for network outputs [..., outputs]."""
@@ -160,9 +167,17 @@ class Head(eqx.Module):
             return Categorical(outputs)
         if self.kind == "multi_categorical":
             return MultiCategorical(outputs, self.sizes)
-        mean = outputs.reshape(outputs.shape[:-1] + self.sizes)
+        shape = outputs.shape[:-1] + self.sizes
+        if self.kind == "tanh_normal":
+            mean, log_std = (x.reshape(shape) for x in jnp.split(outputs, 2, -1))
+            return TanhNormal(mean, log_std, len(self.sizes))
+        mean = outputs.reshape(shape)
         log_std = jnp.broadcast_to(jnp.asarray(self.log_std), mean.shape)
         return Normal(mean, log_std, len(self.sizes))
+
+
+def _total(x: jax.Array, event_axes: int) -> jax.Array:
+    return x.sum(tuple(range(-event_axes, 0)))
 
 
 def _log_density(noise: jax.Array, log_std: jax.Array) -> jax.Array:

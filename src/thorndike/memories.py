@@ -19,6 +19,7 @@ from jax import random
 from thorndike.core import Transition
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
+from thorndike.schedules import linear
 
 FAN = 8  # priorities are summed in groups of so many
 SMALLEST = 1e-6  # added to priorities, so that none of them is never drawn again
@@ -155,6 +156,30 @@ class Prioritized(Replay):
         priority = jnp.where(stored > 0, priority, 0.0)  # nothing brings a window back that is not whole
         sums = _set(ring.sums, index, priority)
         return ring._replace(sums=sums, highest=jnp.maximum(ring.highest, priority.max()))
+
+
+def importance_weights(batch: Transition, beta: Any, fraction: Any) -> jax.Array:
+    """Weights [B] that undo the bias of prioritized sampling: (1 / (N P))^beta over the batch's largest; else ones.
+
+    The exponent rises from `beta` at the start of training to 1 at its end (Schaul et al., 2016, section 3.4).
+    """
+    if "weight" not in batch.extras:
+        return jnp.ones(batch.reward.shape[1], jnp.float32)
+    weight = batch.extras["weight"] ** linear(beta, 1.0, fraction)
+    return weight / weight.max()
+
+
+def check_replay(algorithm: Any) -> None:
+    """Raise SettingError where the rollouts and warm-up of an algorithm do not suit its Replay memory."""
+    name, memory, copies = type(algorithm).__name__, algorithm.memory, algorithm.num_environments
+    rows = memory.capacity // copies
+    if rows < max(algorithm.rollout_length, memory.window):
+        raise SettingError(
+            f"{name}: memory.capacity {memory.capacity} holds {rows} steps of each of {copies} environments, "
+            f"fewer than rollout_length {algorithm.rollout_length} or memory.window {memory.window}"
+        )
+    if algorithm.warmup_steps // copies + algorithm.rollout_length < memory.window:
+        raise SettingError(f"{name}: warmup_steps must fill at least one memory.window in every environment")
 
 
 def _write(ring: Any, trajectory: Transition) -> Any:

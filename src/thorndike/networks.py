@@ -262,6 +262,29 @@ class CNN(Network):
         return shapes, height * width * inputs
 
 
+def init_critics(
+    recipe: Network, key: jax.Array, observation_space: spaces.Space, action_space: Any, count: int
+) -> Any:
+    """`count` networks Q(s, a) as one module, whose leaves have them along their first axis.
+
+    They see Dict(action, observation). Raises SettingError for a recipe that would make all of them the same.
+    """
+    if count > 1 and not recipe.depends_on_key:
+        raise SettingError(
+            f"{recipe!r} begins with the same weights every time, and {count} equal critics are no better than one: "
+            "give a pair (init, apply) as critic_network, or num_critics=1"
+        )
+    canonical = spaces.Box(-1.0, 1.0, action_space.shape, np.float32)
+    seen = spaces.Dict({"action": canonical, "observation": observation_space})
+    return jax.vmap(lambda key: recipe.init(key, seen, 1))(random.split(key, count))
+
+
+def critic_values(critics: Any, observation: Any, action: jax.Array) -> jax.Array:
+    """Q(s, a) of every critic: [critics, B] for observations and canonical actions [B, ...]."""
+    seen = {"action": action, "observation": observation}
+    return jax.vmap(lambda critic: critic(seen)[:, 0])(critics)
+
+
 def _features_of(space: spaces.Space) -> tuple[Part, ...]:
     parts = tuple(part for part in parts_of(space) if 0 not in part.shape)
     if not parts:

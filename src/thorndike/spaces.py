@@ -102,6 +102,13 @@ def check_action_space(space: Space) -> None:
     stored(space)
 
 
+def check_bounded_actions(algorithm: str, space: Space) -> None:
+    """Raise UnsuitableError unless `space` is a Box of floats with bounds, which is what squashing needs."""
+    check_action_space(space)
+    if not isinstance(space, spaces.Box) or not bounded(space):
+        raise UnsuitableError(f"{algorithm} needs Box actions with finite bounds, this environment has {space}")
+
+
 def bounded(space: spaces.Box) -> bool:
     """Whether every dimension of a Box has two finite bounds."""
     return bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())

@@ -7,14 +7,16 @@ from typing import Any
 
 from thorndike.errors import UnknownNameError, nearest
 
-ALGORITHMS = {"dqn": "DQN", "ppo": "PPO", "reinforce": "REINFORCE"}  # the file, and the class in it
+ALGORITHMS = {"dqn": "DQN", "ppo": "PPO", "reinforce": "REINFORCE", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG"}
+FILES = {"ddpg": "td3"}  # where it is another than the name
 
 
 def get(name: str) -> type[Any]:
     """The algorithm class of a name, in any case."""
-    file = str(name).lower()
-    if file not in ALGORITHMS:
+    known = str(name).lower()
+    if known not in ALGORITHMS:
         raise UnknownNameError(
-            f"unknown algorithm '{name}'.{nearest(file, ALGORITHMS)} There are: {', '.join(ALGORITHMS)}"
+            f"unknown algorithm '{name}'.{nearest(known, ALGORITHMS)} There are: {', '.join(ALGORITHMS)}"
         )
-    return getattr(importlib.import_module(f"thorndike.algorithms.{file}"), ALGORITHMS[file])
+    module = importlib.import_module(f"thorndike.algorithms.{FILES.get(known, known)}")
+    return getattr(module, ALGORITHMS[known])

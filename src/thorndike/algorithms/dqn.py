@@ -10,9 +10,9 @@ import optax
 from gymnasium import spaces
 from jax import random
 
-from thorndike.errors import SettingError, UnsuitableError
+from thorndike.errors import UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.memories import Prioritized, Replay
+from thorndike.memories import Prioritized, Replay, check_replay, importance_weights
 from thorndike.networks import MLP, Network
 from thorndike.schedules import linear
 from thorndike.targets import NStep, n_step
@@ -59,14 +59,7 @@ class DQN:
     memory: Replay = Prioritized(capacity=50_000, batch_size=64, window=3)
 
     def validate(self) -> None:
-        rows = self.memory.capacity // self.num_environments
-        if rows < max(self.rollout_length, self.memory.window):
-            raise SettingError(
-                f"DQN: memory.capacity {self.memory.capacity} holds {rows} steps of each of {self.num_environments} "
-                f"environments, fewer than rollout_length {self.rollout_length} or memory.window {self.memory.window}"
-            )
-        if self.warmup_steps // self.num_environments + self.rollout_length < self.memory.window:
-            raise SettingError("DQN: warmup_steps must fill at least one memory.window in every environment")
+        check_replay(self)
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         if not isinstance(action_space, spaces.Discrete):
@@ -106,7 +99,7 @@ class DQN:
 
     def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
         step = n_step(batch, self.gamma)
-        weight = self.importance(batch.extras, fraction)
+        weight = importance_weights(batch, self.beta, fraction)
 
         def loss(network):
             error = self.td_error(network, state.target_network, step)
@@ -119,13 +112,6 @@ class DQN:
         target_network = optax.periodic_update(network, state.target_network, updates, self.target_period)
         metrics = {"loss": value, "td_error": jnp.abs(error).mean(), "priority": jnp.abs(error)}
         return State(network, target_network, optimizer, updates), metrics
-
-    def importance(self, extras: dict, fraction: jax.Array) -> jax.Array | float:
-        """Weights [B] that undo the bias of prioritized sampling: (1 / (N P))^beta over the batch's largest."""
-        if "weight" not in extras:
-            return 1.0
-        weight = extras["weight"] ** linear(self.beta, 1.0, fraction)
-        return weight / weight.max()
 
 
 def _pick(values: jax.Array, index: jax.Array) -> jax.Array:

@@ -1,0 +1,133 @@
+"""Soft actor-critic: act as randomly as still pays, and learn from everything remembered."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from gymnasium import spaces
+from jax import random
+
+from thorndike.distributions import Head
+from thorndike.hyperparameters import hyperparameters, setting
+from thorndike.memories import Replay, check_replay, importance_weights
+from thorndike.networks import MLP, Network, critic_values, init_critics
+from thorndike.schedules import linear
+from thorndike.spaces import check_bounded_actions
+from thorndike.targets import NStep, n_step
+
+
+class State(NamedTuple):
+    network: Any  # the actor
+    head: Head  # makes a distribution of its outputs
+    critics: Any  # Q(s, a), as many as `num_critics`
+    target_critics: Any  # following them slowly: what their targets come from
+    log_ent_coef: Any  # of the learned temperature; () where it is fixed
+    optimizers: tuple  # of the actor, the critics, the temperature
+
+
+class Policy(NamedTuple):
+    network: Any
+    head: Head
+    explore: jax.Array  # sample an action, or take the squashed mean
+
+
+@hyperparameters
+class SAC:
+    """Soft actor-critic: an actor that is rewarded for its entropy as well, twin critics, a memory of past steps.
+
+    Haarnoja et al. (2018), "Soft actor-critic algorithms and applications" (its second version: no value network,
+    and a temperature that is learned so that the entropy stays at `target_entropy`). For Box actions with bounds.
+    """
+
+    network: Network = MLP((256, 256), activation="relu", initialization="default")
+    critic_network: Network = MLP((256, 256), activation="relu", initialization="default")
+    num_critics: int = setting(2, low=1)  # the least of their values is the one believed
+    learning_rate: float = setting(3e-4, low=0)
+    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    gamma: float = setting(0.99, low=0, high=1)  # discount
+    tau: float = setting(0.005, low=0, high=1)  # share of the critics that enters their targets at each update
+    ent_coef: float | None = setting(None, low=0)  # temperature: what a unit of entropy is worth; None: learned
+    target_entropy: float | None = None  # None: minus the number of the action's dimensions
+    beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
+    num_environments: int = setting(1, low=1)
+    rollout_length: int = setting(1, low=1)
+    updates_per_rollout: int = setting(1, low=1)
+    warmup_steps: int = setting(1_000, low=0)
+    memory: Replay = Replay(capacity=1_000_000, batch_size=256)
+
+    def validate(self) -> None:
+        check_replay(self)
+
+    def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+        check_bounded_actions("SAC", action_space)
+
+    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate * linear(1.0, self.learning_rate_end, fraction))
+
+    def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
+        key_network, key_critics = random.split(key)
+        head = Head.squashed(action_space)
+        network = self.network.init(key_network, observation_space, head.outputs)
+        critics = init_critics(self.critic_network, key_critics, observation_space, action_space, self.num_critics)
+        log_ent_coef = jnp.float32(0) if self.ent_coef is None else ()
+        optimizers = tuple(self.optimizer().init(trained) for trained in (network, critics, log_ent_coef))
+        return State(network, head, critics, jax.tree.map(jnp.copy, critics), log_ent_coef, optimizers)
+
+    def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
+        return Policy(state.network, state.head, jnp.asarray(explore))
+
+    def initial_carry(self, n: int) -> tuple:
+        return ()
+
+    def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
+        distribution = policy.head(policy.network(observation))
+        return jnp.where(policy.explore, distribution.sample(key), distribution.mode()), carry, {}
+
+    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
+        """One step of the critics, then of the actor, then of the temperature, on one batch [window, B]."""
+        key_next, key_now = random.split(key)
+        step, weight = n_step(batch, self.gamma), importance_weights(batch, self.beta, fraction)
+        ent_coef = jnp.exp(state.log_ent_coef) if self.ent_coef is None else self.ent_coef
+        target = self.target(state, step, ent_coef, key_next)
+
+        def critic_loss(critics):
+            error = critic_values(critics, step.observation, step.action) - target[None]  # [critics, B]
+            return 0.5 * (weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
+
+        def actor_loss(network):
+            action, log_prob = state.head(network(step.observation)).sample_and_log_prob(key_now)
+            value = critic_values(critics, step.observation, action).min(0)
+            return (ent_coef * log_prob - value).mean(), (log_prob.mean(), value.mean())
+
+        of_actor, of_critics, of_ent_coef = state.optimizers
+        critics, of_critics, loss, error = self.improved(critic_loss, state.critics, of_critics, fraction)
+        network, of_actor, _, (log_prob, value) = self.improved(actor_loss, state.network, of_actor, fraction)
+        log_ent_coef = state.log_ent_coef
+        if self.ent_coef is None:
+            excess = jax.lax.stop_gradient(-log_prob) - self.entropy_aim(state.head)
+            log_ent_coef, of_ent_coef, *_ = self.improved(
+                lambda x: (x * excess, None), log_ent_coef, of_ent_coef, fraction
+            )
+        target_critics = optax.incremental_update(critics, state.target_critics, self.tau)
+        metrics = {"critic_loss": loss, "value": value, "entropy": -log_prob, "ent_coef": ent_coef, "priority": error}
+        optimizers = (of_actor, of_critics, of_ent_coef)
+        return State(network, state.head, critics, target_critics, log_ent_coef, optimizers), metrics
+
+    def target(self, state: State, step: NStep, ent_coef: Any, key: jax.Array) -> jax.Array:
+        """[B]: r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' drawn from the present actor."""
+        action, log_prob = state.head(state.network(step.next_observation)).sample_and_log_prob(key)
+        value = critic_values(state.target_critics, step.next_observation, action).min(0)
+        return step.reward + step.discount * (value - ent_coef * log_prob)
+
+    def entropy_aim(self, head: Head) -> Any:
+        return -math.prod(head.sizes) if self.target_entropy is None else self.target_entropy
+
+    def improved(self, loss: Any, parameters: Any, moments: Any, fraction: jax.Array) -> tuple:
+        """One step down a loss with auxiliary outputs: new parameters and moments, the loss, the outputs."""
+        (value, outputs), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
+        change, moments = self.optimizer(fraction).update(gradient, moments)
+        return optax.apply_updates(parameters, change), moments, value, outputs

@@ -1,0 +1,170 @@
+"""Twin delayed deterministic policy gradient, and the deterministic policy gradient that it improves on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from gymnasium import spaces
+from jax import random
+
+from thorndike.core import repeat
+from thorndike.errors import SettingError
+from thorndike.hyperparameters import hyperparameters, setting
+from thorndike.memories import Replay, check_replay, importance_weights
+from thorndike.networks import MLP, Network, critic_values, init_critics
+from thorndike.schedules import linear
+from thorndike.spaces import check_bounded_actions
+from thorndike.targets import NStep, n_step
+
+
+class Actor(eqx.Module):
+    """mu(s): one action for each observation, in [-1, 1]."""
+
+    network: Any
+    shape: tuple[int, ...] = eqx.field(static=True)  # of an action
+
+    def __call__(self, observation: Any) -> jax.Array:
+        return jnp.tanh(self.network(observation)).reshape(-1, *self.shape)
+
+
+class State(NamedTuple):
+    actor: Actor
+    critics: Any  # Q(s, a), as many as `num_critics`
+    target_actor: Actor  # these two follow slowly: what the critics' targets come from
+    target_critics: Any
+    optimizers: tuple  # of the actor, of the critics
+
+    @property
+    def network(self) -> Any:
+        return self.actor.network
+
+
+class Policy(NamedTuple):
+    actor: Actor
+    noise: jax.Array  # standard deviation of what is added to actions
+
+
+@hyperparameters
+class TD3:
+    """Deterministic policy gradients that do not believe their critics too early.
+
+    Fujimoto et al. (2018), "Addressing function approximation error in actor-critic methods", with its three ideas:
+    the least of two critics is believed, the actor moves once for every `policy_delay` steps of the critics, and the
+    critics' targets are blurred over nearby actions. One update draws `memory.batch_size` windows and learns from them
+    in `policy_delay` equal parts, one for each step of the critics. For Box actions with bounds; noise is in units of
+    half their range.
+    """
+
+    network: Network = MLP((400, 300), activation="relu", initialization="default")
+    critic_network: Network = MLP((400, 300), activation="relu", initialization="default")
+    num_critics: int = setting(2, low=1)  # the least of their values is the one believed
+    learning_rate: float = setting(1e-3, low=0)
+    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    gamma: float = setting(0.99, low=0, high=1)  # discount
+    tau: float = setting(0.005, low=0, high=1)  # share of the networks that enters their targets at each update
+    policy_delay: int = setting(2, low=1)  # steps of the critics for one of the actor
+    exploration_noise: float = setting(0.1, low=0)  # standard deviation, when acting
+    target_noise: float = setting(0.2, low=0)  # standard deviation, in the critics' targets
+    target_noise_clip: float = setting(0.5, low=0)
+    beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
+    num_environments: int = setting(1, low=1)
+    rollout_length: int = setting(2, low=1)
+    updates_per_rollout: int = setting(1, low=1)
+    warmup_steps: int = setting(10_000, low=0)
+    memory: Replay = Replay(capacity=1_000_000, batch_size=200)
+
+    def validate(self) -> None:
+        check_replay(self)
+        if self.memory.batch_size % self.policy_delay:
+            raise SettingError(
+                f"{type(self).__name__}: memory.batch_size {self.memory.batch_size} does not divide into "
+                f"policy_delay {self.policy_delay} parts, one for each step of the critics"
+            )
+
+    def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+        check_bounded_actions(type(self).__name__, action_space)
+
+    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate * linear(1.0, self.learning_rate_end, fraction))
+
+    def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
+        key_actor, key_critics = random.split(key)
+        network = self.network.init(key_actor, observation_space, math.prod(action_space.shape))
+        actor = Actor(network, action_space.shape)
+        critics = init_critics(self.critic_network, key_critics, observation_space, action_space, self.num_critics)
+        target_actor, target_critics = jax.tree.map(jnp.copy, (actor, critics))
+        optimizers = self.optimizer().init(actor), self.optimizer().init(critics)
+        return State(actor, critics, target_actor, target_critics, optimizers)
+
+    def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
+        noise = jnp.asarray(self.exploration_noise, jnp.float32)
+        return Policy(state.actor, noise if explore else jnp.zeros_like(noise))
+
+    def initial_carry(self, n: int) -> tuple:
+        return ()
+
+    def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
+        action = policy.actor(observation)
+        return jnp.clip(action + policy.noise * random.normal(key, action.shape), -1.0, 1.0), carry, {}
+
+    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
+        """`policy_delay` steps of the critics, each on a part of the batch [window, B], then one of the actor."""
+        optimizer = self.optimizer(fraction)
+        samples = n_step(batch, self.gamma), importance_weights(batch, self.beta, fraction)
+        parts = jax.tree.map(lambda x: x.reshape(self.policy_delay, -1, *x.shape[1:]), samples)
+
+        def critic_step(carry, part):
+            (critics, moments), ((step, weight), key) = carry, part
+            target = self.target(state, step, key)
+
+            def loss(critics):
+                error = critic_values(critics, step.observation, step.action) - target[None]  # [critics, B]
+                return (weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
+
+            (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(critics)
+            change, moments = optimizer.update(gradient, moments)
+            return (optax.apply_updates(critics, change), moments), (value, error)
+
+        of_actor, of_critics = state.optimizers
+        parts = parts, random.split(key, self.policy_delay)
+        learned, (loss, error) = repeat(critic_step, (state.critics, of_critics), parts, self.policy_delay)
+        critics, of_critics = learned
+        step = jax.tree.map(lambda x: x[-1], parts[0][0])
+        value, gradient = jax.value_and_grad(self.actor_loss)(state.actor, critics, step.observation)
+        change, of_actor = optimizer.update(gradient, of_actor)
+        actor = optax.apply_updates(state.actor, change)
+        targets = state.target_actor, state.target_critics
+        target_actor, target_critics = optax.incremental_update((actor, critics), targets, self.tau)
+        metrics = {"critic_loss": loss.mean(), "value": -value, "priority": error.reshape(-1)}
+        return State(actor, critics, target_actor, target_critics, (of_actor, of_critics)), metrics
+
+    def target(self, state: State, step: NStep, key: jax.Array) -> jax.Array:
+        """[B]: r + gamma min Q'(s', a'), a' near the target actor's action."""
+        action = state.target_actor(step.next_observation)
+        noise = self.target_noise * random.normal(key, action.shape)
+        noise = jnp.clip(noise, -self.target_noise_clip, self.target_noise_clip)
+        action = jnp.clip(action + noise, -1.0, 1.0)
+        return step.reward + step.discount * critic_values(state.target_critics, step.next_observation, action).min(0)
+
+    def actor_loss(self, actor: Actor, critics: Any, observation: Any) -> jax.Array:
+        """-Q(s, mu(s)), by the first critic."""
+        return -critic_values(jax.tree.map(lambda x: x[:1], critics), observation, actor(observation)).mean()
+
+
+@hyperparameters
+class DDPG(TD3):
+    """Deep deterministic policy gradient: TD3 without its three ideas.
+
+    Lillicrap et al. (2016), "Continuous control with deep reinforcement learning"; its noise is Gaussian here.
+    """
+
+    num_critics: int = setting(1, low=1)
+    policy_delay: int = setting(1, low=1)
+    target_noise: float = setting(0.0, low=0)
+    rollout_length: int = setting(1, low=1)
+    memory: Replay = Replay(capacity=1_000_000, batch_size=100)
