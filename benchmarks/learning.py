@@ -3,6 +3,7 @@
     python benchmarks/learning.py                        every row, seeds 0 to 2 and, tuned on by nobody, 100 to 102
     python benchmarks/learning.py --rows ppo             those rows whose name holds "ppo"
     python benchmarks/learning.py --gymnasium            the CartPole rows on Gymnasium's own environment
+    python benchmarks/learning.py --control --seed 0     SAC, TD3, DDPG and PPO on Pendulum and HalfCheetah: an hour
 
 Writes benchmarks/results/learning.{json,md}; rows that are not run again stay as they are.
 """
@@ -44,6 +45,16 @@ ROWS = [
     Row("reinforce", "CartPole-v1", 500_000, 400, "475 counts as solved", "evaluation", None),
     Row("ppo", "Pendulum-v1", 300_000, -300, "-172, 1 run, RL Zoo with gSDE, 100k steps, greedy", "evaluation", None),
 ]
+CONTROL = [  # minutes to a quarter of an hour each
+    Row("sac", "Pendulum-v1", 20_000, -200, "-157, 1 run, RL Zoo, greedy", "evaluation", None),
+    Row("td3", "Pendulum-v1", 20_000, -200, "-152, 1 run, RL Zoo, greedy", "evaluation", None),
+    Row("ddpg", "Pendulum-v1", 20_000, -200, "", "evaluation", None),
+    Row("td3", "envpool:HalfCheetah-v5", 50_000, 2600, "3313 ± 457, 10 seeds, authors, greedy", "evaluation",
+        (3313, 457, 10)),
+    Row("sac", "envpool:HalfCheetah-v5", 100_000, 4000, "", "evaluation", None),
+    Row("ppo", "envpool:HalfCheetah-v5", 1_000_000, 1200, "1443 ± 46, 3 seeds, CleanRL (v4), training", "training",
+        (1443, 46, 3)),
+]  # fmt: skip
 ON_GYMNASIUM = [
     dataclasses.replace(row, environment=f"gymnasium:{row.environment}")
     for row in ROWS
@@ -56,9 +67,10 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(train(**json.loads(arguments.measure))))
         return
-    rows = [row for row in (ON_GYMNASIUM if arguments.gymnasium else ROWS) if arguments.rows in row.name]
+    chosen = ON_GYMNASIUM if arguments.gymnasium else CONTROL if arguments.control else ROWS
+    rows = [row for row in chosen if arguments.rows in row.name]
     if not rows:
-        sys.exit(f"no row is named '{arguments.rows}': {', '.join(row.name for row in ROWS)}")
+        sys.exit(f"no row is named '{arguments.rows}': {', '.join(row.name for row in chosen)}")
     for first in arguments.seed:
         for row in rows:
             print(f"{row.name}, {row.steps:,} steps, seeds {first} to {first + arguments.seeds - 1} ...", flush=True)
@@ -75,6 +87,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 100], help="first seeds, one for each repetition")
     parser.add_argument("--gymnasium", action="store_true", help="the CartPole rows, on Gymnasium's own environment")
+    parser.add_argument("--control", action="store_true", help="the rows of continuous control, which take longer")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -102,7 +115,7 @@ def record(result: dict[str, Any]) -> None:
     results = json.loads(path.read_text()) if path.exists() else []
     same = ("algorithm", "environment", "first_seed")
     results = [other for other in results if any(other[key] != result[key] for key in same)] + [result]
-    order = [row.name for row in (*ROWS, *ON_GYMNASIUM)]
+    order = [row.name for row in (*ROWS, *ON_GYMNASIUM, *CONTROL)]
     results.sort(key=lambda r: (r["first_seed"], order.index(f"{r['algorithm']} {r['environment']}")))
     reporting.write("learning", results, report(results))
 

@@ -12,6 +12,9 @@ from typing import Any
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.reinforce import REINFORCE
+from thorndike.algorithms.sac import SAC
+from thorndike.algorithms.td3 import DDPG, TD3
+from thorndike.memories import Replay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,36 @@ RECORDED: dict[tuple[str, str], Recorded] = {
     ("reinforce", "CartPole-v1"): Recorded(
         REINFORCE(num_environments=8, rollout_length=128, learning_rate=3e-3),
         steps=500_000,
-        result="solved (475) is the aim",
+        result="greedy mean 499 of 500 over seeds",
+    ),
+    # RL Zoo's, with fewer random steps first.
+    ("sac", "Pendulum-v1"): Recorded(
+        SAC(learning_rate=1e-3, warmup_steps=500, memory=Replay(20_000, 256)),
+        steps=20_000,
+        result="-157 in RL Zoo's run",
+    ),
+    ("td3", "Pendulum-v1"): Recorded(
+        TD3(gamma=0.98, warmup_steps=2_000, memory=Replay(20_000, 200)), steps=20_000, result="-152 in RL Zoo's run"
+    ),
+    ("ddpg", "Pendulum-v1"): Recorded(
+        DDPG(gamma=0.98, warmup_steps=2_000, memory=Replay(20_000, 100)), steps=20_000, result="-152 is TD3's"
+    ),
+    # The authors'.
+    ("td3", "HalfCheetah-v5"): Recorded(TD3(), steps=100_000, result="5403 in the authors' runs, 3313 at 50,000 steps"),
+    ("sac", "HalfCheetah-v5"): Recorded(SAC(warmup_steps=10_000), steps=100_000, result="4000 is the aim"),
+    # CleanRL's ppo_continuous_action.py, its 2048 steps acted in eight copies.
+    ("ppo", "HalfCheetah-v5"): Recorded(
+        PPO(
+            num_environments=8,
+            rollout_length=256,
+            epochs=10,
+            batch_size=64,
+            learning_rate_end=0.0,
+            clip_value=True,
+            normalize_observations=True,
+            normalize_rewards=True,
+        ),
+        steps=1_000_000,
+        result="1443 in CleanRL's runs (training episodes)",
     ),
 }
