@@ -259,6 +259,33 @@ def test_a_run_from_end_to_end_on_a_module_of_the_users(tmp_path):
     assert summary["environment"] == "my_target:MyTarget-v0"
 
 
+@pytest.mark.parametrize("line", ["ppo CartPole-v1 --batch-size 32", "sac Pendulum-v1 --warmup-steps 64"])
+def test_two_seeds_in_one_process_write_the_metrics_of_two_processes_bit_for_bit(tmp_path, line):
+    tiny = "--steps 600 --network.sizes 8 --critic-network.sizes 8 --rollout-length 16 --evaluate-episodes 2"
+    train = [
+        sys.executable,
+        "-m",
+        "thorndike",
+        "train",
+        *line.split(),
+        *tiny.split(),
+        "--final-episodes",
+        "3",
+        "--quiet",
+    ]
+    for run_dir, chosen in {"both": "--seeds 2", "first": "--seed 0", "second": "--seed 1"}.items():
+        subprocess.run([*train, *chosen.split(), "--run-dir", run_dir], cwd=tmp_path, check=True)
+
+    def rows(run_dir, seed):
+        written = map(json.loads, (tmp_path / run_dir / "metrics.jsonl").read_text().splitlines())
+        timed = ("seconds", "steps_per_second")
+        return [{k: v for k, v in row.items() if k not in timed} for row in written if row["seed"] == seed]
+
+    assert any("evaluation_mean" in row for row in rows("both", 1))
+    assert rows("both", 0) == rows("first", 0)
+    assert rows("both", 1) == rows("second", 1)
+
+
 def test_whole_numbers_as_people_write_them():
     written = ("50_000", "5e4", "1M", "20k", 7, 7.0, "1.5M")
     assert [words.whole_number(x, "n") for x in written] == [50_000, 50_000, 1_000_000, 20_000, 7, 7, 1_500_000]

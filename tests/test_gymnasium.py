@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from jax import random
 
 from thorndike import core
-from thorndike.environments import gymnasium as host
-from thorndike.environments import make
+from thorndike.environments import make, repeating
 from thorndike.environments.gymnasium import Gymnasium, episode_seed
 from thorndike.errors import (
     CorruptCheckpointError,
@@ -353,7 +352,7 @@ def test_a_repeated_episode_that_fails_or_ends_early_begins_anew():
 
 
 def test_an_episode_that_is_too_long_to_be_repeated_begins_anew_and_the_short_one_goes_on(monkeypatch):
-    monkeypatch.setattr(host, "LONGEST_REPEAT", 20)
+    monkeypatch.setattr(repeating, "LONGEST_REPEAT", 20)
 
     class Uneven(OneBuffer):
         def step(self, action):

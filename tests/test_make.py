@@ -142,12 +142,13 @@ def test_an_unknown_id_is_answered_with_what_was_perhaps_meant(name, text):
 
 def test_a_missing_package_is_answered_with_the_pip_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ale_py", None)
+    monkeypatch.setitem(sys.modules, "envpool", None)
     needs_box2d = gymnasium.error.DependencyNotInstalled('run `pip install swig`, `pip install "gymnasium[box2d]"`')
     cases = [
         ("ALE/Pong-v5", "gymnasium[atari]"),
         (broken(needs_box2d), "gymnasium[box2d]"),
         (broken(ModuleNotFoundError("No module named 'flax'")), "flax"),
-        ("envpool:Pong-v5", "gymnasium:Pong-v5"),
+        ("envpool:CartPole-v1", "pip install \"thorndike[envpool]\", or use 'gymnasium:CartPole-v1'"),
     ]
     for module, name, extra in (("Box2D", "LunarLander-v3", "box2d"), ("mujoco", "HalfCheetah-v5", "mujoco")):
         monkeypatch.setitem(sys.modules, module, None)

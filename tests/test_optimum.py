@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,14 +13,16 @@ from thorndike import trainer
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.reinforce import REINFORCE
+from thorndike.algorithms.sac import SAC
+from thorndike.algorithms.td3 import DDPG, TD3
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.tabular import LinearQuadratic, chain, cliff_walking, frozen_lake, garnet, two_states
 from thorndike.memories import Replay
-from thorndike.networks import MLP
+from thorndike.networks import MLP, critic_values
 
 pytestmark = pytest.mark.full
 
-GAMMA, SEEDS = 0.9, 10
+GAMMA, SEEDS, KEY = 0.9, 10, jax.random.key(0)
 LINEAR = MLP(sizes=(), initialization="default")  # of one-hot states: a table
 UNIFORM = (lambda key, observation, outputs: {}, lambda _, x: jnp.zeros((len(x), outputs_of(x))))
 FAST = {"gamma": GAMMA, "num_environments": 16, "max_grad_norm": float("inf")}
@@ -59,6 +63,64 @@ def test_the_critic_of_a_frozen_policy_finds_its_values_beyond_any_time_limit(na
     for state in final_states(algorithm, environment, 500_000):
         value = np.asarray(state.parameters[2](np.eye(environment.states, dtype=np.float32)))[:, 0]
         assert np.abs(value - truth).max() <= allowed
+
+
+OFF_POLICY = {
+    "network": MLP((32,)), "critic_network": MLP((64, 64), "relu", "default"), "gamma": GAMMA, "tau": 0.02,
+    "learning_rate": 3e-3, "learning_rate_end": 0.0, "num_environments": 16, "rollout_length": 4,
+    "updates_per_rollout": 8,
+    "warmup_steps": 1_000, "memory": Replay(100_000, 128),
+}  # fmt: skip
+CONTINUOUS = {
+    "sac": SAC(**OFF_POLICY, ent_coef=0.0),
+    "td3": TD3(**OFF_POLICY, target_noise=0.0, exploration_noise=0.2),  # blurred targets are not the truth
+    "ddpg": DDPG(**OFF_POLICY, exploration_noise=0.2),
+}
+ALLOWED = 0.05 * 1.9 / (1 - GAMMA)  # a step from [-1, 1] costs at most 1 + 0.1 * 3^2
+
+
+def frozen(*outputs):
+    """An actor that never learns: the same outputs whatever it sees."""
+    return (lambda key, observation, count: {}, lambda _, x: jnp.tile(jnp.array([outputs]), (len(x), 1)))
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("max_steps", [None, 8])
+def test_the_critics_of_a_frozen_actor_find_its_values_beyond_any_time_limit(name, max_steps):
+    """B1 and B2, off the policy: no push at all, or for SAC a random one of a standard deviation of about 0.4."""
+    actor = frozen(0.0, -2.0) if name == "sac" else frozen(0.0)
+    algorithm = dataclasses.replace(CONTINUOUS[name], network=actor, warmup_steps=4_000)
+    environment = LinearQuadratic(max_steps=max_steps, a=0.9)
+    push = 3 * np.tanh(np.exp(-2.0) * np.random.default_rng(0).normal(size=1_000_000)) if name == "sac" else np.zeros(1)
+    curvature = environment.q / (1 - GAMMA * environment.a**2)
+    disturbance = environment.b**2 * push.var() + environment.noise**2
+    constant = (environment.r * push.var() + GAMMA * curvature * disturbance) / (1 - GAMMA)
+    x = np.linspace(-1, 1, 11)
+    truth = -(curvature * x**2 + constant)
+    canonical = push[:512] / 3
+    for state in final_states(algorithm, environment, 100_000):
+        seen, action = np.repeat(x, canonical.size)[:, None], np.tile(canonical, x.size)[:, None]
+        values = critic_values(state.critics, seen.astype(np.float32), action.astype(np.float32))
+        found = np.asarray(values).mean(0).reshape(x.size, -1).mean(1)
+        assert np.abs(found - truth).max() <= ALLOWED
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_continuous_control_finds_the_gain_that_solves_riccatis_equation_and_its_values(name):
+    """B3 and B4, continuous. Short episodes: a random push for twenty steps leads far from where values are asked."""
+    environment, algorithm = LinearQuadratic(max_steps=5), CONTINUOUS[name]
+    solution, best = environment.solution(GAMMA), environment.gain(GAMMA)
+    x = solution.observation[:, 0]
+    gains, right = [], []
+    for state in final_states(algorithm, environment, 100_000):
+        action = np.asarray(algorithm.act(algorithm.policy(state, 1.0, False), solution.observation, (), KEY)[0])
+        gains.append(-environment.action_space.high[0] * (action[:, 0] @ x) / (x @ x))
+        value = np.asarray(critic_values(state.critics, solution.observation, action)).min(0)
+        regret = environment.value(1.0, GAMMA) - environment.value(1.0, GAMMA, gains[-1])
+        good = regret <= 0.02 * abs(environment.value(1.0, GAMMA))
+        right.append(good and np.abs(value - solution.value).max() <= ALLOWED)
+    assert sum(right) >= 9
+    assert abs(np.median(gains) / best - 1) <= 0.05
 
 
 TABLES = [garnet(0), garnet(2), chain(), frozen_lake(), two_states()]

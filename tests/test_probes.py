@@ -1,11 +1,12 @@
 """Every algorithm on every probe that applies to it: the known values, and the right greedy actions.
 
-| probe | dqn | ppo | reinforce | why not |
+| probe | dqn | ppo, reinforce | sac, td3, ddpg | why not |
 |---|---|---|---|---|
-| P1 to P9, P12, P13, P16 | yes | yes | yes | |
+| P1 to P9, P13, P16 | yes | yes | with continuous actions | |
+| P12 | yes | yes | sac | a tanh actor that saturates on the wrong side before its critic has seen why stays there |
 | P10 | | yes | yes | continuous actions |
-| P13, MultiDiscrete actions | | yes | yes | one choice only |
-| P14 | | yes | | needs normalised observations |
+| P13, MultiDiscrete actions | | yes | | one choice only; continuous actions |
+| P14 | | ppo | | needs normalised observations |
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from thorndike import normalization, trainer
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.reinforce import REINFORCE
+from thorndike.algorithms.sac import SAC
+from thorndike.algorithms.td3 import DDPG, TD3
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.probes import PROBES, BlackOrWhite
 from thorndike.memories import Prioritized, Replay
-from thorndike.networks import CNN, MLP
+from thorndike.networks import CNN, MLP, critic_values
 
 GAMMA = 0.9
 SMALL = MLP((32,), activation="tanh", initialization="default")
@@ -38,21 +41,39 @@ PPO_ = PPO(
     max_grad_norm=5.0,
 )  # fmt: skip
 REINFORCE_ = REINFORCE(network=SMALL, baseline_network=SMALL, **FAST, rollout_length=32, max_grad_norm=5.0)
-ALGORITHMS = {"dqn": DQN_, "ppo": PPO_, "reinforce": REINFORCE_}
-STEPS = {"dqn": 16_000, "ppo": 20_000, "reinforce": 160_000}
+OFF_POLICY = {
+    "network": SMALL, "critic_network": SMALL, **FAST, "learning_rate_end": 0.0, "tau": 0.05, "rollout_length": 4,
+    "updates_per_rollout": 4, "warmup_steps": 1_000,
+}  # fmt: skip
+SAC_ = SAC(**OFF_POLICY, ent_coef=1e-3, memory=Replay(4_000, 64))  # values include what entropy is worth: little
+TD3_ = TD3(**OFF_POLICY, target_noise=0.05, exploration_noise=0.3, memory=Replay(4_000, 64))
+DDPG_ = DDPG(**OFF_POLICY, exploration_noise=0.3, memory=Replay(4_000, 64))
+ALGORITHMS = {"dqn": DQN_, "ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_}
+STEPS = {"dqn": 16_000, "ppo": 20_000, "reinforce": 160_000, "sac": 8_000, "td3": 8_000, "ddpg": 8_000}
+CONTINUOUS = ("sac", "td3", "ddpg")
 
 
 def applies(name, probe, environment):
-    discrete = hasattr(environment.action_space, "n")
-    return {"dqn": discrete and probe != "P14", "ppo": True, "reinforce": probe != "P14"}[name]
+    if name == "dqn":
+        return hasattr(environment.action_space, "n") and probe != "P14"
+    if name in CONTINUOUS:
+        return hasattr(environment.action_space, "low") and probe not in ({"P14"} if name == "sac" else {"P12", "P14"})
+    return name == "ppo" or probe != "P14"
+
+
+def variant(name, environment):
+    """The probe with continuous actions, where the algorithm needs them and the probe has a choice."""
+    choice = name in CONTINUOUS and hasattr(environment, "continuous") and not hasattr(environment.action_space, "nvec")
+    small = {"size": 12} if isinstance(environment, BlackOrWhite) else {}
+    return dataclasses.replace(environment, continuous=True, **small) if choice else environment
 
 
 CASES = [
-    pytest.param(name, probe, environment, id=f"{name}-{probe}-{i}")
+    pytest.param(name, probe, variant(name, environment), id=f"{name}-{probe}-{i}")
     for name in ALGORITHMS
     for probe, environments in PROBES.items()
     for i, environment in enumerate(environments)
-    if applies(name, probe, environment)
+    if applies(name, probe, variant(name, environment))
 ]
 
 
@@ -68,7 +89,10 @@ def suited(name, probe, environment):
         return dataclasses.replace(algorithm, critic_network=None)
     if probe == "P12" and isinstance(environment, BlackOrWhite):
         cnn = CNN(channels=(4,), kernels=(3,), strides=(2,), sizes=(16,), activation="tanh")
-        return dataclasses.replace(algorithm, network=cnn)
+        if name not in CONTINUOUS:
+            return dataclasses.replace(algorithm, network=cnn)
+        cnn = dataclasses.replace(cnn, initialization="default")  # an orthogonal one begins where tanh is flat
+        return dataclasses.replace(algorithm, network=cnn, critic_network=cnn, learning_rate=3e-3)
     return algorithm
 
 
@@ -78,6 +102,8 @@ def values_and_actions(name, algorithm, state, observation):
     action, _, _ = algorithm.act(policy, observation, (), jax.random.key(0))
     if name == "dqn":
         return state.network(observation).max(-1), action
+    if name in CONTINUOUS:
+        return critic_values(state.critics, observation, action).min(0), action
     if name == "ppo":
         return algorithm.value(state.parameters, normalization.normalize(state.observations, observation, 10.0)), action
     return state.parameters.baseline(observation)[:, 0], action

@@ -20,12 +20,18 @@ from thorndike import trainer
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.reinforce import REINFORCE
+from thorndike.algorithms.sac import SAC
+from thorndike.algorithms.td3 import DDPG, TD3
 from thorndike.environments import make
 from thorndike.errors import EnvironmentFault, SettingError
 from thorndike.memories import Prioritized, Replay
 from thorndike.networks import MLP
 
 SMALL = MLP((16,), activation="tanh", initialization="default")
+OFF_POLICY = {
+    "network": SMALL, "critic_network": SMALL, "warmup_steps": 40, "num_environments": 2, "rollout_length": 3,
+    "updates_per_rollout": 2,
+}  # fmt: skip
 ALGORITHMS = {
     "dqn": DQN(
         network=SMALL, memory=Replay(500, 16), warmup_steps=40, num_environments=2, rollout_length=3,
@@ -40,11 +46,23 @@ ALGORITHMS = {
         normalize_observations=True, normalize_rewards=True, target_kl=0.05,
     ),
     "reinforce": REINFORCE(network=SMALL, baseline_network=SMALL, num_environments=2, rollout_length=16),
+    "sac": SAC(**OFF_POLICY, memory=Replay(500, 16)),
+    "sac n-step prioritized": SAC(**OFF_POLICY, memory=Prioritized(500, 16, window=3)),
+    "td3": TD3(**OFF_POLICY, memory=Replay(500, 16)),
+    "ddpg n-step prioritized": DDPG(**OFF_POLICY, memory=Prioritized(500, 16, window=3)),
 }  # fmt: skip
+PREFIXES = ["", "gymnasium:", "envpool:"]
 
 
-def maker(algorithm, environment="CartPole-v1"):
-    return lambda: make(environment, algorithm.num_environments)
+def environment_of(algorithm, prefix=""):
+    """An environment that suits the algorithm."""
+    return prefix + (
+        "Pendulum-v1" if hasattr(algorithm, "critic_network") and hasattr(algorithm, "tau") else "CartPole-v1"
+    )
+
+
+def maker(algorithm, prefix=""):
+    return lambda: make(environment_of(algorithm, prefix), algorithm.num_environments)
 
 
 class OnHost:
@@ -68,10 +86,10 @@ class OnHost:
         return (), jax.tree.map(np.asarray, outcome)
 
 
-def final(algorithm, steps, environment="CartPole-v1", **options):
+def final(algorithm, steps, prefix="", **options):
     """The last chunk's arrays of every seed."""
     arrays = {}
-    for chunk in trainer.train(algorithm, maker(algorithm, environment), steps, **options):
+    for chunk in trainer.train(algorithm, maker(algorithm, prefix), steps, **options):
         if chunk.last:
             arrays[chunk.seed] = chunk.arrays()
     return arrays
@@ -84,17 +102,17 @@ def assert_equal(a, b):
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-@pytest.mark.parametrize("environment", ["CartPole-v1", "gymnasium:CartPole-v1"])
-def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name, environment):
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name, prefix):
     algorithm = ALGORITHMS[name]
     per = trainer.steps_per_iteration(algorithm)
     steps, stop = 30 * per, 17
-    for chunk in trainer.train(algorithm, maker(algorithm, environment), steps, seed=3, every=[stop]):
+    for chunk in trainer.train(algorithm, maker(algorithm, prefix), steps, seed=3, every=[stop]):
         if chunk.iteration == stop:
             saved = chunk.arrays()
         if chunk.last:
             whole = chunk.arrays()
-    resumed = final(algorithm, steps, environment, seed=3, resume={3: saved})[3]
+    resumed = final(algorithm, steps, prefix, seed=3, resume={3: saved})[3]
     assert_equal(whole, resumed)
 
 
@@ -102,11 +120,11 @@ def go_on(folder):
     """In a process of its own: every run saved in `folder`, taken to its end; its leaves' digest by file."""
     digests = {}
     for path in sorted(folder.glob("*.npz")):
-        name, environment = path.stem.split("@")
+        name, prefix = path.stem.split("@")
         with np.load(path) as saved:
             arrays = dict(saved)
         steps = 12 * trainer.steps_per_iteration(ALGORITHMS[name])
-        digests[path.stem] = digest(final(ALGORITHMS[name], steps, environment, seed=3, resume={3: arrays})[3])
+        digests[path.stem] = digest(final(ALGORITHMS[name], steps, prefix, seed=3, resume={3: arrays})[3])
     return digests
 
 
@@ -115,13 +133,13 @@ def digest(arrays):
 
 
 def test_every_algorithm_resumed_in_a_new_process_ends_where_the_uninterrupted_run_does(tmp_path):
-    """E1, on a compiled environment and on Gymnasium's."""
+    """E1, on a compiled environment, on Gymnasium's and on EnvPool's."""
     whole = {}
     for name, algorithm in ALGORITHMS.items():
-        for environment in ("CartPole-v1", "gymnasium:CartPole-v1"):
+        for prefix in PREFIXES:
             steps = 12 * trainer.steps_per_iteration(algorithm)
-            case = f"{name}@{environment}"
-            for chunk in trainer.train(algorithm, maker(algorithm, environment), steps, seed=3, every=[8]):
+            case = f"{name}@{prefix}"
+            for chunk in trainer.train(algorithm, maker(algorithm, prefix), steps, seed=3, every=[8]):
                 if chunk.iteration == 8:
                     np.savez(tmp_path / f"{case}.npz", **chunk.arrays())
                 if chunk.last:
@@ -170,7 +188,7 @@ def test_a_run_does_not_depend_on_how_it_is_cut_into_chunks(name):
 def test_the_compiled_and_the_host_loop_are_the_same_run(name):
     """D6: what is remembered is equal bit for bit, what is learned to rounding."""
     algorithm = ALGORITHMS[name]
-    environment = make("CartPole-v1", algorithm.num_environments)
+    environment = make(environment_of(algorithm), algorithm.num_environments)
     total = np.float32(100)
     _, key, _ = trainer.keys_of(5)
     arrays = trainer.as_arrays(algorithm)

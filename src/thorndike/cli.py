@@ -276,9 +276,9 @@ def _parse(title: str, flags: list[str], *defaults: Any) -> tuple[Any, ...]:
     import tyro
 
     no_prefix = tyro.conf.arg(name="")
+    parts = [_as_it_is(part) for part in defaults]
     fields: list[Any] = [
-        (f"part_{i}", Annotated[type(part), no_prefix], dataclasses.field(default=part))
-        for i, part in enumerate(defaults)
+        (f"part_{i}", Annotated[type(part), no_prefix], dataclasses.field(default=part)) for i, part in enumerate(parts)
     ]
     cls = dataclasses.make_dataclass("Flags", fields)
     said = io.StringIO()
@@ -295,7 +295,19 @@ def _parse(title: str, flags: list[str], *defaults: Any) -> tuple[Any, ...]:
     parsed, unknown = result
     if unknown:
         raise UnknownNameError(_answer(unknown[0], list(_flags_of(defaults))))
-    return tuple(getattr(parsed, name) for name, *_ in fields)
+    values = (getattr(parsed, name) for name, *_ in fields)
+    return tuple(type(part)(**vars(value)) for part, value in zip(defaults, values, strict=True))
+
+
+def _as_it_is(part: Any) -> Any:
+    """`part`, of a class that annotates each field that holds a dataclass as that one.
+
+    Of `Network | None` tyro makes a single flag, of the recipe that is there one for each of its fields.
+    """
+    held = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    annotations = {name: type(value) for name, value in held.items() if dataclasses.is_dataclass(value)}
+    cls = type(type(part).__name__, (type(part),), {"__annotations__": annotations, "__doc__": type(part).__doc__})
+    return cls(**held)
 
 
 def _first_line(value: Any) -> str:

@@ -37,6 +37,7 @@ def environments() -> Table:
     for environment in dict.fromkeys([*twins, *sorted(known.known_ids())]):
         names = [algorithm for algorithm, of in RECORDED if of == environment]
         rows.append((environment, "compiled" if environment in twins else "on the host", ", ".join(names)))
+    rows.append(("envpool:ID", "on the host: EnvPool's, in C++", ""))
     return rows
 
 

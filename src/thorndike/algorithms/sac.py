@@ -108,7 +108,7 @@ class SAC:
         network, of_actor, _, (log_prob, value) = self.improved(actor_loss, state.network, of_actor, fraction)
         log_ent_coef = state.log_ent_coef
         if self.ent_coef is None:
-            excess = jax.lax.stop_gradient(-log_prob) - self.entropy_aim(state.head)
+            excess = -log_prob - self.entropy_aim(state.head)
             log_ent_coef, of_ent_coef, *_ = self.improved(
                 lambda x: (x * excess, None), log_ent_coef, of_ent_coef, fraction
             )

@@ -7,7 +7,7 @@ import functools
 import re
 from typing import TYPE_CHECKING, Any
 
-from thorndike.errors import MissingExtraError, SettingError
+from thorndike.errors import SettingError
 
 if TYPE_CHECKING:
     from thorndike.core import Environment
@@ -17,9 +17,10 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     """`num_environments` copies of an environment, side by side.
 
     `environment` is an id ("CartPole-v1": its compiled twin where there is one that takes the arguments, else
-    Gymnasium's; "gymnasium:ID": Gymnasium's; "my_module:MyEnv-v0": imports the module, which registers it), a
-    gymnasium.Env class, a function that makes a gymnasium.Env or a compiled environment, a compiled environment or its
-    class, an EnvSpec, or an environment object whose spec is registered. `arguments` go to whatever makes it.
+    Gymnasium's; "gymnasium:ID": Gymnasium's; "envpool:ID": EnvPool's; "my_module:MyEnv-v0": imports the module, which
+    registers it), a gymnasium.Env class, a function that makes a gymnasium.Env or a compiled environment, a compiled
+    environment or its class, an EnvSpec, or an environment object whose spec is registered. `arguments` go to whatever
+    makes it.
 
     Raises UnknownNameError, SettingError, UnsuitableError, or MissingExtraError with the pip line.
     """
@@ -29,6 +30,10 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     if type(num_environments) is not int or num_environments < 1:
         raise SettingError(f"num_environments must be a whole number, at least 1, got {num_environments!r}")
     name = environment if isinstance(environment, str) else name_of(environment)
+    if isinstance(environment, str) and environment.startswith("envpool:"):
+        from thorndike.environments import envpool
+
+        return envpool.copies_of_id(environment.removeprefix("envpool:"), num_environments, arguments)
     if _is_functional(environment) and not isinstance(environment, type):
         if arguments:
             raise SettingError(f"{name} is made already: give {', '.join(arguments)} where it is made")
@@ -75,8 +80,6 @@ def _factory_of_id(name: str, arguments: dict[str, Any]) -> Any:
     from thorndike.environments import gymnasium as host
 
     prefix, _, id = name.partition(":")
-    if prefix == "envpool":
-        raise MissingExtraError(f"EnvPool's environments are not supported yet: use '{id}' or 'gymnasium:{id}'")
     compiled = twins()
     twin = compiled.get(name)
     if twin is not None and arguments.keys() <= {field.name for field in dataclasses.fields(twin)}:

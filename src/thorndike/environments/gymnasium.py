@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,8 +19,9 @@ import numpy as np
 
 from thorndike import spaces
 from thorndike.core import Step
+from thorndike.environments import repeating
+from thorndike.environments.repeating import NotRepeatableError, Repeatable, episode_seed
 from thorndike.errors import (
-    CorruptCheckpointError,
     EnvironmentFault,
     MissingExtraError,
     SettingError,
@@ -34,26 +34,19 @@ from thorndike.errors import (
 PyTree = Any
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 BOOLEANS = (bool, np.bool_)
-LONGEST_REPEAT = 20_000  # steps: a longer episode cannot be repeated, and starts anew when a run is resumed
 
 
-class Gymnasium:
+class Gymnasium(Repeatable):
     """Copies of one Gymnasium environment as a `core.Environment`, each reset in the step that ends its episode.
 
     An episode's reset seed follows from the run's seed, the copy and the number of the episode, so that a running
     episode can be repeated from its seed and its actions: that is what `save` and `restore` do.
     """
 
-    compiled = False
-
     def __init__(self, copies: Sequence[gymnasium.Env]) -> None:
         """`copies`: separate environments with the same spaces. Raises UnsuitableError where the spaces do not suit."""
         self.copies = list(copies)
-        self.num_environments = len(self.copies)
-        self.observation_space: Any = self.copies[0].observation_space
-        self.action_space: Any = self.copies[0].action_space
-        spaces.check_action_space(self.action_space)
-        self._stored = spaces.stored(self.observation_space)
+        super().__init__(len(self.copies), self.copies[0].observation_space, self.copies[0].action_space)
         self._single = isinstance(self._stored, jax.ShapeDtypeStruct)
         box = isinstance(self.observation_space, gymnasium.spaces.Box)
         self._box = self._stored if box else jax.ShapeDtypeStruct((), np.dtype(object))
@@ -62,15 +55,10 @@ class Gymnasium:
         for copy in self.copies[1:]:
             if copy.observation_space != self.observation_space or copy.action_space != self.action_space:
                 raise UnsuitableError("the copies of the environment differ in their spaces")
-        self.exact = True  # whether every restored episode went on where it had stopped
-        self.notes: list[str] = []  # why not, in words
-        self.restarted = np.zeros(self.num_environments, bool)  # the copies that `restore` began anew
-        self._start(0)
 
     def reset(self, key: jax.Array) -> tuple[tuple, PyTree]:
         """New episodes everywhere: ((), observation [N, ...]). The key fixes every later seed too."""
-        words = np.asarray(jax.random.key_data(key), np.uint64).ravel()[-2:]
-        self._start(int.from_bytes(words.astype(">u4").tobytes(), "big"))
+        self._start_with_key(key)
         self._observation = _stack([self._begin(i) for i in range(self.num_environments)])
         return (), self._observation
 
@@ -80,7 +68,7 @@ class Gymnasium:
         The arrays that are returned are never written again: JAX may go on reading them.
         """
         n, stored = self.num_environments, self._stored
-        actions = self._handed_over(action)
+        actions = self._one_by_one(self._handed_over(action))
         reward: Any = np.empty(n, np.float32)
         terminated: Any = np.empty(n, bool)
         truncated: Any = np.empty(n, bool)
@@ -95,18 +83,6 @@ class Gymnasium:
         self._observation = self._renewed(following, done) if done.any() else following
         return (), Step(self._observation, reward, terminated, truncated, following)
 
-    def save(self) -> dict[str, np.ndarray]:
-        """What `restore` needs to be here again: seeds, the running episodes' actions, and what is seen now."""
-        longest = _longest(self._length)
-        actions = np.array(list(self._history)[len(self._history) - longest :], self._action_dtype)
-        arrays = {
-            "run_seed": np.array(self._run_seed, np.uint64),
-            "episode": np.array(self._episode, np.int64),
-            "length": self._length.copy(),
-            "actions": actions.reshape(longest, self.num_environments, *self.action_space.shape),
-        }
-        return arrays | {name: np.array(leaf) for name, leaf in _named(self._observation)}
-
     def restore(self, arrays: Mapping[str, np.ndarray]) -> PyTree:
         """Back to where `save` was called: the observation [N, ...].
 
@@ -114,19 +90,15 @@ class Gymnasium:
         randomness that the seed does not reach) or would take too long, the copy begins its next episode: `restarted`
         [N] says which, `exact` becomes False, and `notes` say why. Raises CorruptCheckpointError for foreign arrays.
         """
-        self._check_saved(arrays)
-        self._start(int(arrays["run_seed"]))
-        self._episode = arrays["episode"].tolist()
-        self._history.extend(np.array(arrays["actions"]))
-        self.restarted = np.zeros(self.num_environments, bool)
-        saved = [arrays[name] for name, _ in _named(self._stored)]
+        saved = self._start_with_saved(arrays)
         rows = []
         for i, length in enumerate(arrays["length"].tolist()):
             actions = arrays["actions"][max(0, len(arrays["actions"]) - length) :, i]
             try:
                 reached = self._repeated(i, length, actions, [leaf[i] for leaf in saved])
-            except _NotRepeatableError as reason:
-                reached = self._next_instead(i, str(reason))
+            except NotRepeatableError as reason:
+                self._give_up(i, str(reason))
+                reached = self._begin(i)
             rows.append(reached)
         self._observation = _stack(rows)
         return self._observation
@@ -137,27 +109,8 @@ class Gymnasium:
             with contextlib.suppress(Exception):
                 copy.close()
 
-    @property
-    def _action_dtype(self) -> np.dtype:
-        return self.action_space.dtype if isinstance(self.action_space, gymnasium.spaces.Box) else np.dtype(np.int32)
-
-    def _start(self, run_seed: int) -> None:
-        self._run_seed = run_seed
-        self._episode = [0] * self.num_environments
-        self._length = np.zeros(self.num_environments, np.int64)  # steps of the running episodes
-        self._history: deque = deque(maxlen=LONGEST_REPEAT)  # the last actions [N, ...], as they were handed over
-
-    def _handed_over(self, action: Any) -> list:
-        """Canonical actions [N, ...] as the copies take them; a copy may write into its own."""
-        real = spaces.real_action(self.action_space, np.asarray(action), np)
-        if real.shape != (self.num_environments, *self.action_space.shape):
-            raise SettingError(f"actions [{self.num_environments}, ...] are needed, got {list(real.shape)}")
-        if not np.isfinite(real).all():
-            raise SettingError("an action is not finite: learning has diverged, a smaller learning_rate may help")
-        self._history.append(real)
-        return self._one_by_one(real)
-
     def _one_by_one(self, real: np.ndarray) -> list:
+        """Actions as the copies take them, one for each; a copy may write into its own."""
         discrete = isinstance(self.action_space, gymnasium.spaces.Discrete)
         return real.tolist() if discrete else list(real.astype(self.action_space.dtype))
 
@@ -220,66 +173,28 @@ class Gymnasium:
         return observation
 
     def _repeated(self, i: int, length: int, actions: np.ndarray, saved: list[np.ndarray]) -> PyTree:
-        """Where copy i's episode stands after its actions, or _NotRepeatableError."""
-        if length > LONGEST_REPEAT:
-            raise _NotRepeatableError(f"its {length} steps are too many to be repeated")
+        """Where copy i's episode stands after its actions, or NotRepeatableError."""
+        if length > repeating.LONGEST_REPEAT:
+            raise NotRepeatableError(f"its {length} steps are too many to be repeated")
         try:
             observation = self._begin(i)
             for action in self._one_by_one(actions):
                 self._length[i] += 1
                 observation, _, terminated, truncated = self._step_copy(i, action)
                 if terminated or truncated:
-                    raise _NotRepeatableError(f"repeated, it ended after {self._length[i]} of {length} steps")
+                    raise NotRepeatableError(f"repeated, it ended after {self._length[i]} of {length} steps")
         except EnvironmentFault as fault:
-            raise _NotRepeatableError(f"repeating it failed ({fault})") from fault
+            raise NotRepeatableError(f"repeating it failed ({fault})") from fault
         if any(x.tobytes() != y.tobytes() for x, y in zip(jax.tree.leaves(observation), saved, strict=True)):
-            raise _NotRepeatableError(f"repeating its {length} steps led to another observation")
+            raise NotRepeatableError(f"repeating its {length} steps led to another observation")
         return observation
 
-    def _next_instead(self, i: int, reason: str) -> PyTree:
-        self.exact = False
-        self.restarted[i] = True
-        self.notes.append(f"copy {i} could not go on with its episode and began the next one: {reason}")
-        self._episode[i] += 1
-        return self._begin(i)
-
-    def _check_saved(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Raise CorruptCheckpointError unless `arrays` are of the kind that `save` gives."""
-        n = self.num_environments
-        expected = {"run_seed": ((), np.uint64), "episode": ((n,), np.int64), "length": ((n,), np.int64)}
-        expected |= {name: ((n, *leaf.shape), leaf.dtype) for name, leaf in _named(self._stored)}
-        for name, (shape, dtype) in expected.items():
-            found = arrays.get(name)
-            if found is None or found.shape != shape or found.dtype != dtype:
-                raise CorruptCheckpointError(f"the checkpoint does not fit this environment: '{name}'")
-        longest, actions = _longest(arrays["length"]), arrays.get("actions")
-        shape = (longest, n, *self.action_space.shape)
-        if actions is None or actions.shape != shape or actions.dtype != self._action_dtype:
-            raise CorruptCheckpointError("the checkpoint does not fit this environment: 'actions'")
-        if min(arrays["length"].min(), arrays["episode"].min()) < 0:
-            raise CorruptCheckpointError("the checkpoint counts episodes or steps below zero")
-
     def _seed(self, i: int) -> int:
-        return episode_seed(self._run_seed, i, self._episode[i])
+        return episode_seed(self._run_seed, i, int(self._episode[i]))
 
     def _fault(self, i: int, text: str) -> EnvironmentFault:
         moment = f"step {self._length[i]}" if self._length[i] else "reset"
         return EnvironmentFault(f"copy {i}, episode seed {self._seed(i)}, {moment}: {text}")
-
-
-class _NotRepeatableError(Exception):
-    """A saved episode that cannot be repeated; the message says why."""
-
-
-def episode_seed(run_seed: int, copy: int, episode: int) -> int:
-    """The reset seed, of 31 bits, of one episode: SplitMix64 (Steele et al., 2014) over the three numbers in turn."""
-    x = 0
-    for part in (run_seed, copy, episode):
-        x = (x + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        x = ((x ^ x >> 30) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        x = ((x ^ x >> 27) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        x ^= x >> 31
-    return x >> 33
 
 
 def registered() -> list[str]:
@@ -365,19 +280,8 @@ def _import(module: str) -> None:
         raise UnknownNameError(f"'{module}' is not the name of a module") from error
 
 
-def _longest(lengths: np.ndarray) -> int:
-    """The length of the longest of the running episodes that can be repeated."""
-    return max((length for length in lengths.tolist() if length <= LONGEST_REPEAT), default=0)
-
-
 def _stack(rows: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-
-
-def _named(observation: PyTree) -> Iterator[tuple[str, Any]]:
-    """The leaves by name: "observation", or "observation/position" and so on."""
-    for path, leaf in jax.tree_util.tree_flatten_with_path({"observation": observation})[0]:
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
 def _number(value: Any) -> float:

@@ -335,11 +335,13 @@ class BlackOrWhite(_Probe):
 class MixedSpaces:
     """P13: one step; a bit and a level (0, 1 or 2) are observed through some space, and each is to be named.
 
-    Either name that is right earns 0.5, and the level is earned on top. Isolates the handling of spaces.
+    Either name that is right earns 0.5, and the level is earned on top. `continuous`: the names are numbers from -0.5
+    to 0.5, and being beside them costs. Isolates the handling of spaces.
     """
 
     kind: Literal["dict", "tuple", "multi_discrete", "multi_binary", "nested"] = "dict"
     multi_discrete_actions: bool = False  # name bit and level apart, instead of by 3 * bit + level
+    continuous: bool = False
     max_steps: int | None = None
     optimal_return: ClassVar = 2.0
 
@@ -357,6 +359,8 @@ class MixedSpaces:
 
     @property
     def action_space(self) -> spaces.Space:
+        if self.continuous:
+            return spaces.Box(-1.0, 1.0, (2,), np.float32)
         return spaces.MultiDiscrete([2, 3]) if self.multi_discrete_actions else spaces.Discrete(6)
 
     def initial(self, key: jax.Array) -> jax.Array:
@@ -374,13 +378,19 @@ class MixedSpaces:
         }[self.kind]
 
     def transition(self, state: jax.Array, action: jax.Array, key: jax.Array) -> tuple:
+        if self.continuous:
+            beside = action - 0.5 * jnp.stack([2 * (state // 3) - 1, state % 3 - 1])
+            return state, 1.0 - 0.5 * jnp.square(beside).sum() + state % 3, jnp.ones((), bool)
         bit, level = action if self.multi_discrete_actions else (action // 3, action % 3)
         right = 0.5 * (bit == state // 3) + 0.5 * (level == state % 3)
         return state, right + state % 3, jnp.ones((), bool)
 
     def solution(self, gamma: float) -> Solution:
         states = np.arange(6, dtype=np.int32)
-        names = np.stack([states // 3, states % 3], -1) if self.multi_discrete_actions else states
+        apart = np.stack([states // 3, states % 3], -1)
+        names = (
+            _floats(0.5 * (apart * [2, 1] - 1)) if self.continuous else apart if self.multi_discrete_actions else states
+        )
         observations = jax.tree.map(np.asarray, jax.vmap(self.observe)(jnp.asarray(states)))
         return Solution(observations, 1.0 + states % 3, names)
 

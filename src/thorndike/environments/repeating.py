@@ -1,0 +1,137 @@
+"""What copies on the host need to come back to where they were: seeds, and the running episodes' actions.
+
+A running episode can be repeated from its reset and its actions. This module keeps both, writes them down and checks
+them when they are read; how an episode is reset and stepped is for the environments to know.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+
+from thorndike import spaces
+from thorndike.errors import CorruptCheckpointError, SettingError
+
+PyTree = Any
+LONGEST_REPEAT = 20_000  # steps: a longer episode cannot be repeated, and starts anew when a run is resumed
+
+
+class Repeatable:
+    """The half of a `core.Environment` on the host that knows which seeds and actions have led to where it is."""
+
+    compiled = False
+
+    def __init__(self, num_environments: int, observation_space: Any, action_space: Any) -> None:
+        """Raises UnsuitableError where the spaces do not suit."""
+        spaces.check_action_space(action_space)
+        self.num_environments = num_environments
+        self.observation_space, self.action_space = observation_space, action_space
+        self._stored = spaces.stored(observation_space)
+        self._observation: PyTree = None  # [N, ...] what is seen now
+        self.exact = True  # whether every restored episode went on where it had stopped
+        self.notes: list[str] = []  # why not, in words
+        self.restarted = np.zeros(num_environments, bool)  # the copies that `restore` began anew
+        self._start(0)
+
+    def save(self) -> dict[str, np.ndarray]:
+        """What `restore` needs to be here again: seeds, the running episodes' actions, and what is seen now."""
+        longest = _longest(self._length)
+        actions = np.array(list(self._history)[len(self._history) - longest :], self._action_dtype)
+        arrays = {
+            "run_seed": np.array(self._run_seed, np.uint64),
+            "episode": self._episode.copy(),
+            "length": self._length.copy(),
+            "actions": actions.reshape(longest, self.num_environments, *self.action_space.shape),
+        }
+        return arrays | {name: np.array(leaf) for name, leaf in _named(self._observation)}
+
+    @property
+    def _action_dtype(self) -> np.dtype:
+        return self.action_space.dtype if isinstance(self.action_space, gymnasium.spaces.Box) else np.dtype(np.int32)
+
+    def _start(self, run_seed: int) -> None:
+        self._run_seed = run_seed
+        self._episode = np.zeros(self.num_environments, np.int64)  # numbers of the running episodes
+        self._length = np.zeros(self.num_environments, np.int64)  # steps of the running episodes
+        self._history: deque = deque(maxlen=LONGEST_REPEAT)  # the last actions [N, ...], as they were handed over
+
+    def _start_with_key(self, key: jax.Array) -> None:
+        words = np.asarray(jax.random.key_data(key), np.uint64).ravel()[-2:]
+        self._start(int.from_bytes(words.astype(">u4").tobytes(), "big"))
+
+    def _start_with_saved(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Take over what `save` gave, and say what was seen then: its leaves [N, ...]."""
+        self._check_saved(arrays)
+        self._start(int(arrays["run_seed"]))
+        self._episode = np.array(arrays["episode"])
+        self._history.extend(np.array(arrays["actions"]))
+        self.restarted = np.zeros(self.num_environments, bool)
+        return [arrays[name] for name, _ in _named(self._stored)]
+
+    def _handed_over(self, action: Any) -> np.ndarray:
+        """Canonical actions [N, ...] in the environment's own terms; they are remembered, so do not write into them."""
+        action, box = np.asarray(action), isinstance(self.action_space, gymnasium.spaces.Box)
+        if action.shape != (self.num_environments, *self.action_space.shape):
+            raise SettingError(f"actions [{self.num_environments}, ...] are needed, got {list(action.shape)}")
+        if action.dtype.kind not in ("fiu" if box else "iu"):
+            raise SettingError(f"actions for {self.action_space} must be numbers of its kind, got {action.dtype}")
+        real = spaces.real_action(self.action_space, action, np)
+        if box and not np.isfinite(real).all():
+            raise SettingError("an action is not finite: learning has diverged, a smaller learning_rate may help")
+        self._history.append(real)
+        return real
+
+    def _give_up(self, i: int, reason: str) -> None:
+        """Note that copy `i` goes on with its next episode; to begin that is left to the caller."""
+        self.exact = False
+        self.restarted[i] = True
+        self.notes.append(f"copy {i} could not go on with its episode and began the next one: {reason}")
+        self._episode[i] += 1
+        self._length[i] = 0
+
+    def _check_saved(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Raise CorruptCheckpointError unless `arrays` are of the kind that `save` gives."""
+        n = self.num_environments
+        expected = {"run_seed": ((), np.uint64), "episode": ((n,), np.int64), "length": ((n,), np.int64)}
+        expected |= {name: ((n, *leaf.shape), leaf.dtype) for name, leaf in _named(self._stored)}
+        for name, (shape, dtype) in expected.items():
+            found = arrays.get(name)
+            if found is None or found.shape != shape or found.dtype != dtype:
+                raise CorruptCheckpointError(f"the checkpoint does not fit this environment: '{name}'")
+        longest, actions = _longest(arrays["length"]), arrays.get("actions")
+        shape = (longest, n, *self.action_space.shape)
+        if actions is None or actions.shape != shape or actions.dtype != self._action_dtype:
+            raise CorruptCheckpointError("the checkpoint does not fit this environment: 'actions'")
+        if min(arrays["length"].min(), arrays["episode"].min()) < 0:
+            raise CorruptCheckpointError("the checkpoint counts episodes or steps below zero")
+
+
+class NotRepeatableError(Exception):
+    """A saved episode that cannot be repeated; the message says why."""
+
+
+def episode_seed(run_seed: int, copy: int, episode: int) -> int:
+    """The reset seed, of 31 bits, of one episode: SplitMix64 (Steele et al., 2014) over the three numbers in turn."""
+    x = 0
+    for part in (run_seed, copy, episode):
+        x = (x + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        x = ((x ^ x >> 30) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        x = ((x ^ x >> 27) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        x ^= x >> 31
+    return x >> 33
+
+
+def _longest(lengths: np.ndarray) -> int:
+    """The length of the longest of the running episodes that can be repeated."""
+    return max((length for length in lengths.tolist() if length <= LONGEST_REPEAT), default=0)
+
+
+def _named(observation: PyTree) -> Iterator[tuple[str, Any]]:
+    """The leaves by name: "observation", or "observation/position" and so on."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path({"observation": observation})[0]:
+        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
