@@ -78,10 +78,10 @@ def test_the_newest_is_told_by_its_number_and_not_by_its_time(tmp_path):
 def test_seeds_one_after_another_keep_those_that_are_done(tmp_path):
     writer = Writer(tmp_path, (0, 1))
     writer.add(0, arrays(1), about(100))
-    writer.commit(10, {})
+    writer.commit(10, {"seconds": {}})
     assert set(newest(tmp_path).seeds) == {0}
     writer.add(1, arrays(2), about(50))
-    writer.commit(10, {})
+    writer.commit(10, {"seconds": {}})
     found = newest(tmp_path)
     assert found.path.name == "step-000000075"  # the mean over seeds
     assert found.arrays(0)["state/weights"][0, 0] == 1
@@ -90,7 +90,7 @@ def test_seeds_one_after_another_keep_those_that_are_done(tmp_path):
 
 def test_a_commit_without_anything_new_makes_no_checkpoint(tmp_path):
     writer = write(tmp_path, 10)
-    assert writer.commit(100, {}) is None
+    assert writer.commit(100, {"seconds": {}}) is None
     assert names(tmp_path) == ["step-000000010"]
 
 
@@ -99,7 +99,7 @@ def test_an_older_array_is_replaced_before_the_commit(tmp_path):
     writer.add(0, arrays(1), about(10))
     writer.add(0, arrays(2), about(20))
     writer.add(1, arrays(3), about(20))
-    writer.commit(10, {})
+    writer.commit(10, {"seconds": {}})
     assert newest(tmp_path).arrays(0)["state/weights"][0, 0] == 2
 
 
@@ -178,7 +178,7 @@ def test_going_on_from_an_older_checkpoint_drops_the_damaged_newer_ones(tmp_path
     writer.go_on_from(found)
     assert names(tmp_path) == ["step-000000010", "step-000000020"]
     writer.add(0, arrays(3), about(30))
-    writer.commit(100, {})
+    writer.commit(100, {"seconds": {}})
     assert newest(tmp_path).arrays(0)["state/weights"][0, 0] == 3
 
 
@@ -201,7 +201,7 @@ def test_wherever_writing_fails_the_one_before_is_whole(tmp_path, monkeypatch, c
             patch.setattr(os, call, failing)
             try:
                 writer.add(0, arrays(20), about(20))
-                writer.commit(100, {})
+                writer.commit(100, {"seconds": {}})
                 failed = False
             except OSError:
                 failed = True
@@ -231,7 +231,7 @@ for name in ("fsync", "replace", "rename"):
 writer = Writer(Path(sys.argv[1]), (0,))
 for steps in range(10, 60, 10):
     writer.add(0, {"x": np.full(9, steps)}, {"steps": steps, "iteration": 1})
-    writer.commit(100, {})
+    writer.commit(100, {"seconds": {}})
     print(steps, flush=True)
 """
 
@@ -286,6 +286,58 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path, file):
         Checkpoint(path.parent)
 
 
+RESULTS = {"recent": [1.0, 2], "evaluated": None}
+
+
+def rewritten(folder, change) -> Checkpoint:
+    """The checkpoint in `folder` after a stranger's `change` of its manifest, who knows how to make a digest."""
+    write(folder, 10)
+    path = folder / "step-000000010" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["digest"]
+    change(manifest, manifest["seeds"]["0"])
+    path.write_text(json.dumps(manifest | {"digest": checkpoints._digest_of(manifest)}))
+    return Checkpoint(path.parent)
+
+
+NOT_OURS = {
+    "an iteration beyond all counting": lambda manifest, entry: entry.update(iteration=2**70),
+    "a negative iteration": lambda manifest, entry: entry.update(iteration=-5),
+    "no iteration": lambda manifest, entry: entry.pop("iteration"),
+    "true steps": lambda manifest, entry: entry.update(steps=True),
+    "half a step": lambda manifest, entry: entry.update(steps=1.5),
+    "negative iterations": lambda manifest, entry: manifest.update(iterations=-1),
+    "no steps": lambda manifest, entry: manifest.pop("steps"),
+    "no seeds": lambda manifest, entry: manifest.update(seeds={}),
+    "seeds in a list": lambda manifest, entry: manifest.update(seeds=[entry]),
+    "a seed that is no number": lambda manifest, entry: manifest.update(seeds={"zero": entry}),
+    "a seed in other digits": lambda manifest, entry: manifest.update(seeds={"00": entry}),
+    "no seconds": lambda manifest, entry: manifest.pop("seconds"),
+    "seconds as text": lambda manifest, entry: manifest["seconds"].update(total="long"),
+    "seconds without end": lambda manifest, entry: manifest["seconds"].update(total=float("inf")),
+    "seconds too large for a float": lambda manifest, entry: manifest["seconds"].update(total=10**400),
+    "results as text": lambda manifest, entry: entry.update(results="good"),
+    "results of nothing": lambda manifest, entry: entry.update(results={}),
+    "returns as text": lambda manifest, entry: entry.update(results=RESULTS | {"recent": ["good"]}),
+    "no returns": lambda manifest, entry: entry.update(results=RESULTS | {"recent": None}),
+    "returns that are no numbers": lambda manifest, entry: entry.update(results=RESULTS | {"recent": [float("nan")]}),
+    "one evaluation": lambda manifest, entry: entry.update(results=RESULTS | {"evaluated": 5.0}),
+    "nested evaluations": lambda manifest, entry: entry.update(results=RESULTS | {"evaluated": [[5.0]]}),
+}
+
+
+@pytest.mark.parametrize("change", NOT_OURS.values(), ids=NOT_OURS.keys())
+def test_a_manifest_whose_content_is_not_ours_is_refused_when_it_is_read(tmp_path, change):
+    with pytest.raises(CorruptCheckpointError, match="not one that thorndike wrote"):
+        rewritten(tmp_path, change)
+
+
+def test_a_manifest_may_hold_the_results_of_a_seed(tmp_path):
+    results = RESULTS | {"evaluated": [3.5]}
+    found = rewritten(tmp_path, lambda manifest, entry: entry.update(results=results))
+    assert found.seeds[0]["results"] == results
+
+
 @pytest.mark.parametrize("text", ["", "[1]", "[" * 100_000, '{"a": ', '"text"', "\x00\xff"])
 def test_json_that_is_not_an_object_is_refused(tmp_path, text):
     (tmp_path / "file.json").write_text(text, encoding="latin1")
@@ -315,6 +367,24 @@ def test_a_second_process_is_refused_while_the_first_holds_the_folder(tmp_path):
     assert names(tmp_path) == []
     other = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert other.returncode == 0, other.stderr
+
+
+@pytest.mark.parametrize("name", ["file/sub", "file/sub/deeper", "x" * 300, "null\0"])
+def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / name
+    with pytest.raises(RunError, match="cannot be used as a folder") as caught:
+        persistence.empty_folder(folder)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RunError, match="cannot be used as a folder"):
+        persistence.unused_folder(folder, "run")
+    with pytest.raises(RunError, match="cannot be used as a folder"), persistence.locked(folder):
+        pass
+
+
+def test_an_error_while_a_folder_is_locked_stays_what_it_is(tmp_path):
+    with pytest.raises(OSError, match="mine"), persistence.locked(tmp_path):
+        raise OSError("mine")
 
 
 def test_the_lock_of_a_process_that_died_is_taken_over(tmp_path):

@@ -126,21 +126,35 @@ WRONG = {
     "train dqn CartPole-v1 50_000": "what is '50_000'? A flag begins with --",
     "train dqn CartPole-v1 --gama 0.9": "no flag --gama. Did you mean '--gamma'?",
     "train dqn CartPole-v1 --gamma": "gamma",
-    "train dqn CartPole-v1 --gamma abc": "--gamma: could not convert",
+    "train dqn CartPole-v1 --gamma abc": "--gamma needs a number, got 'abc'",
+    "train sac Pendulum-v1 --ent-coef auto": "--ent-coef needs a number, got 'auto'",
+    "train dqn CartPole-v1 --memory.capacity abc": "--memory.capacity needs a whole number, got 'abc'",
+    "train dqn CartPole-v1 --network.sizes a b": "--network.sizes cannot take 'a', 'b'",
+    "train dqn CartPole-v1 --network.activation rellu": "got 'rellu'. Did you mean 'relu'?",
     "train dqn CartPole-v1 --gamma 1.5": "gamma must be at least 0 and at most 1, got 1.5",
     "train dqn CartPole-v1 --learning-rate -1": "learning_rate must be at least 0, got -1",
-    "train dqn CartPole-v1 --loss hubber": "--loss",
+    "train dqn CartPole-v1 --learning-rate inf": "learning_rate must be at least 0 and finite, got inf",
+    "train dqn CartPole-v1 --loss hubr": "--loss takes one of huber, squared, got 'hubr'. Did you mean 'huber'?",
     "train dqn CartPole-v1 --num-environments 0": "num_environments must be at least 1, got 0",
     "train dqn CartPole-v1 --steps 0 --run-dir none": "steps must be at least 1, got 0",
-    "train dqn CartPole-v1 --steps many": "--steps",
+    "train dqn CartPole-v1 --steps 1e99 --run-dir none": "steps must be at most 9,007,199,254,740,992, got 1e+99",
+    "train dqn CartPole-v1 --steps many": "thorndike: --steps needs a whole number, got 'many'\n",
+    "train dqn CartPole-v1 --steps": "thorndike: --steps needs a value\n",
     "train dqn CartPole-v1 --memory prioritised": "Did you mean 'prioritized'?",
-    "train dqn CartPole-v1 --memory.batch-size 10 --memory.capacity 5": "memory",
+    "train dqn CartPole-v1 --memory.batch-size 10 --memory.capacity 5": "thorndike: Prioritized: batch_size 10 is",
     "train dqn CartPole-v1 --batch-size 32": "no flag --batch-size: here it is --memory.batch-size",
     "train dqn CartPole-v1 --buffer-size 5": "no flag --buffer-size: here it is --memory.capacity",
     "train dqn CartPole-v1 --learning-starts 5": "here it is --warmup-steps",
-    "train ppo CartPole-v1 --n-steps 5": "here it is --rollout-length",
+    "train ppo CartPole-v1 --n-steps 5": "here it is --rollout-length\n",
+    "train dqn CartPole-v1 --n-steps 5": "here it is --rollout-length, or --memory.window for n-step returns\n",
+    "train dqn CartPole-v1 --n-epochs 5": "here it is --epochs, which thorndike train dqn does not have\n",
     "train ppo CartPole-v1 --num_envs 5": "here it is --num-environments",
-    "train ppo CartPole-v1 --net-arch 5": "here it is network",
+    "train ppo CartPole-v1 --net-arch 5": "here it is --network.sizes 64 64\n",
+    "train ppo CartPole-v1 --anneal-lr true": "here it is --learning-rate-end 0\n",
+    "train dqn CartPole-v1 --nonsense 1": "no flag --nonsense.\n",
+    "train dqn CartPole-v1 --bogus 1": "no flag --bogus.\n",
+    "train dqn Nope-v0 --steps 5 --run-dir none": "there is no environment 'Nope-v0'.\n",
+    "train dqn CartPole-v1 --steps 5 --run-dir /dev/null/x": "/dev/null/x cannot be used as a folder",
     "train ppo CartPole-v1 --rollout-length 100 --batch-size 64": "does not divide into batch_size 64",
     "train dqn Pendulum-v1 --steps 5 --run-dir none": "These fit: ppo, reinforce",
     "train dqn CartPole-v1 --environment.zebra 1 --run-dir none": "zebra",
@@ -175,6 +189,21 @@ def test_help_shows_every_flag_with_the_recorded_values(capsys):
     out = capsys.readouterr().out
     for text in ("--steps", "--seeds", "--gamma", "--memory.capacity", "--network.sizes", "(default: 0.001)"):
         assert text in out
+    assert "--network mlp | cnn\n" in out
+    assert "--memory replay | prioritized\n" in out
+    assert "--environment.NAME VALUE" in out
+    assert "--critic-network" not in out
+    with pytest.raises(SystemExit):
+        cli.main(["train", "ppo", "--help"])
+    out = capsys.readouterr().out
+    assert "--critic-network mlp | cnn | none\n" in out
+    assert "--memory" not in out
+
+
+@pytest.mark.parametrize("line", ["list --help", "list runs -h", "--help", "train --help"])
+def test_help_is_printed_with_exit_code_0(capsys, line):
+    assert cli.main(line.split()) == 0
+    assert capsys.readouterr().out == cli.HELP
 
 
 def test_help_is_quick_and_imports_no_jax():
@@ -205,6 +234,18 @@ def test_lists(capsys, monkeypatch, tmp_path):
     assert "9.5" in out
     assert "unreadable" in out
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    "strange", [{"evaluation": {"mean": 10**4000}}, {"evaluation": {"mean": 1e300}}, {"algorithm": {"type": 5}}]
+)
+def test_a_strange_summary_does_not_break_the_list(capsys, monkeypatch, tmp_path, strange):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "config.json").write_text("{}")
+    (tmp_path / "runs" / "a" / "summary.json").write_text(json.dumps({"steps": 10**300} | strange))
+    assert cli.main(["list", "runs"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 200
 
 
 MODULE = """
@@ -295,3 +336,11 @@ def test_whole_numbers_as_people_write_them():
     assert words.spelled_out("1e-3") == "1e-3"
     assert words.spelled_out("CartPole-v1") == "CartPole-v1"
     assert words.spelled_out("50_000") == "50_000"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_what_is_wrong_is_one_line_on_any_terminal(encoding):
+    wrong = "from thorndike import cli; cli.main('train dqn CartPole-v1 --gamma abc'.split())"
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", wrong], env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == "thorndike: --gamma needs a number, got 'abc'\n"

@@ -37,11 +37,14 @@ def story_of(means, seeds=1, threshold=None, total=1000):
     ("curve", "fraction", "threshold", "begins"),
     [
         ([], 0.01, None, "Too early"),
-        ([], 0.5, None, "No episode has ended"),
+        ([], 0.5, None, "Waiting: no episode has ended"),
         ([20.0, 21.0], 0.02, None, "Too early"),
         (list(range(0, 200, 4)), 0.5, None, "Improving"),
         ([20.0] * 50, 0.5, None, "Flat"),
-        ([*range(0, 200, 8), *range(200, 0, -8)], 1.0, None, "Falling"),
+        ([20.0, 24.0, 18.0] * 20, 0.5, None, "Flat"),
+        ([*range(0, 200, 8), *range(200, 0, -8)], 1.0, None, "Fallen: the return was better before (190.4)"),
+        ([*range(0, 200, 8), *range(200, 0, -8), *range(0, 100, 4)], 1.0, None, "Improving"),
+        ([-1600.0] * 10 + list(-60 * 0.98 ** np.arange(90)), 1.0, None, "Improving"),
         ([*range(0, 200, 8), *[200.0] * 60], 1.0, None, "Steady"),
         ([*range(0, 480, 8), *[480.0] * 30], 1.0, 475, "Solved"),
         ([-500.0] * 30 + [-90.0] * 30, 1.0, -100, "Solved"),
@@ -53,6 +56,51 @@ def test_the_sentence_is_chosen_by_facts(curve, fraction, threshold, begins):
     assert sentence.startswith(begins)
     assert sentence.endswith(".")
     assert "\n" not in sentence
+
+
+def test_the_return_that_is_shown_is_the_one_that_is_judged():
+    """The last episodes may be worse, or better, than the newest tenth of the rows."""
+    story = story_of([0.0] * 30 + [480.0] * 10, threshold=475)
+    story.chunk(chunk(1000, [10.0]), 1.0)
+    assert dict(facts(story))["return"] == "480.0"
+    assert story.sentence == "Solved: the return is at or above 475."
+
+
+def test_before_the_first_row_the_episodes_so_far_are_shown():
+    story = Story("x", 1000, 1)
+    story.chunk(chunk(200, [3.0, 5.0]), 1.0)
+    assert dict(facts(story))["return"] == "4.0"
+    assert story.sentence == "Too early to tell."
+
+
+def test_the_story_of_a_resumed_run_begins_with_its_rows():
+    rows = [{"seed": 0, "steps": 10 * i, "return_mean": float(i), "loss": 0.5} for i in range(1, 81)]
+    rows[-1]["evaluation_mean"] = 70.0
+    story = Story("x", 1000, 2, rows=rows)
+    assert dict(facts(story))["steps"] == "800 of 1,000 in 1 of 2 seeds"
+    story.chunk(chunk(810, [7.0]), 1.0)
+    assert story.sentence == "Improving."
+    assert story.recent == {0: 76.5}
+    shown = dict(facts(story))
+    assert (shown["evaluation"], shown["learning"]) == ("70.0", "loss 0.5")
+
+
+def test_losses_are_shown_first():
+    story = Story("x", 1000, 1)
+    row = {"return_mean": 1.0, "clip_fraction": 0.1, "entropy": 0.2, "policy_loss": 0.3, "kl": 0.4, "value_loss": 0.5}
+    story.chunk(chunk(10, row=row), 1.0)
+    assert dict(facts(story))["learning"] == "policy_loss 0.3  value_loss 0.5  clip_fraction 0.1"
+
+
+def test_the_last_words_say_what_the_time_went_into():
+    summary = {"steps": 50048, "seeds": 1, "steps_per_second": 12790.0, "evaluation": None}
+    summary["seconds"] = {"total": 17.1, "train": 3.9, "compile": 12.2, "evaluate": 0.1}
+    (line,) = console.last_words("x", summary, None)
+    assert line == "x: 50,048 steps in 17 s, of which 4 s training (12,790 steps/s), 12 s compiling"
+    (line,) = console.last_words("x", summary | {"seeds": 2, "steps_per_second": 25580.0}, None)
+    assert line.startswith(
+        "x: 50,048 steps in each of 2 seeds in 17 s, of which 4 s training (25,580 steps/s of all seeds)"
+    )
 
 
 def test_the_sparkline_follows_the_curve_and_its_width():
@@ -77,7 +125,14 @@ def test_several_seeds_are_shown_together():
     story.chunk(chunk(1000, [4.0], {"return_mean": 4.0}, seed=0), 1.0)
     shown = dict(facts(story))
     assert shown["steps"] == "1,000 of 1,000 in 2 of 2 seeds"
-    assert shown["return"] == "3.0 (seeds 2.0 to 4.0)"
+    assert shown["return"] == "2.2 (seeds 1.5 to 3.0)"
+
+
+def test_seeds_that_fare_differently_are_counted():
+    story = story_of([480.0] * 20, seeds=2, threshold=475)
+    assert story.sentence == "Solved: the return is at or above 475."
+    story.chunk(chunk(20, [20.0], {"return_mean": 20.0}, seed=2), 1.0)
+    assert story.sentence == "Seeds: 2 solved, 1 too early to tell."
 
 
 def test_the_panel_tells_the_facts():
@@ -103,12 +158,15 @@ def test_the_panel_says_that_it_compiles_and_then_how_it_goes():
         paper.print(panel.draw())
         return paper.file.getvalue()
 
-    assert "compiling (first time only)" in drawn()
+    assert "compiling, 0 s" in drawn()
     panel.chunk(chunk(10, [3.0], {"return_mean": 3.0}), 10.0)
     assert "Too early to tell." in drawn()
     assert "dqn CartPole-v1" in drawn()
     panel.evaluating(0)
     assert "evaluating" in drawn()
+    panel.stopping()
+    panel.chunk(chunk(20), 10.0)
+    assert "stopping: saving first" in drawn()
 
 
 def test_the_time_left_counts_from_where_a_resumed_run_began(monkeypatch):
@@ -130,11 +188,28 @@ def test_without_a_terminal_the_first_return_comes_early_and_then_about_ten_line
         lines.chunk(chunk(steps, [float(steps)], {"return_mean": float(steps)}), 123.0)
     lines.stop(["greedy return 500.0", "run folder runs/x"])
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "dqn CartPole-v1: 1,000 steps; compiling (first time only) ..."
+    assert printed[0] == "dqn CartPole-v1: 1,000 steps; compiling ..."
     assert "return 4.0" in printed[2]
     assert 12 <= len(printed) <= 16
     assert printed[-3].startswith("100%  step 1,000")
     assert printed[-1] == "run folder runs/x"
+
+
+def test_the_lines_of_several_seeds_count_all_their_steps(capsys):
+    lines = console.Lines(Story("x", 1000, 2))
+    lines.start()
+    lines.chunk(chunk(1000, seed=0), 1.0)
+    lines.chunk(chunk(500, seed=1), 1.0)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("x: 1,000 steps in each of 2 seeds; ")
+    assert [line[: line.index(" of all")] for line in printed[1:]] == [" 50%  1,000 steps", " 75%  1,500 steps"]
+
+
+def test_a_signal_is_acknowledged_once(capsys):
+    lines = console.Lines(Story("x", 1000, 1))
+    lines.stopping()
+    lines.stopping()
+    assert capsys.readouterr().out == "stopping: saving first\n"
 
 
 def test_quiet_prints_nothing(capsys):
@@ -143,6 +218,7 @@ def test_quiet_prints_nothing(capsys):
     display.chunk(chunk(5), 1.0)
     display.evaluating(0)
     display.evaluated(0, 1.0)
+    display.stopping()
     display.stop(["a line"])
     assert capsys.readouterr() == ("", "")
 

@@ -404,6 +404,9 @@ HOSTILE = {
     "no algorithm": {"algorithm": None},
     "a field that is not there": {"algorithm": {"type": "DQN", "hook": "os.system"}},
     "limits broken": {"algorithm": {"type": "DQN", "gamma": 7}},
+    "a list for a number": {"algorithm": {"type": "DQN", "learning_rate": [1, 2]}},
+    "recipes for a number": {"algorithm": {"type": "DQN", "learning_rate": {"type": "MLP"}}},
+    "text for a recipe": {"algorithm": {"type": "DQN", "memory": "large"}},
     "a space that is not there": {"observation_space": {"type": "Graph"}},
     "an absurd space": {
         "observation_space": {"type": "Box", "shape": [2**40], "dtype": "float32", "low": 0, "high": 1}
@@ -471,6 +474,16 @@ BAD = {
     "their word for steps": (lambda: td.train(ALGORITHM, "CartPole-v1", total_timesteps=80), "here it is steps"),
     "their word for the folder": (lambda: td.train(ALGORITHM, "CartPole-v1", 80, log_dir="x"), "here it is run_dir"),
     "an algorithm's word": (lambda: td.train("ppo", "CartPole-v1", gamma=0.9), r"td.train\(td.PPO\(gamma=...\), ...\)"),
+    "their word for an algorithm's": (
+        lambda: td.train("dqn", "CartPole-v1", steps=10, lr=0.9),
+        r"'lr' is here learning_rate, and belongs to the algorithm: td.train\(td.DQN\(learning_rate=...\), ...\)",
+    ),
+    "their word for a memory's": (
+        lambda: td.train("dqn", "CartPole-v1", steps=10, buffer_size=9),
+        r"'buffer_size' is here memory.capacity, .*td.train\(td.DQN\(memory=...\), ...\)",
+    ),
+    "another algorithm's": (lambda: td.train("dqn", "CartPole-v1", 9, n_epochs=9), "epochs, which DQN does not have"),
+    "too many steps": (lambda: td.train(ALGORITHM, "CartPole-v1", 1e99), "steps must be at most 9,007,199,254,740,992"),
     "their word for the environment": (lambda: td.train(ALGORITHM, env="CartPole-v1"), "here it is environment"),
     "no environment": (lambda: td.train(ALGORITHM), "which environment"),
     "their word on resuming": (lambda: td.resume("x", total_timesteps=9), "there is steps"),
@@ -490,6 +503,49 @@ def test_bad_input_is_answered_in_one_line_and_writes_nothing(tmp_path, monkeypa
         call()
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+WRONG_KINDS = {
+    "a list for a number": (lambda: td.DQN(learning_rate=[1, 2]), r"learning_rate must be a number, got \[1, 2\]"),
+    "text for a number": (lambda: td.DQN(gamma="0.9"), "gamma must be a number, got '0.9'"),
+    "a number for a memory": (lambda: td.DQN(memory=5), "memory must be a Replay, got 5"),
+    "a memory that keeps nothing": (lambda: td.DQN(memory=td.Latest()), "memory must be a Replay"),
+    "a class for a memory": (lambda: td.DQN(memory=td.Replay), "memory must be a Replay"),
+    "a dict for a count": (lambda: td.DQN(rollout_length={}), "rollout_length must be a whole number, got {}"),
+    "half a count": (lambda: td.DQN(rollout_length=2.5), "rollout_length must be a whole number, got 2.5"),
+    "a list for a word": (lambda: td.DQN(loss=["huber"]), "loss must be one of 'huber', 'squared'"),
+    "a number for a switch": (lambda: td.DQN(double=5), "double must be True or False, got 5"),
+    "text for an optional number": (lambda: td.SAC(ent_coef="auto"), "ent_coef must be a number or None, got 'auto'"),
+    "infinite learning": (lambda: td.DQN(learning_rate=float("inf")), "learning_rate must be .*finite, got inf"),
+    "learning too large for a float": (lambda: td.DQN(learning_rate=10**400), "learning_rate must be .*finite"),
+    "an infinite target": (lambda: td.SAC(target_entropy=float("-inf")), "target_entropy must be finite, got -inf"),
+    "a count of many lines": (lambda: td.DQN(rollout_length=np.zeros((30, 30))), "rollout_length must be a whole"),
+    "n-step returns": (lambda: td.DQN(n_steps=3), "here it is rollout_length, or memory.window for n-step returns"),
+    "n-step returns nowhere": (lambda: td.PPO(n_steps=3), "here it is rollout_length$"),
+}
+
+
+@pytest.mark.parametrize(("call", "answer"), WRONG_KINDS.values(), ids=WRONG_KINDS.keys())
+def test_hyperparameters_of_a_wrong_kind_are_answered_in_one_line(call, answer):
+    with pytest.raises(td.ThorndikeError, match=answer) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 150
+
+
+def test_infinity_passes_where_it_turns_something_off():
+    infinity = float("inf")
+    assert td.PPO(target_kl=infinity, max_grad_norm=infinity).max_grad_norm == infinity
+    assert td.TD3(target_noise_clip=infinity).target_noise_clip == infinity
+
+
+def test_numbers_of_numpy_and_arrays_are_hyperparameters_too():
+    algorithm = td.DQN(
+        double=np.False_, rollout_length=np.int64(4), gamma=np.float64(0.5), learning_rate=jax.numpy.ones(3)
+    )
+    assert (algorithm.double, algorithm.rollout_length, algorithm.gamma) == (False, 4, 0.5)
+    assert type(algorithm.rollout_length) is int
+    assert algorithm.learning_rate.shape == (3,)
 
 
 def test_a_run_folder_that_exists_is_refused(tmp_path, finished):
@@ -575,6 +631,7 @@ def test_names_of_the_package_are_what_its_table_says():
 
     for name in thorndike.__all__:
         assert getattr(thorndike, name) is not None
+    assert dir(thorndike) == sorted([*thorndike.__all__, "__version__"])
     with pytest.raises(AttributeError, match="Did you mean 'train'"):
         thorndike.trian  # noqa: B018
 

@@ -102,17 +102,16 @@ def assert_equal(a, b):
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-@pytest.mark.parametrize("prefix", PREFIXES)
-def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name, prefix):
+def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name):
     algorithm = ALGORITHMS[name]
     per = trainer.steps_per_iteration(algorithm)
     steps, stop = 30 * per, 17
-    for chunk in trainer.train(algorithm, maker(algorithm, prefix), steps, seed=3, every=[stop]):
+    for chunk in trainer.train(algorithm, maker(algorithm), steps, seed=3, every=[stop]):
         if chunk.iteration == stop:
             saved = chunk.arrays()
         if chunk.last:
             whole = chunk.arrays()
-    resumed = final(algorithm, steps, prefix, seed=3, resume={3: saved})[3]
+    resumed = final(algorithm, steps, seed=3, resume={3: saved})[3]
     assert_equal(whole, resumed)
 
 
@@ -132,18 +131,18 @@ def digest(arrays):
     return hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
 
 
-def test_every_algorithm_resumed_in_a_new_process_ends_where_the_uninterrupted_run_does(tmp_path):
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_every_algorithm_resumed_in_a_new_process_ends_where_the_uninterrupted_run_does(prefix, tmp_path):
     """E1, on a compiled environment, on Gymnasium's and on EnvPool's."""
     whole = {}
     for name, algorithm in ALGORITHMS.items():
-        for prefix in PREFIXES:
-            steps = 12 * trainer.steps_per_iteration(algorithm)
-            case = f"{name}@{prefix}"
-            for chunk in trainer.train(algorithm, maker(algorithm, prefix), steps, seed=3, every=[8]):
-                if chunk.iteration == 8:
-                    np.savez(tmp_path / f"{case}.npz", **chunk.arrays())
-                if chunk.last:
-                    whole[case] = digest(chunk.arrays())
+        steps = 12 * trainer.steps_per_iteration(algorithm)
+        case = f"{name}@{prefix}"
+        for chunk in trainer.train(algorithm, maker(algorithm, prefix), steps, seed=3, every=[8]):
+            if chunk.iteration == 8:
+                np.savez(tmp_path / f"{case}.npz", **chunk.arrays())
+            if chunk.last:
+                whole[case] = digest(chunk.arrays())
     assert in_new_process(f"print(json.dumps(t.go_on(pathlib.Path({str(tmp_path)!r}))))") == whole
 
 

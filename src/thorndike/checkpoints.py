@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -46,7 +47,7 @@ class Checkpoint:
 
     @property
     def seeds(self) -> dict[int, dict[str, Any]]:
-        """By seed: file, size, sha256, steps, iteration, results."""
+        """By seed: file, size, sha256, steps, iteration, and once it has reached its end results."""
         return {int(seed): entry for seed, entry in self.manifest["seeds"].items()}
 
     @property
@@ -174,15 +175,45 @@ def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
 
 
 def _is_ours(manifest: dict[str, Any]) -> bool:
+    """Whether all that resuming and evaluating take from a manifest is there, of its kind and within its limits."""
     try:
-        return isinstance(manifest["iterations"], int) and all(
-            entry["file"] == f"seed-{int(seed)}.safetensors"
-            and isinstance(entry["sha256"], str)
-            and all(isinstance(entry[name], int) for name in ("steps", "iteration", "size"))
-            for seed, entry in manifest["seeds"].items()
+        return (
+            all(_is_count(manifest[name]) for name in ("steps", "iterations"))
+            and all(_is_number(value) and value >= 0 for value in manifest["seconds"].values())
+            and len(manifest["seeds"]) > 0
+            and all(_is_entry(seed, entry) for seed, entry in manifest["seeds"].items())
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return False
+
+
+def _is_entry(seed: str, entry: dict[str, Any]) -> bool:
+    return (
+        seed == str(int(seed))
+        and _is_count(int(seed))
+        and entry["file"] == f"seed-{seed}.safetensors"
+        and isinstance(entry["sha256"], str)
+        and all(_is_count(entry[name]) for name in ("steps", "size"))
+        and _is_count(entry["iteration"], below=2**32)  # as training counts them
+        and ("results" not in entry or _are_results(entry["results"]))
+    )
+
+
+def _are_results(results: dict[str, Any]) -> bool:
+    recent, evaluated = results["recent"], results["evaluated"]
+    return _are_numbers(recent) and (evaluated is None or _are_numbers(evaluated))
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(map(_is_number, values))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # True is none
+
+
+def _is_count(value: Any, below: int = 2**63) -> bool:
+    return type(value) is int and 0 <= value < below
 
 
 def _check_file(path: Path, entry: dict[str, Any]) -> None:

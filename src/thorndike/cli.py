@@ -11,6 +11,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -33,6 +34,21 @@ CHOICES = {"memory": ("memories", ("replay", "prioritized")), "network": ("netwo
 UNDERSTOOD = {  # whole flags of other libraries, whatever their dashes
     word: ours for word, ours in RUN_WORDS.items() if ours in ("steps", "environment", "seeds", "run_dir", "algorithm")
 }
+
+
+FOR_A_FLAG = {  # where the answer to another library's word is, in Python, another than a flag
+    "anneal_lr": "--learning-rate-end 0",
+    "net_arch": "--network.sizes 64 64",
+    "policy_kwargs": "--network.sizes 64 64 and --network.activation relu",
+}
+REWORDED = (  # what tyro says, and how it is said here
+    (r"part-\d+[\w.-]*: (.*)", r"\1"),
+    (r"(--\S+): .*(?:invalid literal for int|\bINT\b).*'([^']*)'\]?", r"\1 needs a whole number, got '\2'"),
+    (r"(--\S+): .*could not convert string to float: (.*)", r"\1 needs a number, got \2"),
+    (r"(--\S+): Could not find valid parse for arguments: \[(.*)\]", r"\1 cannot take \2"),
+    (r"Missing value for argument '(--\S+)'.*", r"\1 needs a value"),
+)
+INVALID_CHOICE = re.compile(r"invalid choice '(.*)' for argument '(--\S+)'\. Expected one of \((.*)\)\.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +185,9 @@ def list_(given: list[str]) -> int:
 
     tables = {"algorithms": listing.algorithms, "environments": listing.environments, "runs": listing.runs}
     places, flags = _split(given)
+    if {"-h", "--help"} & set(flags):
+        print(HELP, end="")
+        return 0
     if not places or places[0] not in tables or flags:
         near = nearest(places[0], tables) if places else ""
         raise UnknownNameError(f"list what? {', '.join(tables)}.{near}")
@@ -285,7 +304,7 @@ def _parse(title: str, flags: list[str], *defaults: Any) -> tuple[Any, ...]:
     try:
         with contextlib.redirect_stderr(said):
             result: Any = tyro.cli(
-                cls, prog=title, description=_first_line(defaults[-1]), args=_booleans(flags),
+                cls, prog=title, description=_described(defaults[-1]), args=_booleans(flags),
                 config=(tyro.conf.AvoidSubcommands,), return_unknown_args=True,
             )  # fmt: skip
     except SystemExit as leaving:
@@ -294,7 +313,8 @@ def _parse(title: str, flags: list[str], *defaults: Any) -> tuple[Any, ...]:
         raise SettingError(_one_line(said.getvalue())) from None
     parsed, unknown = result
     if unknown:
-        raise UnknownNameError(_answer(unknown[0], list(_flags_of(defaults))))
+        verb = " ".join(title.split()[:3]).removesuffix(" RUN")
+        raise UnknownNameError(_answer(unknown[0], list(_flags_of(defaults)), verb))
     values = (getattr(parsed, name) for name, *_ in fields)
     return tuple(type(part)(**vars(value)) for part, value in zip(defaults, values, strict=True))
 
@@ -310,8 +330,16 @@ def _as_it_is(part: Any) -> Any:
     return cls(**held)
 
 
-def _first_line(value: Any) -> str:
-    return (type(value).__doc__ or "").strip().split("\n")[0]
+def _described(part: Any) -> str:
+    """What stands above the flags: what an algorithm is, and the flags that tyro does not know of."""
+    lines = [(type(part).__doc__ or "").strip().split("\n")[0]]
+    for field in dataclasses.fields(part):
+        _, names = CHOICES.get(field.name.rpartition("_")[2], ("", ()))
+        none = ("none",) if names and "None" in str(field.type) else ()
+        lines += [f"{_flag(field.name)} {' | '.join((*names, *none))}"] if names else []
+    if len(lines) > 1:
+        lines.append("--environment.NAME VALUE: an argument of the environment")
+    return "\n".join(lines)
 
 
 def _booleans(flags: list[str]) -> list[str]:
@@ -328,11 +356,19 @@ def _booleans(flags: list[str]) -> list[str]:
 
 
 def _one_line(box: str) -> str:
-    """What tyro says in a box, as one line without it."""
+    """What tyro says in a box, as one line without it, in our words where we have some."""
     lines = [line.strip("│ ").strip() for line in box.splitlines()]
     inside = [line for line in lines if line and line[0] not in "╭╰"]
-    end = next((i for i, line in enumerate(inside) if line.startswith("─")), len(inside))
-    return " ".join(inside[:end]).removeprefix("Error parsing ")
+    if set("".join(inside[1:2])) == {"-"}:  # without a frame, where the terminal knows no UTF-8: a title comes first
+        inside = inside[2:]
+    end = next((i for i, line in enumerate(inside) if set(line) <= {"─", "-"}), len(inside))
+    text = " ".join(inside[:end]).removeprefix("Error parsing ")
+    if choice := INVALID_CHOICE.fullmatch(text):
+        given, flag, known = choice[1], choice[2], re.findall("'(.*?)'", choice[3])
+        return f"{flag} takes one of {', '.join(known)}, got '{given}'.{nearest(given, known)}"
+    for theirs, ours in REWORDED:
+        text = re.sub(f"^{theirs}$", ours, text)
+    return text
 
 
 def _flags_of(values: Iterable[Any], prefix: str = "") -> Iterable[str]:
@@ -345,18 +381,21 @@ def _flags_of(values: Iterable[Any], prefix: str = "") -> Iterable[str]:
                 yield f"{prefix}{field.name}"
 
 
-def _answer(word: str, known: list[str]) -> str:
+def _answer(word: str, known: list[str], verb: str) -> str:
     """The line for a flag that does not exist."""
-    from thorndike.hyperparameters import OTHER_WORDS
+    from thorndike.hyperparameters import OR, first_word, in_our_words
 
     if not word.startswith("-"):
         return f"what is '{word}'? A flag begins with --"
     name = word.lstrip("-").replace("-", "_")
     nested = [flag for flag in known if flag.rpartition(".")[2] == name]
-    ours = nested[0] if nested else {**RUN_WORDS, **OTHER_WORDS}.get(name)
+    top = {flag.partition(".")[0] for flag in known}
+    ours = nested[0] if nested else in_our_words(name, top, verb) or RUN_WORDS.get(name)
     if ours is None:
         return f"no flag {word}.{nearest(word, map(_flag, known))}"
-    return f"no flag {word}: here it is {_flag(ours) if ours.replace('.', '_').isidentifier() else ours}"
+    firsts = [(first_word(part), part) for part in ours.split(OR)]
+    flags = OR.join(_flag(first) + part.removeprefix(first) for first, part in firsts)
+    return f"no flag {word}: here it is {FOR_A_FLAG.get(name, flags)}"
 
 
 def _flag(name: str) -> str:

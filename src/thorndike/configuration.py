@@ -104,13 +104,30 @@ def trusted_environment(configuration: Configuration, folder: Path, named: Any) 
         raise RunError(
             f"{folder} trained in an environment of your own, '{configuration.environment}': hand it in again ({again})"
         )
-    prefix, _, rest = configuration.environment.rpartition(":")
-    if prefix and (prefix not in SAFE_PREFIXES or ":" in rest):
+    if module := _module_named(configuration):
         raise UnsafeCheckpointError(
-            f"{folder} names the module '{prefix}', which would run its code. If you trust it, name it again: "
+            f"{folder} names the module '{module}', which would run its code. If you trust it, name it again: "
             f"{again.replace('...', configuration.environment, 1)}"
         )
     return configuration.environment
+
+
+def how_to_resume(configuration: Configuration, folder: Path) -> str:
+    """The command or call that goes on with a run, with all that has to be handed in again."""
+    algorithm = to_json(configuration.algorithm)
+    own = [name for name, value in algorithm.items() if isinstance(value, dict) and value.get("type") == FOREIGN]
+    if not configuration.environment_is_id:
+        own.append("environment")
+    if own:
+        return f"td.resume({str(folder)!r}, {', '.join(f'{name}=...' for name in own)})"
+    named = f" --environment {configuration.environment}" if _module_named(configuration) else ""
+    return f"thorndike resume {folder}{named}"
+
+
+def _module_named(configuration: Configuration) -> str:
+    """The module that making the environment from its id would import; "" where it is none of anyone's."""
+    prefix, _, rest = configuration.environment.rpartition(":")
+    return prefix if prefix not in ("", *SAFE_PREFIXES) or ":" in rest else ""
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

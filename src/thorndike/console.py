@@ -6,7 +6,8 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +15,12 @@ import numpy as np
 BARS = "▁▂▃▄▅▆▇█"
 REFRESHES = 4  # a second, at most
 TENTHS = 10  # plain lines a run, about
-LOSSES = 3  # of them shown
-HIDDEN = {"seed", "steps", "seconds", "return_mean", "episode_length_mean", "episodes", "steps_per_second"}
+LEARNING = 3  # metrics of learning that are shown
+HIDDEN = {
+    "seed", "steps", "seconds", "return_mean", "episode_length_mean", "episodes", "evaluation_mean", "steps_per_second",
+}  # fmt: skip
+APART = {"compile": "compiling", "evaluate": "evaluating"}  # what steps per second leave out
+STOPPING = "stopping: saving first"
 
 
 class Display(Protocol):
@@ -29,6 +34,10 @@ class Display(Protocol):
 
     def evaluated(self, seed: int, mean: float) -> None: ...
 
+    def stopping(self) -> None:
+        """A signal has been heard; may be told again and again."""
+        ...
+
     def stop(self, lines: Sequence[str] = ()) -> None:
         """Leave the screen, with some last lines."""
         ...
@@ -37,19 +46,39 @@ class Display(Protocol):
 class Story:
     """The facts of a run so far, as the screen needs them."""
 
-    def __init__(self, title: str, total_steps: int, seeds: int, threshold: float | None = None) -> None:
-        """`total_steps` is per seed; `threshold` the return at which the task counts as solved."""
+    def __init__(
+        self,
+        title: str,
+        total_steps: int,
+        seeds: int,
+        threshold: float | None = None,
+        rows: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """`total_steps` is per seed; `threshold` the return that counts as solved; `rows` those of a resumed run."""
         self.title, self.total_steps, self.seeds, self.threshold = title, total_steps, seeds, threshold
         self.steps: dict[int, int] = {}
-        self.started: dict[int, int] = {}  # steps of each seed when it was first seen: more than 0 in a resumed run
+        self.started: dict[int, int] = {}  # steps of each seed at its first chunk: more than 0 in a resumed run
         self.returns: dict[int, list[tuple[float, float]]] = {}  # (fraction, return) of every row, by seed
-        self.recent: dict[int, float] = {}
+        self.first_returns: dict[int, float] = {}  # of the episodes before a seed's first row
         self.evaluations: dict[int, float] = {}
-        self.losses: dict[str, float] = {}
+        self.learning: dict[str, float] = {}
         self.shares: dict[str, float] = {}
         self.steps_per_second = 0.0
-        self.status = "compiling (first time only)"
+        self.status = "compiling"
+        self.stopping = False
         self.began = time.monotonic()
+        for row in rows:
+            self.row(row["seed"], row["steps"], row)
+
+    def row(self, seed: int, steps: int, row: Mapping[str, Any]) -> None:
+        """Take note of a row of metrics."""
+        self.steps[seed] = steps
+        if row.get("return_mean") is not None:
+            self.returns.setdefault(seed, []).append((steps / self.total_steps, row["return_mean"]))
+        if row.get("evaluation_mean") is not None:
+            self.evaluations[seed] = row["evaluation_mean"]
+        names = sorted((name for name in row if name not in HIDDEN), key=lambda name: not name.endswith("loss"))
+        self.learning = {name: row[name] for name in names[:LEARNING]} or self.learning
 
     def chunk(self, chunk: Any, rate: float) -> None:
         """Take note of a chunk, and of the steps per second of all seeds together."""
@@ -59,18 +88,13 @@ class Story:
         self.steps[chunk.seed] = chunk.steps
         self.steps_per_second = rate
         self.status = ""
-        returns = chunk.recent[0]
-        if len(returns):
-            self.recent[chunk.seed] = float(np.mean(returns))
         if chunk.row:
-            mean = chunk.row.get("return_mean")
-            if mean is not None:
-                self.returns.setdefault(chunk.seed, []).append((chunk.steps / self.total_steps, mean))
-            learned = [(name, value) for name, value in chunk.row.items() if name not in HIDDEN]
-            self.losses = dict(learned[:LOSSES]) or self.losses
+            self.row(chunk.seed, chunk.steps, chunk.row)
+        if chunk.seed not in self.returns and len(chunk.recent[0]):
+            self.first_returns[chunk.seed] = float(np.mean(chunk.recent[0]))
         acting, learning = (chunk.seconds.get(name, 0.0) for name in ("acting", "learning"))
         if acting + learning > 0:
-            self.shares = {name: chunk.seconds[name] / (acting + learning) for name in ("acting", "learning")}
+            self.shares = {"acting": acting / (acting + learning), "learning": learning / (acting + learning)}
 
     @property
     def fraction(self) -> float:
@@ -80,7 +104,7 @@ class Story:
     @property
     def remaining(self) -> float | None:
         """Seconds still to go, at the pace since the first chunk."""
-        done = sum(self.steps[seed] - self.started[seed] for seed in self.steps)
+        done = sum(self.steps[seed] - begun for seed, begun in self.started.items())
         left = self.total_steps * self.seeds - sum(self.steps.values())
         return left * (time.monotonic() - self.began) / done if done else None
 
@@ -93,33 +117,66 @@ class Story:
                 rows.setdefault(fraction, []).append(value)
         return [sum(rows[fraction]) / len(rows[fraction]) for fraction in sorted(rows)]
 
+    def history(self, seed: int) -> list[float]:
+        """A seed's mean returns, row by row: what is both shown and judged."""
+        first = [self.first_returns[seed]] if seed in self.first_returns else []
+        return [mean for _, mean in self.returns.get(seed, [])] or first
+
+    @property
+    def recent(self) -> dict[int, float]:
+        """The return of this moment, by seed."""
+        return {seed: newest(history) for seed in self.steps if (history := self.history(seed))}
+
     @property
     def sentence(self) -> str:
-        """How it goes."""
-        furthest = max(self.steps.values(), default=0) / self.total_steps
-        return how_it_goes(self.curve, furthest, self.threshold)
+        """How it goes: in one seed, or in how many of several."""
+        said = [
+            how_it_goes(self.history(seed), steps / self.total_steps, self.threshold)
+            for seed, steps in self.steps.items()
+        ]
+        if len(set(said)) <= 1:
+            return said[0] if said else how_it_goes([], 0.0)
+        verdicts = Counter(sentence.rstrip(".").split(":")[0].lower() for sentence in said)
+        return f"Seeds: {', '.join(f'{count} {verdict}' for verdict, count in verdicts.most_common())}."
+
+
+def tenth(curve: Sequence[float]) -> int:
+    """A tenth of the rows, but two at least."""
+    return max(2, len(curve) // 10)
+
+
+def newest(curve: Sequence[float]) -> float:
+    """The mean of the newest tenth of the rows."""
+    return float(np.mean(curve[-tenth(curve) :]))
 
 
 def how_it_goes(curve: Sequence[float], fraction: float, threshold: float | None = None) -> str:
-    """One plain sentence on the returns so far: the newest fifth of them against what came before, and the best."""
+    """One plain sentence on one seed's returns, of which the newest tenth is what is shown beside it.
+
+    They are flat where no two tenths differ by more than five standard errors, with neighbouring rows for a measure of
+    chance. They improve where the newest two fifths have risen by a fiftieth or more, and steadily: their correlation
+    with time is above 2 / sqrt(rows).
+    """
     if not curve:
-        return "No episode has ended yet." if fraction > 0.1 else "Too early to tell."
-    fifth = max(2, len(curve) // 5)
-    now = float(np.mean(curve[-fifth:]))
+        return "Waiting: no episode has ended yet." if fraction > 0.1 else "Too early to tell."
+    now = newest(curve)
     if threshold is not None and now >= threshold:
         return f"Solved: the return is at or above {threshold:g}."
     if len(curve) < 10 or fraction < 0.05:
         return "Too early to tell."
-    means = [float(np.mean(curve[i : i + fifth])) for i in range(len(curve) - fifth + 1)]
-    before, best, worst = float(np.mean(curve[-3 * fifth : -fifth])), max(means), min(means)
-    swing = best - worst
-    if swing <= 0.01 * max(1.0, abs(best)):
-        return "Flat: the return has not moved since the start."
-    if best - now > 0.4 * swing:
-        return f"Falling: the return was better before ({best:.4g})."
-    if now - before > 0.05 * swing:
+    n = tenth(curve)
+    tenths = np.convolve(curve, np.ones(n) / n, "valid")
+    best, swing = float(tenths.max()), float(np.ptp(tenths))
+    noise = float(np.std(np.diff(curve))) / math.sqrt(2 * n)
+    if swing <= max(5 * noise, 0.01 * abs(best), 1e-6):
+        return "Flat: no change beyond chance since the start."
+    late = np.array(curve[-max(20, 4 * n) :])
+    risen = now - float(late[:n].mean()) > 0.02 * abs(now)
+    if risen and np.corrcoef(np.arange(len(late)), late)[0, 1] > 2 / math.sqrt(len(late)):
         return "Improving."
-    return "Steady: the return has stopped rising for now."
+    if best - now > 0.5 * swing:
+        return f"Fallen: the return was better before ({best:,.1f})."
+    return "Steady: no clear rise lately."
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
@@ -158,9 +215,14 @@ def over_seeds(values: dict[int, float]) -> str:
 
 def last_words(title: str, summary: dict[str, Any], folder: Any) -> list[str]:
     """A run's end in a few lines."""
+    seconds = summary["seconds"]
     seeds = f" in each of {summary['seeds']} seeds" if summary["seeds"] > 1 else ""
-    rate = f", {summary['steps_per_second']:,.0f} steps/s" if summary["steps_per_second"] else ""
-    lines = [f"{title}: {summary['steps']:,} steps{seeds} in {duration(summary['seconds']['total'])}{rate}"]
+    together = " of all seeds" if summary["seeds"] > 1 else ""
+    rate = f" ({summary['steps_per_second']:,.0f} steps/s{together})" if summary["steps_per_second"] else ""
+    spent = [f"{duration(seconds['train'])} training{rate}"] if rate else []
+    spent += [f"{duration(seconds[name])} {doing}" for name, doing in APART.items() if round(seconds[name])]
+    of_which = f", of which {', '.join(spent)}" if spent else ""
+    lines = [f"{title}: {summary['steps']:,} steps{seeds} in {duration(seconds['total'])}{of_which}"]
     greedy = summary["evaluation"]
     if greedy:
         interval = f", 95 % interval {greedy['ci95'][0]:,.1f} to {greedy['ci95'][1]:,.1f}" if greedy["ci95"] else ""
@@ -187,6 +249,8 @@ class Silence:
 
     def evaluated(self, seed: int, mean: float) -> None: ...
 
+    def stopping(self) -> None: ...
+
     def stop(self, lines: Sequence[str] = ()) -> None: ...
 
 
@@ -199,7 +263,7 @@ class Lines:
 
     def start(self) -> None:
         story = self.story
-        of_seeds = f", {story.seeds} seeds" if story.seeds > 1 else ""
+        of_seeds = f" in each of {story.seeds} seeds" if story.seeds > 1 else ""
         print(f"{story.title}: {story.total_steps:,} steps{of_seeds}; {story.status} ...", flush=True)
 
     def chunk(self, chunk: Any, rate: float) -> None:
@@ -214,8 +278,9 @@ class Lines:
 
     def _progress(self) -> str:
         story = self.story
+        steps = sum(story.steps.values())
         parts = [
-            f"{story.fraction:4.0%}  step {max(story.steps.values()):,}",
+            f"{story.fraction:4.0%}  " + (f"step {steps:,}" if story.seeds == 1 else f"{steps:,} steps of all seeds"),
             f"return {over_seeds(story.recent)}",
             f"evaluation {over_seeds(story.evaluations)}" if story.evaluations else "",
             f"{story.steps_per_second:,.0f} steps/s" if story.steps_per_second else "",
@@ -227,6 +292,11 @@ class Lines:
 
     def evaluated(self, seed: int, mean: float) -> None:
         self.story.evaluations[seed] = mean
+
+    def stopping(self) -> None:
+        if not self.story.stopping:
+            print(STOPPING, flush=True)
+        self.story.stopping = True
 
     def stop(self, lines: Sequence[str] = ()) -> None:
         for line in lines:
@@ -258,8 +328,11 @@ class Panel:
         with self.lock:
             self.story.evaluations[seed], self.story.status = mean, ""
 
+    def stopping(self) -> None:
+        self.story.stopping = True
+
     def stop(self, lines: Sequence[str] = ()) -> None:
-        self.story.status = ""
+        self.story.status, self.story.stopping = "", False
         self.live.stop()
         for line in lines:
             self.live.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -281,8 +354,9 @@ class Panel:
             table.add_row(name, value)
         if story.steps:
             table.add_row("", ProgressBar(total=1.0, completed=story.fraction, width=44))
-        since = "" if story.steps else f", {duration(time.monotonic() - story.began)}"
-        table.add_row("", story.status + since if story.status else story.sentence)
+        since = "" if story.started else f", {duration(time.monotonic() - story.began)}"
+        how = story.status + since if story.status else story.sentence
+        table.add_row("", STOPPING if story.stopping else how)
         return Frame(table, title=story.title, title_align="left", border_style="cyan", width=76)
 
 
@@ -292,14 +366,15 @@ def facts(story: Story) -> list[tuple[str, str]]:
         return [("steps", f"0 of {story.total_steps:,}")]
     rows = [("steps", _steps(story))]
     pace = f"{story.steps_per_second:,.0f} steps/s" if story.steps_per_second else "measuring"
-    rows.append(("pace", f"{pace}, {duration(story.remaining)} left" if story.fraction < 1 else pace))
+    left = story.remaining if story.fraction < 1 else None
+    rows.append(("pace", pace if left is None else f"{pace}, {duration(left)} left"))
     rows.append(("return", over_seeds(story.recent)))
     if story.curve:
         rows.append(("", sparkline(story.curve, 44)))
     if story.evaluations:
         rows.append(("evaluation", over_seeds(story.evaluations)))
-    if story.losses:
-        rows.append(("learning", "  ".join(f"{name} {value:.3g}" for name, value in story.losses.items())))
+    if story.learning:
+        rows.append(("learning", "  ".join(f"{name} {value:.3g}" for name, value in story.learning.items())))
     if story.shares:
         rows.append(("time", "  ".join(f"{name} {share:.0%}" for name, share in story.shares.items())))
     return rows

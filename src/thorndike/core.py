@@ -236,14 +236,14 @@ def count_episodes(episodes: Episodes, trajectory: Transition, iteration, metric
     sums = {"episodes": count, "return": (returns * done).sum(), "length": (lengths * done).sum().astype(jnp.float32)}
     sums |= {} if metrics is None else {**metrics, "learned": jnp.uint32(1)}
     row = {name: episodes.row[name] + sums[name] if name in sums else episodes.row[name] for name in episodes.row}
-    broken = ~_finite(trajectory)
+    broken = ~finite(trajectory)
     found = jnp.stack([broken.any().astype(jnp.uint32), iteration, jnp.argmax(broken.reshape(-1)).astype(jnp.uint32)])
     fault = jnp.where((episodes.fault[0] == 0) & broken.any(), found, episodes.fault)
     reward, length = running
     return Episodes(reward, length, episodes.finished + count, ring, lengths_ring, row, fault)
 
 
-def _finite(trajectory: Transition) -> jax.Array:
+def finite(trajectory: Transition) -> jax.Array:
     """[T, N]: whether the reward and every number of the observations before and after are finite."""
     finite = jnp.isfinite(trajectory.reward)
     for x in jax.tree.leaves((trajectory.observation, trajectory.next_observation)):

@@ -45,5 +45,5 @@ class UnsafeCheckpointError(RunError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """`" Did you mean 'x'?"`, or an empty string where nothing is near."""
     folded = {candidate.lower(): candidate for candidate in known}
-    match = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.6)
+    match = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.65)
     return f" Did you mean '{folded[match[0]]}'?" if match else ""

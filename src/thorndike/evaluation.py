@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
-from thorndike.core import Actor, Environment
+from thorndike.core import Actor, Environment, finite
+from thorndike.errors import EnvironmentFault
 from thorndike.trainer import as_arrays, keys_of
 from thorndike.unrolls import compiled, host
 
@@ -70,9 +71,15 @@ def _play(algorithm, environment, policy, key, max_steps) -> tuple[np.ndarray, n
     actor = Actor(env_state, observation, algorithm.initial_carry(n), np.zeros(n, bool))
     returns, lengths, running = np.zeros(n, np.float64), np.zeros(n, np.int64), np.ones(n, bool)
     for part in range(-(-max_steps // SHORT)):
-        actor, reward, done = unroll(algorithm, environment, policy, actor, random.fold_in(unroll_key, part))
+        actor, reward, done, sound = unroll(algorithm, environment, policy, actor, random.fold_in(unroll_key, part))
         for t in range(SHORT):
-            returns += running * reward[t]
+            if not sound[t][running].all():
+                copy = int(np.flatnonzero(running & ~sound[t])[0])
+                raise EnvironmentFault(
+                    "the environment gave a reward or observation that is not finite: in an evaluation, "
+                    f"copy {copy}, step {part * SHORT + t + 1}"
+                )
+            returns += np.where(running, reward[t], 0.0)
             lengths += running
             running &= ~done[t]
         if not running.any():
@@ -88,17 +95,19 @@ def _reset(environment, key):
 @partial(jax.jit, static_argnames="environment")
 def _compiled_unroll(algorithm, environment, policy, actor, key):
     actor, trajectory = compiled.unroll(algorithm, environment, policy, actor, key, SHORT)
-    return actor, trajectory.reward, trajectory.terminated | trajectory.truncated
+    return actor, trajectory.reward, trajectory.terminated | trajectory.truncated, finite(trajectory)
 
 
 def _unroll(*arguments):
-    actor, reward, done = _compiled_unroll(*arguments)
-    return actor, np.asarray(reward), np.asarray(done)
+    actor, *outcome = _compiled_unroll(*arguments)
+    return actor, *map(np.asarray, outcome)
 
 
 def _host_unroll(algorithm, environment, policy, actor, key):
+    """The boundary of an environment on the host lets nothing pass that is not finite."""
     actor, trajectory = host.unroll(algorithm, environment, policy, actor, key, SHORT)
-    return actor, trajectory.reward, trajectory.terminated | trajectory.truncated
+    done = trajectory.terminated | trajectory.truncated
+    return actor, trajectory.reward, done, np.ones_like(done)
 
 
 def summarize(returns_per_seed: Sequence[np.ndarray]) -> dict[str, Any]:

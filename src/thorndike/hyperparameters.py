@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import re
+import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
+import numpy as np
 
 from thorndike.errors import SettingError, UnknownNameError, nearest
 
 T = TypeVar("T")
 
+OR = ", or "  # between two answers to one word
 # Where theirs hides something, ours differs: the answer to a word from another library.
 OTHER_WORDS = {
     "anneal_lr": "learning_rate_end=0",
@@ -31,7 +35,7 @@ OTHER_WORDS = {
     "lr": "learning_rate",
     "n_envs": "num_environments",
     "n_epochs": "epochs",
-    "n_steps": "rollout_length",
+    "n_steps": "rollout_length, or memory.window for n-step returns",
     "net_arch": "network (for example network=MLP(sizes=(64, 64)))",
     "norm_adv": "normalize_advantages",
     "num_envs": "num_environments",
@@ -48,9 +52,15 @@ OTHER_WORDS = {
 }
 
 
-def setting(default: Any, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf) -> Any:
-    """A field with limits: `low <= value <= high` and `value > above`, checked when a user constructs the class."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "above": above})
+def setting(
+    default: Any, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf, infinite: bool = False
+) -> Any:
+    """A field with limits: `low <= value <= high` and `value > above`, checked when a user constructs the class.
+
+    Infinity passes only where it is said to mean something.
+    """
+    limits = {"low": low, "high": high, "above": above, "infinite": infinite}
+    return dataclasses.field(default=default, metadata=limits)
 
 
 @dataclass_transform(frozen_default=True)
@@ -59,8 +69,8 @@ def hyperparameters(cls: type[T]) -> type[T]:
 
     Fields annotated `float` (or `float | None`) are leaves: `vmap` can sweep over them, and another value costs
     no compilation. Fields whose default is itself made of hyper-parameters are subtrees. All else is static and
-    must be hashable. On construction a list becomes a tuple, an int given for a float a float, limits are checked
-    (of Python numbers only: tracers and arrays pass), and a method `validate`, if there is one, is called.
+    must be hashable. On construction a list becomes a tuple, an int given for a float a float, kinds and limits are
+    checked (of Python numbers only: tracers and arrays pass), and a method `validate`, if there is one, is called.
     A class that a field is annotated with may have a `coerce(value)` that turns what a user gives into one of it.
     """
     hints = typing.get_type_hints(cls)
@@ -69,7 +79,8 @@ def hyperparameters(cls: type[T]) -> type[T]:
         for field in dataclasses.fields(self):
             value = _converted(getattr(self, field.name), hints[field.name])
             object.__setattr__(self, field.name, value)
-            _check_limits(type(self).__name__, field, value, hints[field.name])
+            _check_kind(type(self).__name__, field, value, hints[field.name])
+            _check_limits(type(self).__name__, field, value)
         if all(not isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(self)):
             getattr(self, "validate", lambda: None)()
 
@@ -143,42 +154,65 @@ def _alternatives(hint: Any) -> tuple:
 
 def _converted(value: Any, hint: Any) -> Any:
     alternatives = _alternatives(hint)
+    if isinstance(value, np.generic):
+        value = value.item()
     if float in alternatives and isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # an int too large
+            return math.inf if math.floor(value) > 0 else -math.inf
     for alternative in alternatives:
         if hasattr(alternative, "coerce") and value is not None:
             return alternative.coerce(value)
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list) and any(typing.get_origin(kind) is tuple for kind in alternatives):
+        return tuple(value)
+    return value
 
 
-def _check_limits(owner: str, field: dataclasses.Field, value: Any, hint: Any) -> None:
-    alternatives = _alternatives(hint)
-    if isinstance(value, (bool, str)) or (value is None and type(None) not in alternatives):
-        expected = [kind for kind in alternatives if isinstance(kind, type)]
-        if expected and type(value) not in expected and typing.get_origin(hint) is not typing.Literal:
-            raise SettingError(f"{owner}: {field.name} must be {_kind_name(hint)}, got {value!r}")
-    if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
+def _check_kind(owner: str, field: dataclasses.Field, value: Any, hint: Any) -> None:
+    if typing.get_origin(hint) is typing.Literal:
         choices = typing.get_args(hint)
-        raise SettingError(
-            f"{owner}: {field.name} must be one of {', '.join(map(repr, choices))}, "
-            f"got {value!r}.{nearest(str(value), [str(choice) for choice in choices])}"
-        )
-    if int in alternatives and float not in alternatives and isinstance(value, float):
-        raise SettingError(f"{owner}: {field.name} must be a whole number, got {value!r}")
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        if value not in choices:
+            raise SettingError(
+                f"{owner}: {field.name} must be one of {', '.join(map(repr, choices))}, "
+                f"got {_shown(value)}.{nearest(str(value), [str(choice) for choice in choices])}"
+            )
+    elif not any(_is_of(value, kind) for kind in _alternatives(hint)):
+        raise SettingError(f"{owner}: {field.name} must be {_kind_name(hint)}, got {_shown(value)}")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if kind is float:  # or an array of them, to sweep over
+        return hasattr(value, "dtype") or (isinstance(value, numbers.Real) and not isinstance(value, bool))
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind) if isinstance(kind, type) else True  # of tuples `validate` knows more
+
+
+def _check_limits(owner: str, field: dataclasses.Field, value: Any) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         return
     low, above = (field.metadata.get(name, -math.inf) for name in ("low", "above"))
-    high, number = field.metadata.get("high", math.inf), float(value)
-    if not (low <= number <= high and (number > above or above == -math.inf)):  # NaN is neither
+    high = field.metadata.get("high", math.inf)
+    largest = math.inf if field.metadata.get("infinite") else sys.float_info.max
+    within = low <= value <= high and (value > above or above == -math.inf)  # NaN is neither
+    if not within or not -largest <= value <= largest:
         parts = [f"above {above:g}"] * (above > -math.inf)
         parts += [f"at least {low:g}"] * (low > -math.inf)
         parts += [f"at most {high:g}"] * (high < math.inf)
-        raise SettingError(f"{owner}: {field.name} must be {' and '.join(parts) or 'a number'}, got {value!r}")
+        parts += ["finite"] * within
+        raise SettingError(f"{owner}: {field.name} must be {' and '.join(parts) or 'a number'}, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value in one line of an error."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _kind_name(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "True or False", str: "a word", type(None): "None"}
-    return " or ".join(names.get(kind, getattr(kind, "__name__", str(kind))) for kind in _alternatives(hint))
+    return " or ".join(names.get(kind, f"a {getattr(kind, '__name__', kind)}") for kind in _alternatives(hint))
 
 
 def _answer_unknown_words(cls: type) -> None:
@@ -199,6 +233,21 @@ def _answer_unknown_words(cls: type) -> None:
 def unknown_field(cls: type, name: str) -> str:
     """The one-line answer to a field that `cls` does not have."""
     names = [field.name for field in dataclasses.fields(cls)]
-    if name in OTHER_WORDS:
-        return f"{cls.__name__} has no field '{name}': here it is {OTHER_WORDS[name]}"
+    ours = in_our_words(name, names, cls.__name__)
+    if ours:
+        return f"{cls.__name__} has no field '{name}': here it is {ours}"
     return f"{cls.__name__} has no field '{name}'.{nearest(name, names)}"
+
+
+def in_our_words(name: str, fields: Collection[str], owner: str) -> str | None:
+    """What another library's word is called among the `fields` of `owner`; None where it is nobody's word."""
+    if name not in OTHER_WORDS:
+        return None
+    ours = OTHER_WORDS[name].split(OR)
+    fitting = [word for word in ours if first_word(word).partition(".")[0] in fields]
+    return OR.join(fitting) if fitting else f"{ours[0]}, which {owner} does not have"
+
+
+def first_word(answer: str) -> str:
+    """The field that an answer begins with: "learning_rate_end" of "learning_rate_end=0"."""
+    return re.split("[^a-z_.]", answer)[0]

@@ -59,12 +59,14 @@ def _described(path: Path) -> Sequence[str]:
     except ThorndikeError as error:
         return (f"unreadable: {error}", "", "", "", "")
     algorithm = values.get("algorithm")
-    name = algorithm.get("type", "?").lower() if isinstance(algorithm, dict) else algorithm
+    name = str(algorithm.get("type", "?")).lower() if isinstance(algorithm, dict) else algorithm
     evaluation = values.get("evaluation")
     mean = evaluation.get("mean") if isinstance(evaluation, dict) else None
     if "history" in values:
         result = "unfinished"
+    elif isinstance(mean, int):  # which thorndike never writes, and may be too large for a float
+        result = str(mean)
     else:
-        result = f"{mean:,.1f}" if isinstance(mean, (int, float)) else "not evaluated"
+        result = f"{mean:,.1f}" if isinstance(mean, float) else "not evaluated"
     row = (name, values.get("environment"), values.get("steps"), values.get("seeds"), result)
     return tuple("".join(c if c.isprintable() else "?" for c in str(cell)[:60]) for cell in row)

@@ -104,9 +104,11 @@ def discard(folder: Path) -> None:
 
 def empty_folder(folder: Path) -> Path:
     """`folder`, made if it is not there; RunError where there is something in it."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} exists already: thorndike resume {folder} goes on with it, or choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    with _usable(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            again = f"thorndike resume {folder} goes on with it, or choose another folder"
+            raise RunError(f"{folder} exists already: {again}")
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -114,21 +116,33 @@ def unused_folder(parent: Path, name: str) -> Path:
     """A new folder of that name in `parent`, numbered if there is one already."""
     for number in range(1, 1000):
         folder = parent / (name if number == 1 else f"{name}-{number}")
-        with contextlib.suppress(FileExistsError):
+        with _usable(folder), contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
     raise RunError(f"{folder} exists already")
 
 
 @contextlib.contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """What the disk refuses (a file where a folder should be, no permission, no space) as a RunError."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a null in the name
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{folder} cannot be used as a folder to write into: {reason}") from None
+
+
+@contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; RunError where another one has it."""
     path = folder / LOCK
-    descriptor = _open_lock(path)
+    with _usable(folder):
+        descriptor = _open_lock(path)
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
-        os.truncate(descriptor, 0)
-        os.write(descriptor, json.dumps(owner).encode())
+        with _usable(folder):
+            os.truncate(descriptor, 0)
+            os.write(descriptor, json.dumps(owner).encode())
         yield
     finally:
         with contextlib.suppress(OSError):

@@ -6,7 +6,9 @@ Nothing here changes a run: evaluations have keys of their own, and whatever is 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,8 @@ class Recording:
         stopped: set[int] = set()
         try:
             for chunk in chunks:
+                if interrupts.pending:
+                    self.display.stopping()
                 if chunk.seed in stopped:
                     continue
                 self.take(chunk)
@@ -89,10 +93,13 @@ class Recording:
 
     def take(self, chunk: Any) -> None:
         """Evaluate, record, save and show one chunk, as far as each is due."""
+        if chunk.seed not in self.running:
+            self.note_inexact(chunk)
         self.running.add(chunk.seed)
         self.concurrent = max(self.concurrent, len(self.running))
         self.clocks[chunk.seed] = chunk.seconds, chunk.steps_per_second
         outcome = self.outcomes[chunk.seed] = Outcome(chunk.steps, chunk.iteration)
+        self.check_finite(chunk)
         returns = self.evaluate(chunk)
         self.display.chunk(chunk, self.steps_per_second)
         if chunk.row is not None or returns is not None:
@@ -106,6 +113,29 @@ class Recording:
             self.save(chunk)
             if self.writer and self.writer.fresh >= self.expected:
                 self.commit()
+
+    def note_inexact(self, chunk: Any) -> None:
+        """Where an environment could not be brought back to where it was: say so, here and in config.json."""
+        notes = getattr(chunk.environment, "notes", [])
+        if not notes:
+            return
+        more = f" (and {len(notes) - 1} more like this, in config.json)" if len(notes) > 1 else ""
+        warnings.warn(f"seed {chunk.seed} does not go on exactly as it was: {notes[0]}{more}", stacklevel=2)
+        *before, now = self.configuration.history
+        now = now | {"inexact": now.get("inexact", []) + [f"seed {chunk.seed}: {note}" for note in notes]}
+        self.configuration = dataclasses.replace(self.configuration, history=(*before, now))
+        if self.folder is not None:
+            self.configuration.write(self.folder)
+
+    def check_finite(self, chunk: Any) -> None:
+        """RunError where learning has diverged: going on would only cost time."""
+        broken = [name for name, value in (chunk.row or {}).items() if not math.isfinite(value)]
+        if broken:
+            kept = self.writer.committed if self.writer else None
+            raise RunError(
+                f"learning has diverged: {', '.join(broken)} not finite at step {chunk.steps:,} of seed {chunk.seed}. "
+                f"A smaller learning_rate may help. The last checkpoint: {kept or 'none yet'}"
+            )
 
     @property
     def expected(self) -> set[int]:

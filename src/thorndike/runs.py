@@ -76,6 +76,7 @@ class Run:
         episodes = words.whole_number(episodes, "episodes", low=1)
         chosen = configuration.trusted_environment(self.configuration, self.folder or Path(), self._environment)
         make = _maker(chosen, self.configuration.environment_arguments)
+        _check_spaces(self.configuration, make(1))
         returns = []
         for agent, (seed, iteration) in zip(self.agents, self._stand, strict=True):
             key = evaluation.evaluation_key(seed, iteration)
@@ -219,7 +220,7 @@ class _Chosen:
     algorithm: Any
     environment: Any
     arguments: dict[str, Any]
-    steps: int
+    steps: int | None
 
 
 def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: Any, more: dict[str, Any]) -> _Chosen:
@@ -245,21 +246,23 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
         raise SettingError("which environment? An id such as 'CartPole-v1', a class, or a function that makes one")
     if network is not None:
         algorithm = dataclasses.replace(algorithm, network=network)
-    if steps is None and recorded is None:
-        raise SettingError("how long? Say it in steps of the environment: steps=50_000")
-    steps = recorded.steps if steps is None and recorded else words.whole_number(steps, "steps", low=1)
+    steps = recorded.steps if steps is None and recorded else steps
+    steps = steps if steps is None else words.whole_number(steps, "steps", low=1)
     return _Chosen(algorithm, environment, configuration.check_arguments({**more, **(given or {})}), steps)
 
 
 def _configure(chosen: _Chosen, seed: Any, seeds: Any, quiet: bool) -> Configuration:
     """The configuration of a run without intervals; its environment is made once, to know its spaces."""
     seeds, seed = words.whole_number(seeds, "seeds", low=1), words.whole_number(seed, "seed")
+    trainer.check_seed(seed + seeds - 1)
     if not _prepare(seeds) and seeds > 1 and not quiet:
         warnings.warn("JAX is in use already: the seeds run one after another", stacklevel=3)
     environment = environments.make(chosen.environment, 1, **chosen.arguments)
     try:
         observation_space, action_space = environment.observation_space, environment.action_space
         _check_suitable(chosen, observation_space, action_space)
+        if chosen.steps is None:
+            raise SettingError("how long? Say it in steps of the environment: steps=50_000 (--steps 50_000)")
         is_id = isinstance(chosen.environment, str)
         return Configuration(
             algorithm=chosen.algorithm,
@@ -282,9 +285,10 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any, quiet: bool) -> Configura
 
 
 def _check_suitable(chosen: _Chosen, observation_space: Any, action_space: Any) -> None:
-    """Where the algorithm refuses the spaces, say which ones do not."""
+    """Where the algorithm refuses the spaces, say which ones do not; refuse networks that do not fit them."""
     try:
         chosen.algorithm.check(observation_space, action_space)
+        jax.eval_shape(lambda key: chosen.algorithm.init(key, observation_space, action_space), jax.random.key(0))
     except UnsuitableError as error:
         fitting = []
         for name in algorithms.ALGORITHMS:
@@ -324,7 +328,8 @@ def _record(
     """Train as configured, recording into `folder` if there is one."""
     total_steps = trainer.iterations_for(run.algorithm, run.steps) * trainer.steps_per_iteration(run.algorithm)
     title = f"{run.algorithm_name} {run.environment}"
-    display = console.display(console.Story(title, total_steps, run.seeds, settings.solved_at(environment)), quiet)
+    story = console.Story(title, total_steps, run.seeds, settings.solved_at(environment), rows or [])
+    display = console.display(story, quiet)
     make = _maker(environment, run.environment_arguments)
     recording = Recording(run, make, folder, display, checkpoint, rows)
     every = [recording.interval(run.evaluate_every), recording.interval(run.checkpoint_every) if folder else 0]
@@ -338,7 +343,7 @@ def _record(
         display.start()
         try:
             if not recording.follow(chunks, signals):
-                last_words = [_stopped(recording, folder)]
+                last_words = [_stopped(run, recording, folder)]
                 signals.throw(signals.pending or signal.SIGINT, last_words[0])
             summary = recording.finish()
             last_words = console.last_words(title, summary, folder)
@@ -356,11 +361,11 @@ def _parallel(run: Configuration, checkpoint: checkpoints.Checkpoint | None) -> 
     return "sequential" if len(set(iterations)) > 1 and jax.default_backend() != "cpu" else "auto"
 
 
-def _stopped(recording: Recording, folder: Path | None) -> str:
+def _stopped(run: Configuration, recording: Recording, folder: Path | None) -> str:
     steps = max(outcome.steps for outcome in recording.outcomes.values())
     if folder is None:
         return f"stopped at step {steps:,}; nothing was saved (run_dir is None)"
-    return f"stopped at step {steps:,} and saved; go on with: thorndike resume {folder}"
+    return f"stopped at step {steps:,} and saved; go on with: {configuration.how_to_resume(run, folder)}"
 
 
 def _maker(environment: Any, arguments: Mapping[str, Any]) -> Any:
@@ -375,16 +380,19 @@ def _close(environment: Any) -> None:
 def _check_fits(run: Configuration, environment: Any) -> None:
     """RunError where the environment handed in is not of the kind that the run was trained in."""
     made = environments.make(environment, 1, **run.environment_arguments)
-    try:
-        for name in ("observation_space", "action_space"):
-            now, then = spaces.describe(getattr(made, name)), spaces.describe(getattr(run, name))
-            if now != then:
-                raise RunError(f"the environment does not fit this run: its {name} was {then}, now it is {now}")
-        if made.compiled != run.compiled:
-            kinds = {True: "compiled", False: "on the host"}
-            raise RunError(f"the environment was {kinds[run.compiled]}, the one handed in is {kinds[made.compiled]}")
-    finally:
-        _close(made)
+    _check_spaces(run, made)
+    if made.compiled != run.compiled:
+        kinds = {True: "compiled", False: "on the host"}
+        raise RunError(f"the environment was {kinds[run.compiled]}, the one handed in is {kinds[made.compiled]}")
+
+
+def _check_spaces(run: Configuration, made: Any) -> None:
+    """RunError where an environment, closed hereafter, has other spaces than the run was trained in."""
+    _close(made)
+    for name in ("observation_space", "action_space"):
+        now, then = spaces.describe(getattr(made, name)), spaces.describe(getattr(run, name))
+        if now != then:
+            raise RunError(f"the environment does not fit this run: its {name} was {then}, now it is {now}")
 
 
 def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | None, folder: Path) -> None:

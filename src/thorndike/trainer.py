@@ -119,10 +119,15 @@ def configure(seeds: int = 1) -> bool:
 
 def keys_of(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """A seed's three keys: of its start, of its iterations, of its evaluations."""
-    if not 0 <= seed < 2**31:
-        raise SettingError(f"a seed is a whole number from 0 to {2**31 - 1}, got {seed}")
+    check_seed(seed)
     start_key, run_key, evaluation_key = random.split(random.key(seed), 3)
     return start_key, run_key, evaluation_key
+
+
+def check_seed(seed: int) -> None:
+    """SettingError for what cannot be a seed."""
+    if not 0 <= seed < 2**31:
+        raise SettingError(f"a seed is a whole number from 0 to {2**31 - 1}, got {seed}")
 
 
 def steps_per_iteration(algorithm: Any) -> int:
@@ -341,29 +346,28 @@ def _conclude_and_plan(algorithm, progress, trajectory, learn_key, run_key, tota
 
 
 def _threaded(runs: list[_Run]) -> Iterator[Chunk]:
-    """Each run in a thread, at most one per device at a time; a run waits while its chunk is in the caller's hands."""
-    devices: queue.SimpleQueue = queue.SimpleQueue()
-    for device in jax.devices():
-        devices.put(device)
+    """A thread for each device, which takes one run after another; it waits while a chunk is in the caller's hands."""
+    waiting_runs: queue.SimpleQueue = queue.SimpleQueue()
+    for run in runs:
+        waiting_runs.put(run)
     ready: queue.SimpleQueue = queue.SimpleQueue()
     stopped = threading.Event()
 
-    def work(run: _Run) -> None:
-        device = devices.get()
+    def work(device: Any) -> None:
         try:
-            for chunk in () if stopped.is_set() else run.chunks(device):
-                released = threading.Event()
-                ready.put((chunk, released))
-                released.wait()
-                if stopped.is_set():
-                    return
+            while (run := _next(waiting_runs)) is not None and not stopped.is_set():
+                for chunk in run.chunks(device):
+                    released = threading.Event()
+                    ready.put((chunk, released))
+                    released.wait()
+                    if stopped.is_set():
+                        return
             ready.put((None, None))
         except BaseException as error:  # it is the caller's to see
             ready.put((error, None))
-        finally:
-            devices.put(device)
 
-    threads = [threading.Thread(target=work, args=(run,), daemon=True) for run in runs]
+    devices = jax.devices()[: len(runs)]
+    threads = [threading.Thread(target=work, args=(device,), daemon=True) for device in devices]
     waiting = None
     try:
         for thread in threads:
@@ -381,6 +385,13 @@ def _threaded(runs: list[_Run]) -> Iterator[Chunk]:
     finally:
         stopped.set()
         _release(threads, ready, waiting)
+
+
+def _next(waiting: queue.SimpleQueue) -> Any:
+    try:
+        return waiting.get_nowait()
+    except queue.Empty:
+        return None
 
 
 def _release(threads: list[threading.Thread], ready: queue.SimpleQueue, waiting: threading.Event | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from thorndike.errors import SettingError, nearest
@@ -43,12 +43,13 @@ RUN_WORDS = {
     "policy": "network",
 }
 
+MOST = 2**53  # beyond it a float, which `1e6` is, cannot tell one whole number from the next
 _NUMBER = re.compile(r"([+-]?\d[\d_]*(?:\.\d*)?(?:[eE]\+?\d+)?)([kKmM]?)")
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
 def whole_number(value: Any, name: str, low: int = 0) -> int:
-    """A count as people write it: 50_000, 5e4, "1e6" or "1M". SettingError where it is none, or below `low`."""
+    """A count as people write it: 50_000, 5e4, "1e6" or "1M". SettingError where it is none, or out of reach."""
     if isinstance(value, str):
         match = _NUMBER.fullmatch(value.strip())
         value = float(match[1].replace("_", "")) * _FACTORS[match[2].lower()] if match else value
@@ -60,6 +61,8 @@ def whole_number(value: Any, name: str, low: int = 0) -> int:
         raise SettingError(f"{name} must be a whole number, got {value!r}")
     if number < low:
         raise SettingError(f"{name} must be at least {low}, got {value}")
+    if number > MOST:
+        raise SettingError(f"{name} must be at most {MOST:,}, got {number:.6g}")
     return int(value)
 
 
@@ -72,7 +75,7 @@ def spelled_out(text: str) -> str:
     return str(int(number)) if number.is_integer() else text
 
 
-def answer_to_argument(name: str, arguments: Iterable[str], fields: Iterable[str], algorithm: str) -> str | None:
+def answer_to_argument(name: str, arguments: Iterable[str], fields: Collection[str], algorithm: str) -> str | None:
     """The answer to an argument of `td.train` that is another library's word or a slip; None where it is neither.
 
     `arguments` are those there are, `fields` the hyper-parameters of `algorithm`.
@@ -81,5 +84,12 @@ def answer_to_argument(name: str, arguments: Iterable[str], fields: Iterable[str
         return f"no argument '{name}': here it is {RUN_WORDS[name]}"
     if name in fields:
         return f"'{name}' belongs to the algorithm: td.train(td.{algorithm}({name}=...), ...)"
+    from thorndike.hyperparameters import first_word, in_our_words
+
+    ours = in_our_words(name, fields, algorithm)
+    if ours:
+        field = first_word(ours).partition(".")[0]
+        how = f", and belongs to the algorithm: td.train(td.{algorithm}({field}=...), ...)" if field in fields else ""
+        return f"'{name}' is here {ours}{how}"
     near = nearest(name, arguments)
     return f"no argument '{name}'.{near}" if near else None

@@ -46,7 +46,7 @@ class DQN:
     gamma: float = setting(0.99, low=0, high=1)  # discount
     double: bool = True
     loss: Literal["huber", "squared"] = "squared"
-    max_grad_norm: float = setting(10.0, above=0)
+    max_grad_norm: float = setting(10.0, above=0, infinite=True)
     target_period: int = setting(64, low=1)  # updates between two copies into the target network
     epsilon_start: float = setting(1.0, low=0, high=1)  # share of random actions at the start
     epsilon_end: float = setting(0.02, low=0, high=1)

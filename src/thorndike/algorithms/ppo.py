@@ -76,8 +76,8 @@ class PPO:
     clip_value: bool = False  # clip the value's step as well
     ent_coef: float = setting(0.0, low=0)
     vf_coef: float = setting(0.5, low=0)
-    max_grad_norm: float = setting(0.5, above=0)
-    target_kl: float = setting(float("inf"), above=0)  # a rollout is left once a minibatch's KL exceeds it
+    max_grad_norm: float = setting(0.5, above=0, infinite=True)
+    target_kl: float = setting(float("inf"), above=0, infinite=True)  # a rollout is left once a minibatch exceeds it
     epochs: int = setting(10, low=1)
     batch_size: int = setting(64, low=1)  # of a minibatch
     normalize_advantages: bool = True  # per minibatch

@@ -54,7 +54,7 @@ class REINFORCE:
     gamma: float = setting(0.99, low=0, high=1)  # discount
     ent_coef: float = setting(0.0, low=0)
     vf_coef: float = setting(0.5, low=0)
-    max_grad_norm: float = setting(0.5, above=0)
+    max_grad_norm: float = setting(0.5, above=0, infinite=True)
     num_environments: int = setting(8, low=1)
     rollout_length: int = setting(128, low=1)
     updates_per_rollout: ClassVar[int] = 1

@@ -70,7 +70,7 @@ class TD3:
     policy_delay: int = setting(2, low=1)  # steps of the critics for one of the actor
     exploration_noise: float = setting(0.1, low=0)  # standard deviation, when acting
     target_noise: float = setting(0.2, low=0)  # standard deviation, in the critics' targets
-    target_noise_clip: float = setting(0.5, low=0)
+    target_noise_clip: float = setting(0.5, low=0, infinite=True)
     beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
     num_environments: int = setting(1, low=1)
     rollout_length: int = setting(2, low=1)

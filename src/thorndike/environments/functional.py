@@ -92,13 +92,13 @@ class Vectorized:
         """
         keys = random.split(random.fold_in(key, 0), self.num_environments)
         action = real_action(self.action_space, action, jnp)
-        state, reward, terminated = jax.vmap(self.environment.transition)(env_state.state, action, keys)
-        terminated = terminated.astype(bool)
+        moved = jax.vmap(self.environment.transition)(env_state.state, action, keys)
+        state, reward, terminated = self._checked(env_state.state, moved)
         steps, limit = env_state.steps + 1, self.environment.max_steps
         truncated = jnp.zeros_like(terminated) if limit is None else steps >= limit
         done = terminated | truncated
         state = jax.tree.map(_strongly_typed, state)
-        moved = EnvironmentState(state, steps), self._observe(state)
+        reached = EnvironmentState(state, steps), self._observe(state)
         # As numbers: under `vmap` both branches are taken, and JAX's check of keys then sees a key in there used twice.
         reset_key, kind = random.key_data(key), random.key_impl(key)
 
@@ -107,22 +107,43 @@ class Vectorized:
                 return jnp.where(done.reshape(-1, *[1] * (old.ndim - 1)), fresh, old)
 
             fresh = self.reset(random.fold_in(random.wrap_key_data(reset_key, impl=kind), 1))
-            return jax.tree.map(where_done, fresh, moved)
+            return jax.tree.map(where_done, fresh, reached)
 
         # Most steps end no episode, and drawing new ones costs more than all of CartPole's physics.
-        env_state, observation = lax.cond(done.any(), restart, lambda: moved)
-        return env_state, Step(observation, reward.astype(jnp.float32), terminated, truncated, moved[1])
+        env_state, observation = lax.cond(done.any(), restart, lambda: reached)
+        return env_state, Step(observation, reward.astype(jnp.float32), terminated, truncated, reached[1])
+
+    def _checked(self, before: PyTree, moved: Any) -> tuple[PyTree, jax.Array, jax.Array]:
+        """What `transition` gave for all copies; EnvironmentFault where it is not (state, reward, terminated)."""
+        name = f"{type(self.environment).__name__}.transition"
+        if not isinstance(moved, tuple) or len(moved) != 3:
+            given = f"{len(moved)} values" if isinstance(moved, tuple) else type(moved).__name__
+            raise EnvironmentFault(f"{name} must return (state, reward, terminated), gave {given}")
+        state, reward, terminated = moved
+        for what, value in (("reward", reward), ("terminated", terminated)):
+            if getattr(value, "shape", None) != (self.num_environments,):
+                given = "nothing" if value is None else _text(_of_one(value))
+                raise EnvironmentFault(f"{name} must give one number as {what} and no axes, gave {given}")
+        then, now = _text(_of_one(before)), _text(_of_one(state))
+        if then != now:
+            raise EnvironmentFault(f"{name} was given the state {then} and made {now} of it")
+        return state, reward, terminated.astype(bool)
 
     def _observe(self, state: PyTree) -> PyTree:
         """Observations [N, ...] in the dtypes that they are stored in; an error where the space promised otherwise."""
         observation = jax.vmap(self.environment.observe, axis_size=self.num_environments)(state)
         promised = stored(self.observation_space)
-        given = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), observation)
+        given = _of_one(observation)
         fits = jax.tree.structure(given) == jax.tree.structure(promised)  # type: ignore[operator]
         if not fits or not all(map(_suits, jax.tree.leaves(given), jax.tree.leaves(promised))):
             name, gave, promises = type(self.environment).__name__, _text(given), _text(promised)
             raise EnvironmentFault(f"{name}.observe gave {gave}, its observation_space promises {promises}")
         return jax.tree.map(lambda promise, x: x.astype(promise.dtype), promised, observation)
+
+
+def _of_one(values: PyTree) -> PyTree:
+    """Shapes and dtypes of one copy of [N, ...]."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), values)
 
 
 def _suits(given: jax.ShapeDtypeStruct, promised: jax.ShapeDtypeStruct) -> bool:

@@ -1,0 +1,174 @@
+"""What goes wrong on the way is said plainly, once, and before it can do harm."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import thorndike as td
+from thorndike import cli, interrupts, trainer
+from thorndike.environments import make
+
+TINY = td.MLP((4,))
+PPO = td.PPO(network=TINY, critic_network=TINY, num_environments=2, rollout_length=8, batch_size=16, epochs=1)
+QUIET: dict[str, Any] = {"quiet": True, "evaluate_every": 0}
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Counts the steps of an episode; `break_at` gives a reward that is no number, `kind` breaks the contract."""
+
+    break_at: int = 1000
+    kind: str = ""
+    max_steps: int | None = 20
+
+    observation_space: ClassVar = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space: ClassVar = gymnasium.spaces.Discrete(2)
+
+    def initial(self, key):
+        return jnp.zeros(1)
+
+    def observe(self, state):
+        return state
+
+    def transition(self, state, action, key):
+        reward = jnp.where(state[0] == self.break_at, jnp.nan, 1.0)
+        return {
+            "": (state + 1, reward, jnp.zeros((), bool)),
+            "four": (state + 1, reward, jnp.zeros((), bool), {}),
+            "no reward": (state + 1, None, jnp.zeros((), bool)),
+            "long reward": (state + 1, state, jnp.zeros((), bool)),
+            "no flag": (state + 1, reward, None),
+            "other state": (jnp.zeros(2), reward, jnp.zeros((), bool)),
+        }[self.kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("four", "must return .state, reward, terminated., gave 4 values"),
+        ("no reward", "must give one number as reward and no axes, gave nothing"),
+        ("long reward", r"must give one number as reward and no axes, gave float32\[1\]"),
+        ("no flag", "as terminated"),
+        ("other state", r"was given the state float32\[1\] and made float32\[2\] of it"),
+    ],
+)
+def test_a_transition_that_breaks_the_contract_is_answered_in_words(kind, said):
+    with pytest.raises(td.EnvironmentFault, match=rf"Counter\.transition .*{said}|{said}"):
+        td.train(PPO, Counter(kind=kind), 100, run_dir=None, **QUIET)
+
+
+def test_a_reward_that_is_no_number_in_an_evaluation_stops_the_run():
+    """Training, in rollouts of 8 steps with episodes of 20, meets step 15 only after the evaluation has."""
+    with pytest.raises(td.EnvironmentFault, match="in an evaluation, copy 0, step 16"):
+        td.train(PPO, Counter(break_at=15), 16, run_dir=None, quiet=True, evaluate_every=16)
+
+
+def test_an_evaluation_looks_at_nothing_after_an_episodes_end():
+    run = td.train(PPO, Counter(break_at=15, max_steps=10), 16, run_dir=None, quiet=True, evaluate_every=16)
+    assert run.summary["evaluation"]["mean"] == 10
+
+
+class Hidden(gymnasium.Env):
+    """Draws what no seed reaches."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    generator = np.random.default_rng()
+
+    def reset(self, *, seed=None, options=None):
+        return self.generator.normal(size=1).astype(np.float32), {}
+
+    def step(self, action):
+        return self.generator.normal(size=1).astype(np.float32), 0.0, False, False, {}
+
+
+def test_a_run_that_cannot_go_on_exactly_says_so(tmp_path):
+    td.train(PPO, Hidden, 64, run_dir=tmp_path / "run", **QUIET)
+    with pytest.warns(UserWarning, match=r"seed 0 does not go on exactly as it was: copy 0 .*and 1 more"):
+        td.resume(tmp_path / "run", 96, environment=Hidden, quiet=True)
+    history = json.loads((tmp_path / "run" / "config.json").read_text())["history"]
+    assert "inexact" not in history[0]
+    assert [note[:14] for note in history[1]["inexact"]] == ["seed 0: copy 0", "seed 0: copy 1"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_that_goes_on_exactly_says_nothing(tmp_path):
+    td.train(PPO, "gymnasium:CartPole-v1", 64, run_dir=tmp_path / "run", **QUIET)
+    run = td.resume(tmp_path / "run", 96, quiet=True)
+    assert "inexact" not in run.configuration.history[-1]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("dqn CartPol-v1", "Did you mean 'CartPole-v1'"),
+        ("dqn Pendulum-v1", "These fit: ppo"),
+        ("dqn Acrobot-v1", "--steps 50_000"),
+        ("dqn CartPole-v1 --seed 4294967296", "a seed is a whole number"),
+        ("dqn CartPole-v1 --network cnn", "CNN needs an image"),
+    ],
+)
+def test_what_cannot_be_is_said_before_a_folder_is_made(line, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", *line.split()]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_evaluating_in_another_kind_of_environment_is_refused(tmp_path):
+    td.train(PPO, "CartPole-v1", 16, run_dir=tmp_path / "run", **QUIET)
+    with pytest.raises(td.RunError, match="observation_space"):
+        td.load(tmp_path / "run", environment="Acrobot-v1").evaluate(2)
+    assert td.load(tmp_path / "run", environment="gymnasium:CartPole-v1").evaluate(2)["episodes"] == 2
+
+
+def test_learning_that_has_diverged_ends_the_run():
+    with pytest.raises(td.RunError, match=r"diverged.*at step 64 of seed 0.*smaller learning_rate"):
+        td.train(Diverging(**vars(PPO)), "CartPole-v1", 64, run_dir=None, **QUIET)
+
+
+class Diverging(td.PPO):
+    def update(self, state, batch, fraction, key):
+        state, metrics = super().update(state, batch, fraction, key)
+        return state, metrics | {"value_loss": jnp.where(fraction > 0.5, jnp.nan, metrics["value_loss"])}
+
+
+jax.tree_util.register_static(Diverging)
+
+
+def test_many_seeds_take_one_thread_for_each_device():
+    before, most, seen = threading.active_count(), 0, []
+    copies = make("CartPole-v1", 2)
+    for chunk in trainer.train(PPO, lambda: copies, 16, seeds=12, parallel="devices"):
+        most = max(most, threading.active_count())
+        seen.append(chunk.seed)
+    assert sorted(set(seen)) == list(range(12))
+    assert most - before <= len(jax.devices())
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ("CartPole-v1", r"thorndike resume \S+run$"),
+        ("gymnasium:CartPole-v1", r"thorndike resume \S+run$"),
+        (Hidden, r"td\.resume\('\S+run', environment=\.\.\.\)$"),
+    ],
+)
+def test_a_run_that_was_stopped_says_how_exactly_to_go_on(environment, said, tmp_path, monkeypatch):
+    def enter(self):
+        self.pending = signal.SIGINT
+        return self
+
+    monkeypatch.setattr(interrupts.Interrupts, "__enter__", enter)
+    with pytest.raises(KeyboardInterrupt, match=said):
+        td.train(PPO, environment, 64, run_dir=tmp_path / "run", **QUIET)
