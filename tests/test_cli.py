@@ -282,7 +282,7 @@ def test_a_run_from_end_to_end_on_a_module_of_the_users(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "compiling" in printed[0]
-    assert out.splitlines()[-1].endswith("go on with: thorndike resume run")
+    assert out.splitlines()[-1].endswith("go on with: thorndike resume run --environment my_target:MyTarget-v0")
     steps = int(json.loads(sorted(tmp_path.glob("run/checkpoints/*/manifest.json"))[-1].read_text())["steps"])
 
     refused = subprocess.run(command("resume", "run"), cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -160,7 +160,7 @@ def _converted(value: Any, hint: Any) -> Any:
         try:
             return float(value)
         except OverflowError:  # an int too large
-            return math.inf if math.floor(value) > 0 else -math.inf
+            return math.inf if abs(value) == value else -math.inf
     for alternative in alternatives:
         if hasattr(alternative, "coerce") and value is not None:
             return alternative.coerce(value)
