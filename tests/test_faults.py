@@ -165,10 +165,24 @@ def test_many_seeds_take_one_thread_for_each_device():
     ],
 )
 def test_a_run_that_was_stopped_says_how_exactly_to_go_on(environment, said, tmp_path, monkeypatch):
+    interrupt_at_once(monkeypatch)
+    with pytest.raises(KeyboardInterrupt, match=said):
+        td.train(PPO, environment, 64, run_dir=tmp_path / "run", **QUIET)
+
+
+def test_an_end_that_is_not_beyond_the_last_checkpoint_is_refused(tmp_path, monkeypatch):
+    interrupt_at_once(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        td.train(PPO, "gymnasium:CartPole-v1", 64, run_dir=tmp_path / "run", **QUIET)
+    monkeypatch.undo()
+    with pytest.raises(td.RunError, match="is at 16 steps already: 16 are not beyond that"):
+        td.resume(tmp_path / "run", 16, quiet=True)
+    assert td.resume(tmp_path / "run", 32, quiet=True).summary["steps"] == 32
+
+
+def interrupt_at_once(monkeypatch):
     def enter(self):
         self.pending = signal.SIGINT
         return self
 
     monkeypatch.setattr(interrupts.Interrupts, "__enter__", enter)
-    with pytest.raises(KeyboardInterrupt, match=said):
-        td.train(PPO, environment, 64, run_dir=tmp_path / "run", **QUIET)

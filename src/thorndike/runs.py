@@ -400,11 +400,12 @@ def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | N
     if checkpoint is None:
         return
     total = trainer.iterations_for(run.algorithm, run.steps)
-    furthest = max(entry["iteration"] for entry in checkpoint.seeds.values())
-    if furthest > total:
-        steps = max(entry["steps"] for entry in checkpoint.seeds.values())
-        raise RunError(f"{folder} is at {steps:,} steps already: {run.steps:,} lie behind it")
-    done = len(checkpoint.seeds) == run.seeds and all(e["iteration"] >= total for e in checkpoint.seeds.values())
+    entries = checkpoint.seeds.values()
+    # A seed that has just reached an end put nearer now has no results: those come with the last step.
+    if any(entry["iteration"] > total - ("results" not in entry) for entry in entries):
+        steps = max(entry["steps"] for entry in entries)
+        raise RunError(f"{folder} is at {steps:,} steps already: {run.steps:,} are not beyond that")
+    done = len(entries) == run.seeds and all(entry["iteration"] >= total for entry in entries)
     if done and (folder / SUMMARY).exists():
         raise RunError(f"{folder} is complete: say how far to go on, --steps {2 * run.steps} or steps={2 * run.steps}")
 
