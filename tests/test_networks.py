@@ -378,3 +378,10 @@ def test_recipes_survive_json_by_name():
 def test_importing_networks_imports_no_keras():
     code = "import sys, thorndike.networks, thorndike.foreign; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_nothing_of_lapack_stands_between_a_key_and_the_weights():
+    """It waits for the threads that it runs on: two layers of 300 hung in most of the programs that made them."""
+    critics = jax.vmap(lambda key: MLP((300, 300)).init(key, spaces.Box(-1, 1, (300,)), 2))
+    text = jax.jit(critics).lower(jax.random.split(jax.random.key(0))).as_text()
+    assert "lapack" not in text

@@ -326,12 +326,23 @@ def _drawn(recipe: MLP | CNN, key: jax.Array, shapes: list[tuple[int, ...]], gai
 
 
 def _orthogonal(normal: jax.Array) -> jax.Array:
-    """Numbers [..., inputs, outputs] of a normal distribution to a uniformly random orthogonal matrix (gain 1)."""
+    """Numbers [..., inputs, outputs] of a normal distribution to a uniformly random orthogonal matrix (gain 1).
+
+    By Gram-Schmidt, each vector taken twice against those before it, which is enough (Giraud et al., 2005). LAPACK's
+    QR factorisation is avoided: on CPUs, jaxlib's waits for the very threads that it runs on, and may do so for ever.
+    """
     matrix = normal.reshape(-1, normal.shape[-1])
     wide = matrix.shape[0] < matrix.shape[1]
-    q, r = jnp.linalg.qr(matrix.T if wide else matrix)
-    q = q * jnp.sign(jnp.diagonal(r))[None]
-    return (q.T if wide else q).reshape(normal.shape)
+    vectors = matrix if wide else matrix.T
+
+    def against_those_before(i, found):
+        vector = vectors[i]
+        for _ in range(2):
+            vector = vector - (found @ vector) @ found
+        return found.at[i].set(vector / jnp.linalg.norm(vector))
+
+    found = lax.fori_loop(0, len(vectors), against_those_before, jnp.zeros_like(vectors))
+    return (found if wide else found.T).reshape(normal.shape)
 
 
 def _check_whole(owner: str, name: str, values: Any) -> None:
