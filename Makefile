@@ -4,7 +4,7 @@
 #   make test             format, lint, types and the tests
 #   make test-full        the longer proofs too
 #   make learning         rerun the learning results in benchmarks/results/
-#   make speed            rerun the comparison of speed with other libraries (make speed ARGS=--quick in minutes)
+#   make speed            rerun the comparison of speed with other libraries (make speed ARGS=--quick to look)
 #   make clean            remove what the above have installed (runs/ and benchmarks/results/ stay)
 
 PYTHON ?= python3
@@ -32,22 +32,30 @@ check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The whole suite, and its quick part once more in 64 bit and once under JAX's check that no key is used twice.
+# The whole suite, and its quick part once more in 64 bit and once under JAX's check that no key is used twice. The long
+# proofs run more than they compile, so their programs are optimised.
 test-full: check
-	$(BIN)/pytest -n 2 --dist worksteal -m "full or not full" $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+	XLA_FLAGS= $(BIN)/pytest -n 2 --dist worksteal -m full $(ARGS)
 	JAX_ENABLE_X64=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 	JAX_DEBUG_KEY_REUSE=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 learning: $(VENV)/core
 	$(BIN)/python benchmarks/learning.py $(ARGS)
 
-speed: $(VENV)/core $(PEERS)/installed
-	$(BIN)/python benchmarks/speed.py --peers $(PEERS)/bin/python $(ARGS)
+# The other libraries are installed by the script, each into $(PEERS)/NAME.
+speed: $(VENV)/speed
+	$(BIN)/python benchmarks/speed.py $(ARGS)
 
 $(VENV)/core: pyproject.toml | $(BIN)/python
 	@echo "installing thorndike into $(VENV) (once, about a minute)"
 	@$(BIN)/python $(PIP_INSTALL) -e .
 	@touch $@
+
+$(VENV)/speed: pyproject.toml | $(BIN)/python
+	@echo "installing thorndike and EnvPool into $(VENV) (once, a minute or two)"
+	@$(BIN)/python $(PIP_INSTALL) -e ".[envpool]"
+	@touch $@ $(VENV)/core
 
 $(VENV)/dev: pyproject.toml | $(BIN)/python
 	@echo "installing thorndike and its tests' tools into $(VENV) (once, a minute or two)"
@@ -58,11 +66,6 @@ $(BIN)/python:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "thorndike needs Python 3.11 or newer; say which one to use: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
-
-$(PEERS)/installed: benchmarks/peers.txt
-	@$(PYTHON) -m venv $(PEERS)
-	@$(PEERS)/bin/python $(PIP_INSTALL) -r benchmarks/peers.txt
-	@touch $@
 
 clean:
 	rm -rf $(VENV) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

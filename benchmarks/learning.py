@@ -51,7 +51,7 @@ CONTROL = [  # minutes to a quarter of an hour each
     Row("ddpg", "Pendulum-v1", 20_000, -200, "", "evaluation", None),
     Row("td3", "envpool:HalfCheetah-v5", 50_000, 2600, "3313 ± 457, 10 seeds, authors, greedy", "evaluation",
         (3313, 457, 10)),
-    Row("sac", "envpool:HalfCheetah-v5", 100_000, 4000, "", "evaluation", None),
+    Row("sac", "gymnasium:HalfCheetah-v5", 100_000, 4000, "", "evaluation", None),
     Row("ppo", "envpool:HalfCheetah-v5", 1_000_000, 1200, "1443 ± 46, 3 seeds, CleanRL (v4), training", "training",
         (1443, 46, 3)),
 ]  # fmt: skip

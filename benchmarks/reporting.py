@@ -10,7 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+TIMEOUT = 120  # seconds of one measurement
+# What a shell may have set that would slow some down: kernels of OpenBLAS chosen by hand, sources that are compiled
+# anew at every start; and programs of JAX that were kept, which would hide what compiling takes.
+UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE", "JAX_COMPILATION_CACHE_DIR")
 
 
 def machine() -> str:
@@ -31,11 +36,26 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def measured(command: list[str], environment: dict[str, str] | None = None) -> dict[str, Any]:
+def measured(command: list[str]) -> dict[str, Any]:
     """Run a command in a process of its own; the JSON object that it prints last. What it says beside is shown."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | (environment or {}))
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"failed: {' '.join(command)}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def tried(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    """As `measured`, but with nothing shown, and {"error": its last line} where that fails."""
+    kept = {name: value for name, value in os.environ.items() if name not in UNSET}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=kept | environment, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return {"error": f"took longer than {TIMEOUT} s"}
+    except OSError as error:
+        return {"error": f"{Path(command[0]).name}: {error.strerror}"}
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return {"error": said[-1].replace("|", "/").replace(f"{ROOT}{os.sep}", "")}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 

@@ -1,18 +1,19 @@
 """Compare the speed of training, side by side, with the same hyper-parameters, network and number of updates.
 
-    python benchmarks/speed.py --peers .venv-peers/bin/python            everything, about a quarter of an hour
-    python benchmarks/speed.py --peers .venv-peers/bin/python --quick    two short rounds, to look: minutes
+    python benchmarks/speed.py                        everything, about 25 minutes
+    python benchmarks/speed.py --quick                one short round, to look: minutes
+    python benchmarks/speed.py --tasks sac cold       those tasks whose name holds one of these; others stay as they are
 
 Every measurement is a process of its own; entrants take turns (A B C A B C ...), and what counts is the median over
-the rounds. Compiling is reported apart. A peer is a script in benchmarks/entrants/ that is given a task as JSON and
-prints {"steps_per_second", "compile", "wall_rate"}, and an entry in `entrants`; its packages stand in peers.txt.
-Writes benchmarks/results/speed.{json,md}, or speed-quick.{json,md}.
+the rounds. Compiling is reported apart. Of each other library every configuration plays the first round, the best of
+them all the others. What is measured, and what it is held to, stands in tasks.py; the other libraries in peers.txt,
+each installed into an environment of its own first; how a task's floating-point limit is found, in limit.py. Writes
+benchmarks/results/speed.{json,md,svg}, or speed-quick.*, after every task. Measure with nothing else running.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
@@ -22,153 +23,137 @@ import time
 from pathlib import Path
 from typing import Any
 
+import chart
+import limit
+import peers
 import reporting
+from tasks import LIMIT, OURS, SB3, TASKS, Entrant, Task, entrants
 
 SCRIPTS = Path(__file__).parent / "entrants"
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What is measured. Steps differ by entrant so that each measures for some ten seconds."""
-
-    name: str
-    algorithm: str
-    settings: dict[str, Any]
-    ours: str  # the environment's id here
-    theirs: str  # and elsewhere
-    steps: dict[str, int]  # by library
-    floor: float  # how many times the best peer's rate
-    goal: float
-
-
-CLEANRL = {
-    "sizes": [64, 64], "num_environments": 4, "rollout_length": 128, "batch_size": 128, "epochs": 4,
-    "learning_rate": 2.5e-4, "learning_rate_end": 0.0, "gamma": 0.99, "gae_lambda": 0.95, "clip_range": 0.2,
-    "clip_value": True, "ent_coef": 0.01, "vf_coef": 0.5, "max_grad_norm": 0.5,
-}  # fmt: skip
-EIGHT_COPIES = CLEANRL | {"num_environments": 8, "batch_size": 256}
-DQN = {
-    "sizes": [64, 64], "num_environments": 1, "rollout_length": 1, "updates_per_rollout": 1, "batch_size": 128,
-    "capacity": 10_000, "warmup_steps": 128, "learning_rate": 2.5e-4, "gamma": 0.99, "target_period": 500,
-    "epsilon_start": 1.0, "epsilon_end": 0.05, "exploration_fraction": 0.5, "max_grad_norm": 10.0,
-}  # fmt: skip
-
-TASKS = [
-    Task("PPO CartPole, compiled, CleanRL's settings (4 x 128, 4 minibatches of 128, 4 epochs, separate 2x64 tanh)",
-         "ppo", CLEANRL, "CartPole-v1", "CartPole-v1", {"thorndike": 500_000, "stable-baselines3": 40_000}, 10, 12),
-    Task("DQN CartPole, compiled, 2x64, batch 128, one update a step, one environment",
-         "dqn", DQN, "CartPole-v1", "CartPole-v1", {"thorndike": 40_000, "stable-baselines3": 4_000}, 8, 10),
-    Task("PPO gymnasium:CartPole-v1, 8 copies x 128, minibatches of 256, 4 epochs, separate 2x64 tanh",
-         "ppo", EIGHT_COPIES, "gymnasium:CartPole-v1", "CartPole-v1",
-         {"thorndike": 100_000, "stable-baselines3": 50_000}, 2, 3),
-]  # fmt: skip
-SEEDS = 4
-SEEDS_FLOOR, SEEDS_GOAL = 1.6, 1.9  # the rate of four DQN seeds on two cores to that of one
-
-
-@dataclasses.dataclass(frozen=True)
-class Entrant:
-    """A library in one configuration."""
-
-    library: str
-    note: str
-    python: str
-    script: str
-    settings: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return f"{self.library}, {self.note}" if self.note else self.library
-
-
-def entrants(peers: str) -> list[Entrant]:
-    """Who takes turns: every peer in each configuration that may be its best."""
-    ours = Entrant("thorndike", "", sys.executable, "ours.py", {})
-    threads = dict.fromkeys((1, min(2, os.cpu_count() or 1), os.cpu_count() or 1))
-    sb3 = [Entrant("stable-baselines3", f"torch threads {n}", peers, "sb3.py", {"threads": n}) for n in threads]
-    return [ours, *sb3]
+QUICK = 0.2  # share of the steps
 
 
 def main() -> None:
     arguments = parse()
-    rounds, share = (2, 0.2) if arguments.quick else (arguments.rounds, 1.0)
-    results = []
-    for task in TASKS:
-        if arguments.tasks in task.name:
-            print(task.name, flush=True)
-            jobs = {entrant.name: (entrant, job(task, entrant, share)) for entrant in entrants(arguments.peers)}
-            results.append(compare(task, interleaved(jobs, rounds)))
-    if arguments.tasks in "seeds":
-        print(f"{SEEDS} DQN seeds", flush=True)
-        ours, task = entrants(arguments.peers)[0], TASKS[1]
-        jobs = {f"{n} seed{'s' * (n > 1)}": (ours, job(task, ours, share) | {"seeds": n}) for n in (1, SEEDS)}
-        results.append(seeds_result(interleaved(jobs, rounds)))
-    about = {
-        "machine": reporting.machine(), "date": time.strftime("%Y-%m-%d"), "rounds": rounds, "quick": arguments.quick,
-        "versions": packages(sys.executable), "peers": packages(arguments.peers),
-    }  # fmt: skip
-    reporting.write("speed-quick" if arguments.quick else "speed", about | {"results": results}, report(about, results))
+    rounds, share = (1, QUICK) if arguments.quick else (arguments.rounds, 1.0)
+    chosen = [task for task in TASKS if any(part in task.name for part in arguments.tasks or [""])]
+    if not chosen:
+        sys.exit(f"no task is named so: {', '.join(task.name for task in TASKS)}")
+    pythons = peers.pythons()
+    versions = {name: packages(python) for name, python in ({OURS: sys.executable} | pythons).items()}
+    where = {"machine": reporting.machine(), "rounds": rounds, "quick": arguments.quick, "versions": versions}
+    for task in chosen:
+        print(f"{task.name}: {task.title}", flush=True)
+        result = measured(task, pythons, rounds, share)
+        about = {"date": time.strftime("%Y-%m-%d")} | where
+        record("speed-quick" if arguments.quick else "speed", result | about)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", required=True, help="the Python that has what peers.txt names")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--tasks", default="", help='only tasks whose name holds this; "seeds" is one too')
+    parser.add_argument("--tasks", nargs="+", metavar="NAME", help=", ".join(task.name for task in TASKS))
     return parser.parse_args()
 
 
-def job(task: Task, entrant: Entrant, share: float) -> dict[str, Any]:
-    """What a script is given."""
-    steps = int(task.steps[entrant.library] * share)
-    common = {"algorithm": task.algorithm, "settings": task.settings, "ours": task.ours, "theirs": task.theirs}
-    return common | {"steps": steps} | entrant.settings
+def measured(task: Task, pythons: dict[str, str], rounds: int, share: float) -> dict[str, Any]:
+    """A task's measurements, its floating-point limit, and how it stands to its aims."""
+    limits = [aim for aim in task.aims if aim.against == LIMIT]
+    before = products(task, pythons) if limits else {}
+    found = interleaved(entrants(task, pythons, share), rounds)
+    # Once more where much hangs on it: the better of the two counts, which makes the limit higher.
+    after = products(task, pythons) if any(aim.floor for aim in limits) else {}
+    best = {library: medians(measurements) for library, measurements in leaders(found).items()}
+    result: dict[str, Any] = {"task": task.name, "title": task.title, "notes": task.notes, "settings": task.settings}
+    if before or after:
+        count = limit.per_step(task.algorithm, task.settings, *task.spaces)
+        seconds = {product: min(times[product] for times in (before, after) if times) for product in count}
+        result["limit"] = limit.steps_per_second(count, seconds)
+        result["products"] = [product._asdict() | {"per_step": n, "seconds": seconds[product]}
+                              for product, n in count.items()]  # fmt: skip
+        best[LIMIT] = {"steps_per_second": result["limit"]}
+    values = [(aim, aim.value(best)) for aim in task.aims]
+    result["aims"] = [{"name": aim.name, "value": value, "unit": aim.unit, "floor": aim.floor, "goal": aim.goal,
+                       "verdict": aim.verdict(value)} for aim, value in values]  # fmt: skip
+    for aim in result["aims"]:
+        print(
+            "  " + f"{aim['name']}: {amount(aim['value'], aim['unit'])} {aim['verdict']}".replace("  ", " "), flush=True
+        )
+    return result | {"measurements": found}
 
 
-def interleaved(jobs: dict[str, tuple[Entrant, dict]], rounds: int) -> dict[str, list[dict]]:
-    """Measurements by name, everyone's first before anyone's second."""
-    found: dict[str, list[dict]] = {name: [] for name in jobs}
-    for _ in range(rounds):
-        for name, (entrant, asked) in jobs.items():
-            load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-            command = [entrant.python, str(SCRIPTS / entrant.script), json.dumps(asked)]
-            # Programs that were kept from an earlier process would hide what compiling takes.
-            result = reporting.measured(command, {"THORNDIKE_NO_CACHE": "1"})
-            found[name].append(result | {"load_before": load})
-            rates = f"{result['steps_per_second']:,.0f} steps/s ({result['wall_rate']:,.0f} by the clock on the wall)"
-            print(f"  {name}: {rates}", flush=True)
+def interleaved(playing: list[Entrant], rounds: int) -> dict[str, list[dict]]:
+    """Measurements by name, everyone's first before anyone's second. Who fails is out, with an error at its end."""
+    found: dict[str, list[dict]] = {entrant.name: [] for entrant in playing}
+    for number in range(rounds):
+        for entrant in playing:
+            result = measure(entrant)
+            found[entrant.name].append(result)
+            shown = [f"{name} {value:,.1f}" for name, value in result.items() if isinstance(value, float)]
+            print(f"  {entrant.name}: {result.get('error') or ', '.join(shown)}", flush=True)
+        playing = [entrant for entrant in playing if "error" not in found[entrant.name][-1]]
+        if number == 0:
+            playing = in_front(playing, found)
     return found
 
 
-def compare(task: Task, found: dict[str, list[dict]]) -> dict[str, Any]:
-    """Ours over the best configuration of each peer."""
-    ours = median(found["thorndike"])
-    best: dict[str, float] = {}
-    for name, measurements in found.items():
-        library = name.partition(",")[0]
-        if library != "thorndike":
-            best[library] = max(best.get(library, 0.0), median(measurements))
-    ratios = {library: ours / rate for library, rate in best.items()}
-    return {"task": task.name, "settings": task.settings, "ratios": ratios, "floor": task.floor, "goal": task.goal,
-            "against": "stable-baselines3", "measurements": found}  # fmt: skip
+def measure(entrant: Entrant) -> dict[str, Any]:
+    load = {"load_before": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
+    command = [entrant.python, str(SCRIPTS / entrant.script), json.dumps(entrant.job)]
+    # Programs that thorndike kept from an earlier process would hide what compiling takes.
+    return reporting.tried(command, {"THORNDIKE_NO_CACHE": "1"} | entrant.environment) | load
 
 
-def seeds_result(found: dict[str, list[dict]]) -> dict[str, Any]:
-    """The rate of several seeds, all steps counted, over that of one; by the clock on the wall, compiling apart."""
-    one, several = (median(found[f"{n} seed{'s' * (n > 1)}"], "wall_rate") for n in (1, SEEDS))
-    return {"task": f"{SEEDS} DQN seeds side by side, all their steps counted, over one seed alone",
-            "settings": DQN, "ratios": {"one seed": several / one}, "floor": SEEDS_FLOOR, "goal": SEEDS_GOAL,
-            "against": "one seed", "measurements": found}  # fmt: skip
+def in_front(playing: list[Entrant], found: dict[str, list[dict]]) -> list[Entrant]:
+    """Each library in the configuration that came first in the first round; ours as it is."""
+    best: dict[str, Entrant] = {}
+    for entrant in playing:
+        other = best.setdefault(entrant.library, entrant)
+        if standing(entrant.name, found[entrant.name]) > standing(other.name, found[other.name]):
+            best[entrant.library] = entrant
+    return [entrant for entrant in playing if best[entrant.library] is entrant]
 
 
-def median(measurements: list[dict], what: str = "steps_per_second") -> float:
-    return statistics.median(measurement[what] for measurement in measurements)
+def standing(name: str, measurements: list[dict]) -> tuple[bool, int, float]:
+    """What a configuration is chosen by. Ours counts as a user calls it, whatever else is tried."""
+    rates = [measurement["steps_per_second"] for measurement in measurements if "steps_per_second" in measurement]
+    return name == OURS, len(rates), statistics.median(rates) if rates else 0.0
+
+
+def products(task: Task, pythons: dict[str, str]) -> dict[limit.Product, float]:
+    """Seconds of each matrix product of a task: the best of JAX, NumPy and torch, where one could be measured."""
+    asked = list(limit.per_step(task.algorithm, task.settings, *task.spaces))
+    times: list[list[float]] = []
+    for python in (sys.executable, pythons[SB3]):
+        command = [python, str(SCRIPTS / "run_products.py"), json.dumps({"products": asked})]
+        found = reporting.tried(command, {})
+        if "error" in found:
+            print(f"  matrix products: {found['error']}", flush=True)
+        else:
+            times += found.values()
+    return {product: min(seconds) for product, seconds in zip(asked, zip(*times, strict=True), strict=False)}
+
+
+def leaders(found: dict[str, list[dict]]) -> dict[str, list[dict]]:
+    """The measurements of each library's best configuration: the one that played all rounds."""
+    best: dict[str, list[dict]] = {}
+    for name in sorted(found, key=lambda name: standing(name, found[name])):
+        whole = [measurement for measurement in found[name] if "error" not in measurement]
+        if whole:
+            best[name.partition(",")[0]] = whole
+    in_order = dict.fromkeys(name.partition(",")[0] for name in found)
+    return {library: best[library] for library in in_order if library in best}
+
+
+def medians(measurements: list[dict]) -> dict[str, float]:
+    return {what: statistics.median(each[what] for each in measurements) for what in measurements[0]}
 
 
 def packages(python: str) -> dict[str, str]:
     """The versions of what an entrant's numbers depend on."""
-    names = ["thorndike", "jax", "jaxlib", "numpy", "gymnasium", "torch", "stable-baselines3"]
+    names = ["thorndike", "stable-baselines3", "sbx-rl", "rejax", "gymnax", "jax", "jaxlib", "flax", "torch", "numpy",
+             "gymnasium", "envpool", "mujoco"]  # fmt: skip
     code = f"""
 import json, platform
 from importlib import metadata
@@ -180,44 +165,119 @@ for name in {names!r}:
         pass
 print(json.dumps(found))
 """
-    return json.loads(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout)
+    try:
+        return json.loads(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
 
 
-def report(about: dict[str, Any], results: list[dict[str, Any]]) -> str:
-    """The page that is committed."""
-    sections = []
+def record(name: str, result: dict[str, Any]) -> None:
+    """Put a result in the place of the one it repeats, and write all of them."""
+    path = reporting.RESULTS / f"{name}.json"
+    results = json.loads(path.read_text())["results"] if path.exists() else []
+    by_name = {other["task"]: other for other in results} | {result["task"]: result}
+    results = [by_name[task.name] for task in TASKS if task.name in by_name]
+    reporting.write(name, {"results": results}, report(name, results))
+    (reporting.RESULTS / f"{name}.svg").write_text(chart.bars(groups(results)))
+
+
+def groups(results: list[dict[str, Any]]) -> list[tuple[str, list[chart.Bar]]]:
+    """The chart's: of every task that has rates, each library with its best configuration, ours first."""
+    found = []
     for result in results:
-        ratio = result["ratios"][result["against"]]
-        reached = (
-            "goal reached" if ratio >= result["goal"] else "floor reached" if ratio >= result["floor"] else "missed"
-        )
-        rows = []
-        for name, measurements in result["measurements"].items():
-            rate = "wall_rate" if result["against"] == "one seed" else "steps_per_second"
-            rates = [measurement[rate] for measurement in measurements]
-            compiling = median(measurements, "compile")
-            rows.append([name, f"{statistics.median(rates):,.0f}", f"{min(rates):,.0f} to {max(rates):,.0f}",
-                         f"{compiling:.1f}" if compiling else ""])  # fmt: skip
-        header = ["", "steps/s, median", "lowest to highest", "compiling, s"]
-        ratios = ", ".join(f"**{value:.1f}x** {library}" for library, value in result["ratios"].items())
-        aims = f"floor {result['floor']:g}x, goal {result['goal']:g}x: {reached}"
-        sections.append(f"## {result['task']}\n\n{ratios} ({aims})\n\n{reporting.table(header, rows)}")
-    versions = {name: ", ".join(f"{package} {version}" for package, version in about[name].items()) for name in
-                ("versions", "peers")}  # fmt: skip
-    return SPEED.format(sections="\n\n".join(sections), **about | versions)
+        rates = {library: [measurement[rate_of(result)] for measurement in measurements]
+                 for library, measurements in leaders(result["measurements"]).items()
+                 if rate_of(result) in measurements[0]}  # fmt: skip
+        bars = [chart.Bar(library, statistics.median(x), min(x), max(x)) for library, x in rates.items()]
+        if OURS in rates:
+            found.append((result["title"], sorted(bars, key=lambda bar: bar.name != OURS)))
+    return found
+
+
+def rate_of(result: dict[str, Any]) -> str:
+    """The clock on the wall counts where several seeds run side by side."""
+    return "wall_rate" if result["task"] == "dqn-seeds" else "steps_per_second"
+
+
+def report(name: str, results: list[dict[str, Any]]) -> str:
+    """The page that is committed."""
+    header = ["task", "thorndike against", "reached", "floor", "goal", ""]
+    rows = []
+    for result in results:
+        for aim in result["aims"]:
+            amounts = [amount(aim[key], aim["unit"]) for key in ("value", "floor", "goal")]
+            wanted = [f"at most {text}" if aim["unit"] == "s" else text for text in amounts[1:]]
+            rows.append(
+                [result["task"], aim["name"], f"**{amounts[0]}**" if amounts[0] else "", *wanted, aim["verdict"]]
+            )
+    sections = "\n\n".join(section(result) for result in results)
+    return SPEED.format(name=name, summary=reporting.table(header, rows), sections=sections, ran_on=ran_on(results))
+
+
+def section(result: dict[str, Any]) -> str:
+    """A task's own part of the page."""
+    keys = {rate_of(result): "steps/s", "compile": "compiling, s"}
+    if result["task"] == "cold-start":
+        keys = {"first": "first, s", "again": "again, s"}
+    header = ["", *(f"{title}: median (lowest to highest)" for title in keys.values()), "runs"]
+    rows = []
+    for name, measurements in result["measurements"].items():
+        errors = [measurement["error"] for measurement in measurements if "error" in measurement]
+        whole = [measurement for measurement in measurements if "error" not in measurement]
+        cells = [spread([measurement[key] for measurement in whole]) for key in keys]
+        rows.append([name, *cells, f"{len(whole)}" + "".join(f"; failed: {error}" for error in errors)])
+    if "limit" in result:
+        rows.append([LIMIT, f"{result['limit']:,.0f}", "", ""])
+    notes = "".join(f"\n- {note}." for note in result["notes"])
+    return f"## {result['title']}\n\n{reporting.table(header, rows)}" + (f"\n{notes}" if notes else "")
+
+
+def spread(values: list[float]) -> str:
+    if not any(values):
+        return ""
+    digits = 0 if min(values) > 50 else 1
+    low, middle, high = (f"{value:,.{digits}f}" for value in (min(values), statistics.median(values), max(values)))
+    return f"{middle} ({low} to {high})" if len(values) > 1 else middle
+
+
+def amount(value: float | None, unit: str) -> str:
+    """What was reached or is wanted, in words."""
+    if value is None:
+        return ""
+    return f"{value:.0f} %" if unit == "%" else f"{value:.3g} s" if unit == "s" else f"{value:.3g}x"
+
+
+def ran_on(results: list[dict[str, Any]]) -> str:
+    """On what machine, when, how often and with which versions; once for all tasks where that is the same."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        lines = [f"{result['machine']}; {result['date']}; rounds: {result['rounds']}"]
+        lines += [f"  - {library}: {', '.join(f'{package} {version}' for package, version in versions.items())}"
+                  for library, versions in result["versions"].items()]  # fmt: skip
+        found.setdefault("\n".join(lines), []).append(result["task"])
+    if len(found) == 1:
+        return f"- {next(iter(found))}"
+    return "\n".join(f"- {', '.join(names)}: {text}" for text, names in found.items())
 
 
 SPEED = """# Speed
 
 Steps of the environment per second of training, acting and learning together, with the same hyper-parameters, network
-and number of updates. Median of {rounds} runs, each in a process of its own, entrants taking turns; compiling apart
-(nothing kept from earlier runs). A peer counts with its best number of threads. Made by `make speed` on {date}.
+and number of updates. Every measurement is a process of its own, entrants take turns, the median counts; compiling is
+apart (nothing kept from earlier runs). Another library counts with its best configuration, chosen in the first
+round; thorndike as it is. The floating-point limit is the rate that the matrix products of acting and learning alone
+would leave, at the pace that the best of JAX, NumPy and torch reaches for these very shapes in the same session
+(benchmarks/limit.py). Made by `make speed`.
 
-{machine}
+![Steps per second, the longest bar of each task being the fastest]({name}.svg)
 
-Ours: {versions}. Peers: {peers}.
+{summary}
 
 {sections}
+
+## Run on
+
+{ran_on}
 """
 
 
