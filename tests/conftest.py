@@ -6,6 +6,7 @@ JAX_DEBUG_KEY_REUSE=1 (no random key is used twice) and JAX_ENABLE_X64=1 (no dty
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -33,6 +34,17 @@ def _strict_ranks(request):
     jax.config.update("jax_numpy_rank_promotion", "allow" if keras else "raise")
     yield
     jax.config.update("jax_numpy_rank_promotion", before)
+
+
+KEPT = 25  # tests whose compiled programs are kept
+_ended = itertools.count(1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    """Let programs go now and then: some thousands of them exhaust the memory maps that Linux grants a process."""
+    if next(_ended) % KEPT == 0:
+        jax.clear_caches()
 
 
 def pytest_unconfigure(config):

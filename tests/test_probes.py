@@ -49,7 +49,7 @@ SAC_ = SAC(**OFF_POLICY, ent_coef=1e-3, memory=Replay(4_000, 64))  # values incl
 TD3_ = TD3(**OFF_POLICY, target_noise=0.05, exploration_noise=0.3, memory=Replay(4_000, 64))
 DDPG_ = DDPG(**OFF_POLICY, exploration_noise=0.3, memory=Replay(4_000, 64))
 ALGORITHMS = {"dqn": DQN_, "ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_}
-STEPS = {"dqn": 16_000, "ppo": 20_000, "reinforce": 160_000, "sac": 8_000, "td3": 8_000, "ddpg": 8_000}
+STEPS = {"dqn": 16_000, "ppo": 20_000, "reinforce": 160_000, "sac": 12_000, "td3": 8_000, "ddpg": 8_000}
 CONTINUOUS = ("sac", "td3", "ddpg")
 
 
