@@ -77,6 +77,12 @@ CASES = [
 ]
 
 
+def soon(case):
+    """Whether a case is for every day: DDPG is TD3 with other settings, and one space of observations will do."""
+    name, probe, environment = case.values
+    return name != "ddpg" and (name not in CONTINUOUS or probe != "P13" or environment.kind == "nested")
+
+
 def suited(name, probe, environment):
     """The algorithm as the probe needs it: what a user who knew the environment would set."""
     algorithm = ALGORITHMS[name]
@@ -133,7 +139,7 @@ def check(name, probe, environment, seeds):
             np.testing.assert_allclose(action, solution.action, atol=tolerance)
 
 
-@pytest.mark.parametrize(("name", "probe", "environment"), CASES)
+@pytest.mark.parametrize(("name", "probe", "environment"), filter(soon, CASES))
 def test_a_probe_is_solved(name, probe, environment):
     check(name, probe, environment, seeds=1)
 
