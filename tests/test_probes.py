@@ -49,7 +49,7 @@ SAC_ = SAC(**OFF_POLICY, ent_coef=1e-3, memory=Replay(4_000, 64))  # values incl
 TD3_ = TD3(**OFF_POLICY, target_noise=0.05, exploration_noise=0.3, memory=Replay(4_000, 64))
 DDPG_ = DDPG(**OFF_POLICY, exploration_noise=0.3, memory=Replay(4_000, 64))
 ALGORITHMS = {"dqn": DQN_, "ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_}
-STEPS = {"dqn": 16_000, "ppo": 20_000, "reinforce": 160_000, "sac": 12_000, "td3": 8_000, "ddpg": 8_000}
+STEPS = {"dqn": 16_000, "ppo": 20_000, "reinforce": 160_000, "sac": 8_000, "td3": 8_000, "ddpg": 8_000}
 CONTINUOUS = ("sac", "td3", "ddpg")
 
 
@@ -129,7 +129,9 @@ def check(name, probe, environment, seeds):
     algorithm = suited(name, probe, environment)
     solution = environment.solution(GAMMA)
     look = jax.jit(lambda state: values_and_actions(name, algorithm, state, solution.observation))
-    for state in trained(algorithm, environment, STEPS[name], seeds):
+    # a value that never ends to build is learned slowly from the least of two critics
+    steps = STEPS[name] * (2 if name == "sac" and probe in ("P6", "P8") else 1)
+    for state in trained(algorithm, environment, steps, seeds):
         value, action = map(np.asarray, look(state))
         np.testing.assert_allclose(value, solution.value, atol=0.1)
         if solution.action is not None:
@@ -139,7 +141,7 @@ def check(name, probe, environment, seeds):
             np.testing.assert_allclose(action, solution.action, atol=tolerance)
 
 
-@pytest.mark.parametrize(("name", "probe", "environment"), filter(soon, CASES))
+@pytest.mark.parametrize(("name", "probe", "environment"), [case for case in CASES if soon(case)])
 def test_a_probe_is_solved(name, probe, environment):
     check(name, probe, environment, seeds=1)
 
