@@ -36,7 +36,7 @@ def _strict_ranks(request):
     jax.config.update("jax_numpy_rank_promotion", before)
 
 
-KEPT = 60  # tests whose compiled programs are kept
+KEPT = 30  # tests whose compiled programs are kept
 _ended = itertools.count(1)
 
 
