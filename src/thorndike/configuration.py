@@ -114,8 +114,7 @@ def trusted_environment(configuration: Configuration, folder: Path, named: Any) 
 
 def how_to_resume(configuration: Configuration, folder: Path) -> str:
     """The command or call that goes on with a run, with all that has to be handed in again."""
-    algorithm = to_json(configuration.algorithm)
-    own = [name for name, value in algorithm.items() if isinstance(value, dict) and value.get("type") == FOREIGN]
+    own = _foreign(to_json(configuration.algorithm))
     if not configuration.environment_is_id:
         own.append("environment")
     if own:
@@ -166,12 +165,17 @@ def hyperparameter_classes() -> dict[str, type]:
 
 
 def _algorithm_from_json(values: dict[str, Any], networks: Mapping[str, Any], folder: Path) -> Any:
-    foreign = [name for name, value in values.items() if isinstance(value, dict) and value.get("type") == FOREIGN]
+    foreign = _foreign(values)
     for name in foreign:
         if name not in networks:
             raise RunError(f"{folder} trained a network of your own as {name}: hand it in again with {name}=...")
     ours = {name: value for name, value in values.items() if name not in foreign}
     return dataclasses.replace(from_json(ours, hyperparameter_classes()), **networks)
+
+
+def _foreign(values: Mapping[str, Any]) -> list[str]:
+    """The fields of an algorithm, as JSON values, that hold a network of the user's own."""
+    return [name for name, value in values.items() if isinstance(value, dict) and value.get("type") == FOREIGN]
 
 
 def _check_types(configuration: Configuration) -> None:
