@@ -46,7 +46,7 @@ EVALUATED = {
         network=UNIFORM, critic_network=LINEAR, **FAST, learning_rate=3e-2, learning_rate_end=0.0, rollout_length=32,
         batch_size=128, epochs=4,
     ),
-    "reinforce": REINFORCE(network=UNIFORM, baseline_network=LINEAR, **FAST, learning_rate=1e-2, rollout_length=64),
+    "reinforce": REINFORCE(network=UNIFORM, baseline_network=LINEAR, **FAST, learning_rate=2e-2, rollout_length=64),
 }  # fmt: skip
 
 
@@ -146,28 +146,32 @@ def test_q_learning_finds_the_optimal_values_of_every_state_it_meets(environment
 @pytest.mark.parametrize("environment", [garnet(0), chain(), cliff_walking(), frozen_lake()], ids=lambda e: e.name)
 def test_ppo_finds_a_policy_worth_nearly_the_best(environment):
     """B4: the regret of the final greedy policy, evaluated exactly."""
-    algorithm = PPO(
+    algorithm, gamma = PPO(
         network=LINEAR, critic_network=LINEAR, gamma=GAMMA, num_environments=16, learning_rate=3e-2,
         learning_rate_end=0.0, rollout_length=64, batch_size=256, epochs=4, ent_coef=0.01, max_grad_norm=1.0,
-    )  # fmt: skip
-    optimum = environment.optimal_values(GAMMA) @ environment.start_probability
-    worst = environment.policy_values(np.eye(environment.actions)[np.zeros(environment.states, int)], GAMMA)
+    ), GAMMA  # fmt: skip
+    if environment.name == "cliff-walking":  # discounted more, the goal is hardly worth the way along the cliff
+        gamma = 0.99
+        algorithm = dataclasses.replace(algorithm, gamma=gamma, ent_coef=0.05, normalize_rewards=True)
+    optimum = environment.optimal_values(gamma) @ environment.start_probability
+    worst = environment.policy_values(np.eye(environment.actions)[np.zeros(environment.states, int)], gamma)
     scale = max(abs(optimum), abs(optimum - worst @ environment.start_probability))
     good = []
     for state in final_states(algorithm, environment, 400_000):
         logits = np.asarray(state.network(np.eye(environment.states, dtype=np.float32)))
         policy = np.eye(environment.actions)[logits.argmax(-1)]
-        value = environment.policy_values(policy, GAMMA) @ environment.start_probability
+        value = environment.policy_values(policy, gamma) @ environment.start_probability
         good.append(optimum - value <= 0.02 * scale)
     assert sum(good) >= 9
 
 
 def test_ppo_finds_the_gain_that_solves_riccatis_equation():
-    """B4, continuous."""
+    """B4, continuous. Advantages are not normalised: near the optimum that makes much of what is only noise."""
     environment = LinearQuadratic()
     algorithm = PPO(
-        network=LINEAR, critic_network=MLP((32,)), gamma=GAMMA, num_environments=16, learning_rate=1e-2,
-        learning_rate_end=0.0, rollout_length=64, batch_size=256, epochs=4, normalize_rewards=True,
+        network=LINEAR, critic_network=MLP((32,)), gamma=GAMMA, num_environments=16, learning_rate=2e-2,
+        learning_rate_end=0.0, rollout_length=64, batch_size=256, epochs=4, ent_coef=0.01, normalize_rewards=True,
+        normalize_advantages=False,
     )  # fmt: skip
     right = []
     for state in final_states(algorithm, environment, 600_000):

@@ -129,8 +129,8 @@ def check(name, probe, environment, seeds):
     algorithm = suited(name, probe, environment)
     solution = environment.solution(GAMMA)
     look = jax.jit(lambda state: values_and_actions(name, algorithm, state, solution.observation))
-    # a value that never ends to build is learned slowly from the least of two critics
-    steps = STEPS[name] * (2 if name == "sac" and probe in ("P6", "P8") else 1)
+    # a value that never ends to build is learned slowly from the least of two critics, and so is one choice of many
+    steps = STEPS[name] * (2 if name == "sac" and probe in ("P6", "P8", "P13") else 1)
     for state in trained(algorithm, environment, steps, seeds):
         value, action = map(np.asarray, look(state))
         np.testing.assert_allclose(value, solution.value, atol=0.1)
