@@ -4,6 +4,7 @@
 #   make test             format, lint, types and the tests
 #   make test-full        the longer proofs too
 #   make learning         rerun the learning results in benchmarks/results/
+#   make learning-long    rerun those of continuous control, an hour or two (make learning-long ARGS="--rows Pendulum")
 #   make speed            rerun the comparison of speed with other libraries (make speed ARGS=--quick to look)
 #   make clean            remove what the above have installed (runs/ and benchmarks/results/ stay)
 
@@ -19,7 +20,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Where this is set, Python compiles every file anew at every start: importing jax takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test check test-full learning speed clean
+.PHONY: train test check test-full learning learning-long speed clean
 
 train: $(VENV)/core
 	$(BIN)/thorndike train dqn CartPole-v1 --seed $(SEED) $(ARGS)
@@ -43,6 +44,9 @@ test-full: check
 learning: $(VENV)/core
 	$(BIN)/python benchmarks/learning.py $(ARGS)
 
+learning-long: $(VENV)/control
+	$(BIN)/python benchmarks/learning.py --control --seed 0 $(ARGS)
+
 # The other libraries are installed by the script, each into $(PEERS)/NAME.
 speed: $(VENV)/speed
 	$(BIN)/python benchmarks/speed.py $(ARGS)
@@ -55,6 +59,11 @@ $(VENV)/core: pyproject.toml | $(BIN)/python
 $(VENV)/speed: pyproject.toml | $(BIN)/python
 	@echo "installing thorndike and EnvPool into $(VENV) (once, a minute or two)"
 	@$(BIN)/python $(PIP_INSTALL) -e ".[envpool]"
+	@touch $@ $(VENV)/core
+
+$(VENV)/control: pyproject.toml | $(BIN)/python
+	@echo "installing thorndike, EnvPool and MuJoCo into $(VENV) (once, a minute or two)"
+	@$(BIN)/python $(PIP_INSTALL) -e ".[envpool,mujoco]"
 	@touch $@ $(VENV)/core
 
 $(VENV)/dev: pyproject.toml | $(BIN)/python

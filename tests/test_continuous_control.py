@@ -30,12 +30,16 @@ ALGORITHMS = {
     "td3": TD3(**SMALL, memory=Replay(100, 4)),
     "ddpg": DDPG(**SMALL, memory=Replay(100, 4)),
 }
-KEY = jax.random.key(7)
+
+
+def new_key():
+    """Always the same one, but a new object: no key is used twice."""
+    return jax.random.key(7)
 
 
 @jax.jit
-def update(algorithm, state, data, fraction=0.0, key=KEY):
-    return algorithm.update(state, data, jnp.float32(fraction), key)
+def update(algorithm, state, data, fraction=0.0):
+    return algorithm.update(state, data, jnp.float32(fraction), new_key())
 
 
 def batch(window=1, size=4, seed=0, **extras):
@@ -85,7 +89,7 @@ def returns(algorithm, data):
 
 def sac_target(algorithm, state, data, ent_coef):
     following = np.stack([observation for *_, observation in returns(algorithm, data)])
-    drawn, log_prob = state.head(state.network(following)).sample_and_log_prob(jax.random.split(KEY)[0])
+    drawn, log_prob = state.head(state.network(following)).sample_and_log_prob(jax.random.split(new_key())[0])
     target = []
     for b, (total, discount, observation) in enumerate(returns(algorithm, data)):
         value = min(q(state.target_critics, i, observation, drawn[b]) for i in range(algorithm.num_critics))
@@ -94,7 +98,7 @@ def sac_target(algorithm, state, data, ent_coef):
 
 
 def td3_target(algorithm, state, data):
-    key = jax.random.split(KEY, algorithm.policy_delay)
+    key = jax.random.split(new_key(), algorithm.policy_delay)
     per_part = data.reward.shape[1] // algorithm.policy_delay
     noise = np.concatenate([jax.random.normal(k, (per_part, 2)) for k in key])
     target = []
@@ -125,7 +129,7 @@ def test_sac_is_its_definition_on_every_combination_of_ends(window, ent_coef):
     error = errors(algorithm, state, data, sac_target(algorithm, state, data, ent_coef or 0.7))
     np.testing.assert_allclose(metrics["critic_loss"], 0.5 * np.square(error).mean(-1).sum(), rtol=1e-4)
     np.testing.assert_allclose(metrics["priority"], np.abs(error).mean(0), rtol=1e-4, atol=1e-5)
-    drawn, log_prob = state.head(state.network(data.observation[0])).sample_and_log_prob(jax.random.split(KEY)[1])
+    drawn, log_prob = state.head(state.network(data.observation[0])).sample_and_log_prob(jax.random.split(new_key())[1])
     np.testing.assert_allclose(metrics["entropy"], -log_prob.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["ent_coef"], ent_coef or 0.7, rtol=1e-6)
     by_pair = [[q(after.critics, i, data.observation[0, b], drawn[b]) for b in range(4)] for i in range(2)]
@@ -160,7 +164,7 @@ def test_td3_blurs_every_action_of_a_target_by_itself_and_by_no_more_than_the_cl
         return jnp.zeros((2, len(action)))
 
     monkeypatch.setattr(td3, "critic_values", spy)
-    algorithm.target(state, n_step(same, 0.9), KEY)
+    algorithm.target(state, n_step(same, 0.9), new_key())
     noise = np.asarray(seen["action"] - jnp.tanh(state.target_actor.network(same.next_observation[0])))
     assert np.abs(noise).max() <= 0.5 + 1e-6
     np.testing.assert_allclose(np.mean(np.abs(noise) >= 0.5 - 1e-6), math.erfc(0.5 / 0.4 / math.sqrt(2)), atol=0.03)
@@ -205,7 +209,7 @@ def test_gradients_agree_with_finite_differences_of_the_definitions(name):
             return 0.5 * np.square(values(critics, action) - target).mean(-1).sum()
 
         def actor_loss(network):
-            drawn, log_prob = state.head(network(observation)).sample_and_log_prob(jax.random.split(KEY)[1])
+            drawn, log_prob = state.head(network(observation)).sample_and_log_prob(jax.random.split(new_key())[1])
             return (ent_coef * np.asarray(log_prob, np.float64) - values(state.critics, drawn).min(0)).mean()
 
         actor, of_actor, of_critics = state.network, *after.optimizers[:2]
@@ -292,8 +296,8 @@ def test_the_temperature_rises_where_entropy_is_below_its_aim_and_falls_above():
 def test_exploration_is_around_the_action_and_inside_the_bounds(name):
     algorithm = dataclasses.replace(ALGORITHMS[name], exploration_noise=0.3)
     state, observation = fresh(algorithm), np.tile(np.array([[0.1, -0.2, 0.3]], np.float32), (20_000, 1))
-    greedy, _, _ = algorithm.act(algorithm.policy(state, jnp.float32(0), explore=False), observation, (), KEY)
-    action, _, _ = algorithm.act(algorithm.policy(state, jnp.float32(0)), observation, (), KEY)
+    greedy, _, _ = algorithm.act(algorithm.policy(state, jnp.float32(0), explore=False), observation, (), new_key())
+    action, _, _ = algorithm.act(algorithm.policy(state, jnp.float32(0)), observation, (), new_key())
     assert np.unique(greedy, axis=0).shape[0] == 1
     assert np.abs(action).max() <= 1
     np.testing.assert_allclose(np.mean(action - greedy, 0), 0, atol=0.01)
@@ -305,7 +309,7 @@ def test_actions_have_the_shape_of_their_space(name):
     algorithm = dataclasses.replace(ALGORITHMS[name], num_environments=1)
     space = spaces.Box(-1, 1, (2, 3), np.float32)
     state = algorithm.init(jax.random.key(0), OBSERVATIONS, space)
-    action, _, extras = algorithm.act(algorithm.policy(state, jnp.float32(0)), jnp.zeros((5, 3)), (), KEY)
+    action, _, extras = algorithm.act(algorithm.policy(state, jnp.float32(0)), jnp.zeros((5, 3)), (), new_key())
     assert action.shape == (5, 2, 3)
     assert extras == {}
 
@@ -351,7 +355,7 @@ def test_equal_critics_are_refused():
 
     critic = eqx.nn.MLP(5, 1, 8, 1, key=jax.random.key(0))
     with pytest.raises(SettingError, match="2 equal critics"):
-        dataclasses.replace(ALGORITHMS["sac"], critic_network=critic).init(KEY, OBSERVATIONS, ACTIONS)
+        dataclasses.replace(ALGORITHMS["sac"], critic_network=critic).init(new_key(), OBSERVATIONS, ACTIONS)
     alone = dataclasses.replace(ALGORITHMS["ddpg"], critic_network=critic)
     assert np.isfinite(update(alone, fresh(alone), batch())[1]["critic_loss"])
 

