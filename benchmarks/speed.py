@@ -3,6 +3,7 @@
     python benchmarks/speed.py                        everything, about 25 minutes
     python benchmarks/speed.py --quick                one short round, to look: minutes
     python benchmarks/speed.py --tasks sac cold       those tasks whose name holds one of these; others stay as they are
+    python benchmarks/speed.py --write                measure nothing, write the pages again
 
 Every measurement is a process of its own; entrants take turns (A B C A B C ...), and what counts is the median over
 the rounds. Compiling is reported apart. Of each other library every configuration plays the first round, the best of
@@ -35,6 +36,9 @@ QUICK = 0.2  # share of the steps
 
 def main() -> None:
     arguments = parse()
+    if arguments.write:
+        write("speed", json.loads((reporting.RESULTS / "speed.json").read_text())["results"])
+        return
     rounds, share = (1, QUICK) if arguments.quick else (arguments.rounds, 1.0)
     chosen = [task for task in TASKS if any(part in task.name for part in arguments.tasks or [""])]
     if not chosen:
@@ -53,6 +57,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--write", action="store_true")
     parser.add_argument("--tasks", nargs="+", metavar="NAME", help=", ".join(task.name for task in TASKS))
     return parser.parse_args()
 
@@ -65,7 +70,7 @@ def measured(task: Task, pythons: dict[str, str], rounds: int, share: float) -> 
     # Once more where much hangs on it: the better of the two counts, which makes the limit higher.
     after = products(task, pythons) if any(aim.floor for aim in limits) else {}
     best = {library: medians(measurements) for library, measurements in leaders(found).items()}
-    result: dict[str, Any] = {"task": task.name, "title": task.title, "notes": task.notes, "settings": task.settings}
+    result: dict[str, Any] = {"task": task.name, "title": task.title, "settings": task.settings}
     if before or after:
         count = limit.per_step(task.algorithm, task.settings, *task.spaces)
         seconds = {product: min(times[product] for times in (before, after) if times) for product in count}
@@ -176,7 +181,10 @@ def record(name: str, result: dict[str, Any]) -> None:
     path = reporting.RESULTS / f"{name}.json"
     results = json.loads(path.read_text())["results"] if path.exists() else []
     by_name = {other["task"]: other for other in results} | {result["task"]: result}
-    results = [by_name[task.name] for task in TASKS if task.name in by_name]
+    write(name, [by_name[task.name] for task in TASKS if task.name in by_name])
+
+
+def write(name: str, results: list[dict[str, Any]]) -> None:
     reporting.write(name, {"results": results}, report(name, results))
     (reporting.RESULTS / f"{name}.svg").write_text(chart.bars(groups(results)))
 
@@ -228,7 +236,7 @@ def section(result: dict[str, Any]) -> str:
         rows.append([name, *cells, f"{len(whole)}" + "".join(f"; failed: {error}" for error in errors)])
     if "limit" in result:
         rows.append([LIMIT, f"{result['limit']:,.0f}", "", ""])
-    notes = "".join(f"\n- {note}." for note in result["notes"])
+    notes = "".join(f"\n- {note}." for task in TASKS if task.name == result["task"] for note in task.notes)
     return f"## {result['title']}\n\n{reporting.table(header, rows)}" + (f"\n{notes}" if notes else "")
 
 
