@@ -44,11 +44,11 @@ test-full: check
 learning: $(VENV)/core
 	$(BIN)/python benchmarks/learning.py $(ARGS)
 
-learning-long: $(VENV)/control
+learning-long: $(VENV)/environments
 	$(BIN)/python benchmarks/learning.py --control --seed 0 $(ARGS)
 
 # The other libraries are installed by the script, each into $(PEERS)/NAME.
-speed: $(VENV)/speed
+speed: $(VENV)/environments
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 
 $(VENV)/core: pyproject.toml | $(BIN)/python
@@ -56,12 +56,7 @@ $(VENV)/core: pyproject.toml | $(BIN)/python
 	@$(BIN)/python $(PIP_INSTALL) -e .
 	@touch $@
 
-$(VENV)/speed: pyproject.toml | $(BIN)/python
-	@echo "installing thorndike and EnvPool into $(VENV) (once, a minute or two)"
-	@$(BIN)/python $(PIP_INSTALL) -e ".[envpool]"
-	@touch $@ $(VENV)/core
-
-$(VENV)/control: pyproject.toml | $(BIN)/python
+$(VENV)/environments: pyproject.toml | $(BIN)/python
 	@echo "installing thorndike, EnvPool and MuJoCo into $(VENV) (once, a minute or two)"
 	@$(BIN)/python $(PIP_INSTALL) -e ".[envpool,mujoco]"
 	@touch $@ $(VENV)/core

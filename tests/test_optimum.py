@@ -146,13 +146,13 @@ def test_q_learning_finds_the_optimal_values_of_every_state_it_meets(environment
 @pytest.mark.parametrize("environment", [garnet(0), chain(), cliff_walking(), frozen_lake()], ids=lambda e: e.name)
 def test_ppo_finds_a_policy_worth_nearly_the_best(environment):
     """B4: the regret of the final greedy policy, evaluated exactly."""
-    algorithm, gamma = PPO(
+    algorithm = PPO(
         network=LINEAR, critic_network=LINEAR, gamma=GAMMA, num_environments=16, learning_rate=3e-2,
         learning_rate_end=0.0, rollout_length=64, batch_size=256, epochs=4, ent_coef=0.01, max_grad_norm=1.0,
-    ), GAMMA  # fmt: skip
+    )  # fmt: skip
     if environment.name == "cliff-walking":  # discounted more, the goal is hardly worth the way along the cliff
-        gamma = 0.99
-        algorithm = dataclasses.replace(algorithm, gamma=gamma, ent_coef=0.05, normalize_rewards=True)
+        algorithm = dataclasses.replace(algorithm, gamma=0.99, ent_coef=0.05, normalize_rewards=True)
+    gamma = algorithm.gamma
     optimum = environment.optimal_values(gamma) @ environment.start_probability
     worst = environment.policy_values(np.eye(environment.actions)[np.zeros(environment.states, int)], gamma)
     scale = max(abs(optimum), abs(optimum - worst @ environment.start_probability))
