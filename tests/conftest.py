@@ -1,4 +1,4 @@
-"""How every test runs: two CPU devices, strict shapes, and nothing of the user's touched.
+"""How every test runs: strict shapes, and nothing of the user's touched.
 
 JAX reads its own switches from the environment, and the tests are run under two of them as well (`make test-full`):
 JAX_DEBUG_KEY_REUSE=1 (no random key is used twice) and JAX_ENABLE_X64=1 (no dtype depends on the default).
@@ -22,7 +22,6 @@ import jax
 import pytest
 
 # Before anything starts JAX's backend.
-jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 

@@ -150,7 +150,7 @@ def in_new_process(code):
     """What `code`, which has this file as `t`, prints in a fresh process, read as JSON."""
     script = (
         f"import hashlib, json, pathlib, sys; sys.path[:0] = {sys.path!r}\n"
-        "from thorndike import trainer; trainer.configure(1)\n"
+        "from thorndike import trainer; trainer.configure()\n"
         f"import test_training as t\n{code}"
     )
     return json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
@@ -218,7 +218,7 @@ def test_the_compiled_and_the_host_loop_are_the_same_run(name):
 def test_a_seed_among_others_is_the_seed_alone(name):
     algorithm = ALGORITHMS[name]
     steps = 20 * trainer.steps_per_iteration(algorithm)
-    together = final(algorithm, steps, seed=1, seeds=3, parallel="devices")
+    together = final(algorithm, steps, seed=1, seeds=3, parallel="threads")
     assert sorted(together) == [1, 2, 3]
     assert_equal(together[2], final(algorithm, steps, seed=2)[2])
     assert not np.array_equal(together[1]["episodes/returns"], together[2]["episodes/returns"])

@@ -12,7 +12,6 @@ import dataclasses
 import inspect
 import signal
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,7 @@ def train(
     KeyboardInterrupt or SystemExit(143).
     """
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
-    run = _configure(chosen, seed, seeds, quiet)
+    run = _configure(chosen, seed, seeds)
     run = dataclasses.replace(
         run,
         evaluate_every=_interval(evaluate_every, "evaluate_every", run),
@@ -153,7 +152,7 @@ def training(
     Arguments as those of `train`. A chunk is valid until the next turn of the loop.
     """
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
-    run = _configure(chosen, seed, seeds, quiet=True)
+    run = _configure(chosen, seed, seeds)
     make = _maker(chosen.environment, run.environment_arguments)
     copies = run.algorithm.num_environments
     return trainer.train(run.algorithm, lambda: make(copies), run.steps, seed=run.seed, seeds=run.seeds)
@@ -201,7 +200,7 @@ def resume(
     chosen = configuration.trusted_environment(run, folder, environment)
     with locked(folder):
         run = dataclasses.replace(run, steps=run.steps if steps is None else words.whole_number(steps, "steps", low=1))
-        _prepare(run.seeds)
+        _prepare()
         _check_fits(run, chosen)
         checkpoint = checkpoints.newest(folder / CHECKPOINTS)
         _check_unfinished(run, checkpoint, folder)
@@ -251,12 +250,11 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
     return _Chosen(algorithm, environment, configuration.check_arguments({**more, **(given or {})}), steps)
 
 
-def _configure(chosen: _Chosen, seed: Any, seeds: Any, quiet: bool) -> Configuration:
+def _configure(chosen: _Chosen, seed: Any, seeds: Any) -> Configuration:
     """The configuration of a run without intervals; its environment is made once, to know its spaces."""
     seeds, seed = words.whole_number(seeds, "seeds", low=1), words.whole_number(seed, "seed")
     trainer.check_seed(seed + seeds - 1)
-    if not _prepare(seeds) and seeds > 1 and not quiet:
-        warnings.warn("JAX is in use already: the seeds run one after another", stacklevel=3)
+    _prepare()
     environment = environments.make(chosen.environment, 1, **chosen.arguments)
     try:
         observation_space, action_space = environment.observation_space, environment.action_space
@@ -302,10 +300,10 @@ def _check_suitable(chosen: _Chosen, observation_space: Any, action_space: Any) 
         raise UnsuitableError(f"{error}. These fit: {', '.join(fitting)}") from None
 
 
-def _prepare(seeds: int) -> bool:
-    """Set JAX up before anything touches it; False where it is too late for several devices."""
+def _prepare() -> None:
+    """Set JAX up before anything touches it."""
     compilation_cache.switch_on()
-    return trainer.configure(seeds)
+    trainer.configure()
 
 
 def _interval(steps: Any, name: str, run: Configuration) -> int:

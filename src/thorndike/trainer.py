@@ -28,7 +28,9 @@ from thorndike.unrolls import compiled, host
 ROWS = 200  # rows of metrics a run, at most
 CHUNK_SECONDS = 0.5  # what chunks are steered to: often enough for a screen and for signals
 
-Parallel = Literal["auto", "devices", "vmap", "sequential"]
+Parallel = Literal["auto", "threads", "vmap", "sequential"]
+
+_RUN_ONCE = {"xla_backend_optimization_level": 0}  # such a program would take longer to optimise than to run
 
 
 @dataclasses.dataclass
@@ -78,7 +80,8 @@ def train(
 
     `make_environment` gives `algorithm.num_environments` copies, and is called once per seed where they are on the
     host. No chunk crosses a multiple of an interval in `every` (in iterations). `resume` holds, by seed, what
-    `Chunk.arrays` gave. On CPUs each seed has a device and a thread of its own; on accelerators they are one `vmap`.
+    `Chunk.arrays` gave. On CPUs a thread for each core takes one seed after another; on accelerators all are one
+    `vmap`.
     """
     environment = make_environment()
     algorithm.check(environment.observation_space, environment.action_space)
@@ -93,7 +96,7 @@ def train(
         saved = [(resume or {}).get(s) for s in group]
         runs.append(_Run(algorithm, beginnings[i], copies, steps, group, every, saved))
     try:
-        if parallel == "devices":
+        if parallel == "threads":
             yield from _threaded(runs)
         else:
             for run in runs:
@@ -103,18 +106,9 @@ def train(
             getattr(run.environment, "close", lambda: None)()
 
 
-def configure(seeds: int = 1) -> bool:
-    """Prepare JAX for `seeds` runs side by side; False where its backend is up already and it is too late.
-
-    One CPU device per core, if there are several seeds, and synchronous dispatch, which small calls need.
-    """
-    devices = max(1, min(seeds, os.cpu_count() or 1))
-    try:
-        jax.config.update("jax_num_cpu_devices", devices)
-    except RuntimeError:
-        return jax.default_backend() != "cpu" or len(jax.devices()) >= devices
+def configure() -> None:
+    """Prepare JAX, before its backend is up: synchronous dispatch on CPUs, which small calls need."""
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    return True
 
 
 def keys_of(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -151,7 +145,11 @@ def _best_parallel(environment: Environment, seeds: int, own_networks: bool) -> 
         return "sequential"
     if jax.default_backend() != "cpu":
         return "vmap" if own_networks else "sequential"
-    return "devices" if len(jax.devices()) > 1 else "sequential"
+    return "threads" if _cores() > 1 else "sequential"
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
 
 
 class _Run:
@@ -169,10 +167,10 @@ class _Run:
         self.iteration, self.timed = 0, 0  # iterations done; those of this session that seconds["train"] covers
         self.seconds = {"compile": 0.0, "train": 0.0}
 
-    def chunks(self, device: Any = None) -> Iterator[Chunk]:
-        """The run, on `device`. What is run first of each phase is compiling, and is not timed as training."""
+    def chunks(self) -> Iterator[Chunk]:
+        """The run. What is run first of each phase is compiling, and is not timed as training."""
         began = time.perf_counter()
-        mode, ready = self.begin(device), set()
+        mode, ready = self.begin(), set()
         self.iteration = mode.iteration
         while self.iteration < self.total:
             warmup = self.iteration < self.warmup
@@ -233,20 +231,20 @@ class _Mode:
 class _Compiled(_Mode):
     """A run whose iterations are one program: a loop with a traced number of turns."""
 
-    def __init__(self, algorithm, beginning, environment, seeds, total, saved, device):
+    def __init__(self, algorithm, beginning, environment, seeds, total, saved):
         self.several = len(seeds) > 1
         start_keys, run_keys, _ = zip(*(keys_of(seed) for seed in seeds), strict=True)
         keys = [jnp.stack(x) if self.several else x[0] for x in (start_keys, run_keys)]
         whole = as_arrays(algorithm), as_arrays(beginning), *keys
-        self.algorithm, beginning, start_key, self.key = jax.device_put(whole, device)
+        self.algorithm, beginning, start_key, self.key = jax.device_put(whole)
         self.environment, self.total, self.seconds = environment, np.float32(total), {}
         if saved[0] is None:
             self.progress = _begin(beginning, environment, start_key)
         else:
-            template = jax.eval_shape(partial(_begin, environment=environment), beginning, key=start_keys[0])
+            template = _begin.eval_shape(beginning, environment, start_keys[0])
             restored = [from_arrays(template, arrays) for arrays in saved]
             whole = jax.tree.map(lambda *x: jnp.stack(x), *restored) if self.several else restored[0]
-            self.progress = jax.device_put(whole, device)
+            self.progress = jax.device_put(whole)
         self.iteration = int(np.max(self.progress.iteration))
 
     def compile(self, warmup: bool) -> int:
@@ -264,15 +262,18 @@ class _Compiled(_Mode):
 class _Host(_Mode):
     """A run whose environment is on the host: acting is a Python loop, all else one compiled call an iteration."""
 
-    def __init__(self, algorithm, beginning, environment, seeds, total, saved, device):
+    def __init__(self, algorithm, beginning, environment, seeds, total, saved):
         beginning = as_arrays(beginning)
         start_key, self.key, _ = keys_of(seeds[0])
         self.algorithm, self.environment, self.total = as_arrays(algorithm), environment, np.float32(total)
         self.seconds = {"acting": 0.0, "learning": 0.0}
         env_key, start_key = random.split(start_key)
         observation = environment.reset(env_key)[1]
-        begin = jax.jit(lambda observation: core.start(beginning, environment, (), observation, start_key))
-        progress = begin(observation) if saved[0] is None else from_arrays(jax.eval_shape(begin, observation), saved[0])
+        begin = jax.jit(
+            lambda observation: core.start(beginning, environment, (), observation, start_key),
+            compiler_options=_RUN_ONCE,
+        )
+        progress = begin(observation) if saved[0] is None else from_arrays(begin.eval_shape(observation), saved[0])
         done = np.asarray(progress.actor.done)
         if saved[0] is not None:
             here = {name.removeprefix(ENVIRONMENT): x for name, x in saved[0].items() if name.startswith(ENVIRONMENT)}
@@ -310,7 +311,7 @@ class _Host(_Mode):
         self.progress = progress._replace(actor=self.actor)
 
 
-@partial(jax.jit, static_argnames="environment")
+@partial(jax.jit, static_argnames="environment", compiler_options=_RUN_ONCE)
 def _begin(algorithm, environment, key) -> Progress:
     """The progress of runs that have not begun: of one, or of several for keys [S]."""
 
@@ -346,17 +347,17 @@ def _conclude_and_plan(algorithm, progress, trajectory, learn_key, run_key, tota
 
 
 def _threaded(runs: list[_Run]) -> Iterator[Chunk]:
-    """A thread for each device, which takes one run after another; it waits while a chunk is in the caller's hands."""
+    """A thread for each core, which takes one run after another; it waits while a chunk is in the caller's hands."""
     waiting_runs: queue.SimpleQueue = queue.SimpleQueue()
     for run in runs:
         waiting_runs.put(run)
     ready: queue.SimpleQueue = queue.SimpleQueue()
     stopped = threading.Event()
 
-    def work(device: Any) -> None:
+    def work() -> None:
         try:
             while (run := _next(waiting_runs)) is not None and not stopped.is_set():
-                for chunk in run.chunks(device):
+                for chunk in run.chunks():
                     released = threading.Event()
                     ready.put((chunk, released))
                     released.wait()
@@ -366,8 +367,7 @@ def _threaded(runs: list[_Run]) -> Iterator[Chunk]:
         except BaseException as error:  # it is the caller's to see
             ready.put((error, None))
 
-    devices = jax.devices()[: len(runs)]
-    threads = [threading.Thread(target=work, args=(device,), daemon=True) for device in devices]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(runs), _cores()))]
     waiting = None
     try:
         for thread in threads:
