@@ -6,8 +6,8 @@
     python benchmarks/speed.py --write                measure nothing, write the pages again
 
 Every measurement is a process of its own; entrants take turns (A B C A B C ...), and what counts is the median over
-the rounds. Compiling is reported apart. Of each other library every configuration plays the first round, the best of
-them all the others. What is measured, and what it is held to, stands in tasks.py; the other libraries in peers.txt,
+the rounds. Compiling is reported apart. Of each library every configuration plays the first round, the best of them
+all the others. What is measured, and what it is held to, stands in tasks.py; the other libraries in peers.txt,
 each installed into an environment of its own first; how a task's floating-point limit is found, in limit.py. Writes
 benchmarks/results/speed.{json,md,svg}, or speed-quick.*, after every task. Measure with nothing else running.
 """
@@ -111,19 +111,19 @@ def measure(entrant: Entrant) -> dict[str, Any]:
 
 
 def in_front(playing: list[Entrant], found: dict[str, list[dict]]) -> list[Entrant]:
-    """Each library in the configuration that came first in the first round; ours as it is."""
+    """Each library in the configuration that came first in the first round."""
     best: dict[str, Entrant] = {}
     for entrant in playing:
         other = best.setdefault(entrant.library, entrant)
-        if standing(entrant.name, found[entrant.name]) > standing(other.name, found[other.name]):
+        if standing(found[entrant.name]) > standing(found[other.name]):
             best[entrant.library] = entrant
     return [entrant for entrant in playing if best[entrant.library] is entrant]
 
 
-def standing(name: str, measurements: list[dict]) -> tuple[bool, int, float]:
-    """What a configuration is chosen by. Ours counts as a user calls it, whatever else is tried."""
+def standing(measurements: list[dict]) -> tuple[int, float]:
+    """What a configuration is chosen by: rounds played, and the rate."""
     rates = [measurement["steps_per_second"] for measurement in measurements if "steps_per_second" in measurement]
-    return name == OURS, len(rates), statistics.median(rates) if rates else 0.0
+    return len(rates), statistics.median(rates) if rates else 0.0
 
 
 def products(task: Task, pythons: dict[str, str]) -> dict[limit.Product, float]:
@@ -143,7 +143,7 @@ def products(task: Task, pythons: dict[str, str]) -> dict[limit.Product, float]:
 def leaders(found: dict[str, list[dict]]) -> dict[str, list[dict]]:
     """The measurements of each library's best configuration: the one that played all rounds."""
     best: dict[str, list[dict]] = {}
-    for name in sorted(found, key=lambda name: standing(name, found[name])):
+    for name in sorted(found, key=lambda name: standing(found[name])):
         whole = [measurement for measurement in found[name] if "error" not in measurement]
         if whole:
             best[name.partition(",")[0]] = whole
@@ -272,8 +272,9 @@ SPEED = """# Speed
 
 Steps of the environment per second of training, acting and learning together, with the same hyper-parameters, network
 and number of updates. Every measurement is a process of its own, entrants take turns, the median counts; compiling is
-apart (nothing kept from earlier runs). Another library counts with its best configuration, chosen in the first
-round; thorndike as it is. The floating-point limit is the rate that the matrix products of acting and learning alone
+apart (nothing kept from earlier runs). Every library counts with its best configuration, chosen in the first round;
+thorndike is called as `td.train`, and its one on one XLA thread is what the `thorndike` command chooses by itself where
+networks are this small. The floating-point limit is the rate that the matrix products of acting and learning alone
 would leave, at the pace that the best of JAX, NumPy and torch reaches for these very shapes in the same session
 (benchmarks/limit.py). Made by `make speed`.
 
