@@ -33,8 +33,6 @@ ONE_THREAD = 2**22  # multiplications of a layer, up to which XLA is faster on o
 
 Parallel = Literal["auto", "threads", "vmap", "sequential"]
 
-_RUN_ONCE = {"xla_backend_optimization_level": 0}  # such a program would take longer to optimise than to run
-
 
 @dataclasses.dataclass
 class Chunk:
@@ -292,10 +290,7 @@ class _Host(_Mode):
         self.seconds = {"acting": 0.0, "learning": 0.0}
         env_key, start_key = random.split(start_key)
         observation = environment.reset(env_key)[1]
-        begin = jax.jit(
-            lambda observation: core.start(beginning, environment, (), observation, start_key),
-            compiler_options=_RUN_ONCE,
-        )
+        begin = jax.jit(lambda observation: core.start(beginning, environment, (), observation, start_key))
         progress = begin(observation) if saved[0] is None else from_arrays(begin.eval_shape(observation), saved[0])
         done = np.asarray(progress.actor.done)
         if saved[0] is not None:
@@ -334,7 +329,7 @@ class _Host(_Mode):
         self.progress = progress._replace(actor=self.actor)
 
 
-@partial(jax.jit, static_argnames="environment", compiler_options=_RUN_ONCE)
+@partial(jax.jit, static_argnames="environment")
 def _begin(algorithm, environment, key) -> Progress:
     """The progress of runs that have not begun: of one, or of several for keys [S]."""
 
