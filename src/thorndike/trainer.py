@@ -255,17 +255,15 @@ class _Compiled(_Mode):
     def __init__(self, algorithm, beginning, environment, seeds, total, saved):
         self.several = len(seeds) > 1
         start_keys, run_keys, _ = zip(*(keys_of(seed) for seed in seeds), strict=True)
-        keys = [jnp.stack(x) if self.several else x[0] for x in (start_keys, run_keys)]
-        whole = as_arrays(algorithm), as_arrays(beginning), *keys
-        self.algorithm, beginning, start_key, self.key = jax.device_put(whole)
+        start_key, self.key = (jnp.stack(x) if self.several else x[0] for x in (start_keys, run_keys))
+        self.algorithm, beginning = as_arrays(algorithm), as_arrays(beginning)
         self.environment, self.total, self.seconds = environment, np.float32(total), {}
         if saved[0] is None:
             self.progress = _begin(beginning, environment, start_key)
         else:
             template = _begin.eval_shape(beginning, environment, start_keys[0])
             restored = [from_arrays(template, arrays) for arrays in saved]
-            whole = jax.tree.map(lambda *x: jnp.stack(x), *restored) if self.several else restored[0]
-            self.progress = jax.device_put(whole)
+            self.progress = jax.tree.map(lambda *x: jnp.stack(x), *restored) if self.several else restored[0]
         self.iteration = int(np.max(self.progress.iteration))
 
     def compile(self, warmup: bool) -> int:
