@@ -137,8 +137,7 @@ TASKS = [
             "On one thread a minibatch takes some 110 microseconds, of which 80 are matrix products and 11 tanh: half "
             "as fast again as Rejax is out of reach for these kernels",
             "Compiling: of ours, a third is the program that makes the first state, which Rejax has in its only one; "
-            "the rest is mostly XLA's generator of kernels, five milliseconds for each of some 180. In this measurement"
-            " the first state's program was not optimised, which saved 0.4 s and is given up",
+            "the rest is mostly XLA's generator of kernels, five milliseconds for each of some 180",
         ),
     ),
     Task(

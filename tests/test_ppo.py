@@ -23,6 +23,7 @@ SMALL_NETWORK = MLP((8,), activation="tanh", initialization="orthogonal")
 SMALL = PPO(
     network=SMALL_NETWORK, critic_network=SMALL_NETWORK, num_environments=2, rollout_length=8, batch_size=16, epochs=1
 )
+SMALL_REINFORCE = REINFORCE(network=SMALL_NETWORK, baseline_network=SMALL_NETWORK)
 ACTION_SPACES = {
     "discrete": spaces.Discrete(4),
     "multidiscrete": spaces.MultiDiscrete([3, 2]),
@@ -133,8 +134,9 @@ def change(algorithm, fraction):
     return np.concatenate([np.ravel(a - b) for a, b in pairs])
 
 
-def test_the_learning_rate_falls_linearly_to_its_end():
-    algorithm = dataclasses.replace(SMALL, learning_rate=1e-2, learning_rate_end=0.0)
+@pytest.mark.parametrize("algorithm", [SMALL, SMALL_REINFORCE], ids=["ppo", "reinforce"])
+def test_the_learning_rate_falls_linearly_to_its_end(algorithm):
+    algorithm = dataclasses.replace(algorithm, learning_rate=1e-2, learning_rate_end=0.0)
     whole = change(algorithm, 0.0)
     for fraction, left in [(0.25, 0.75), (0.5, 0.5), (1.0, 0.0)]:
         np.testing.assert_allclose(change(algorithm, fraction), left * whole, rtol=1e-3, atol=1e-7)

@@ -50,13 +50,13 @@ class DQN:
     target_period: int = setting(64, low=1)  # updates between two copies into the target network
     epsilon_start: float = setting(1.0, low=0, high=1)  # share of random actions at the start
     epsilon_end: float = setting(0.02, low=0, high=1)
-    exploration_fraction: float = setting(0.3, above=0, high=1)  # of the run, over which epsilon falls
+    exploration_fraction: float = setting(0.4, above=0, high=1)  # of the run, over which epsilon falls
     beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
     num_environments: int = setting(8, low=1)
     rollout_length: int = setting(8, low=1)
     updates_per_rollout: int = setting(32, low=1)
     warmup_steps: int = setting(1_000, low=0)
-    memory: Replay = Prioritized(capacity=50_000, batch_size=64, window=3)
+    memory: Replay = Prioritized(capacity=20_000, batch_size=64, window=5)
 
     def validate(self) -> None:
         check_replay(self)

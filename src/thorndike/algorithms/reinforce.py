@@ -14,6 +14,7 @@ from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
 from thorndike.networks import MLP, Network
+from thorndike.schedules import linear
 from thorndike.spaces import check_action_space
 from thorndike.targets import discounted_returns
 
@@ -51,6 +52,7 @@ class REINFORCE:
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
     baseline_network: Network | None = MLP((64, 64), activation="tanh", initialization="orthogonal")
     learning_rate: float = setting(1e-3, low=0)
+    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
     gamma: float = setting(0.99, low=0, high=1)  # discount
     ent_coef: float = setting(0.0, low=0)
     vf_coef: float = setting(0.5, low=0)
@@ -64,8 +66,9 @@ class REINFORCE:
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_action_space(action_space)
 
-    def optimizer(self) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(self.learning_rate))
+    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
+        rate = self.learning_rate * linear(1.0, self.learning_rate_end, fraction)
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
         key_network, key_baseline = random.split(key)
@@ -88,7 +91,7 @@ class REINFORCE:
     def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
         """One gradient step on the whole rollout `batch` [T, N]."""
         (_, metrics), gradient = jax.value_and_grad(self.loss, has_aux=True)(state.parameters, batch)
-        change, optimizer = self.optimizer().update(gradient, state.optimizer)
+        change, optimizer = self.optimizer(fraction).update(gradient, state.optimizer)
         return State(optax.apply_updates(state.parameters, change), optimizer), metrics
 
     def loss(self, parameters: Parameters, rollout: Any) -> tuple[jax.Array, dict]:
