@@ -12,7 +12,8 @@ import thorndike as td
 keras.utils.set_random_seed(0)
 model = keras.Sequential([keras.Input((4,)), Dense(32, "relu"), Dense(32, "relu"), Dense(2)])
 
-for chunk in td.training(td.DQN(network=model, epsilon_end=0.01), "CartPole-v1", steps=200_000):
+algorithm = td.DQN(network=model, epsilon_end=0.01, exploration_fraction=0.1)
+for chunk in td.training(algorithm, "CartPole-v1", steps=200_000):
     returns, _ = chunk.recent  # of the last 100 episodes
     if chunk.row and "loss" in chunk.row:
         episode, loss = chunk.progress.episodes.finished, chunk.row["loss"]
