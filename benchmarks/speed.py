@@ -273,10 +273,9 @@ SPEED = """# Speed
 Steps of the environment per second of training, acting and learning together, with the same hyper-parameters, network
 and number of updates. Every measurement is a process of its own, entrants take turns, the median counts; compiling is
 apart (nothing kept from earlier runs). Every library counts with its best configuration, chosen in the first round;
-thorndike is called as `td.train`, and its one on one XLA thread is what the `thorndike` command chooses by itself where
-networks are this small. The floating-point limit is the rate that the matrix products of acting and learning alone
-would leave, at the pace that the best of JAX, NumPy and torch reaches for these very shapes in the same session
-(benchmarks/limit.py). Made by `make speed`.
+"XLA threads 1" is what the variable `NPROC=1` does (docs/performance.md). The floating-point limit is the rate that the
+matrix products of acting and learning alone would leave, at the pace that the best of JAX, NumPy and torch reaches for
+these very shapes in the same session (benchmarks/limit.py). Made by `make speed`.
 
 ![Steps per second, the longest bar of each task being the fastest]({name}.svg)
 

@@ -300,9 +300,19 @@ def test_a_run_from_end_to_end_on_a_module_of_the_users(tmp_path):
     assert summary["environment"] == "my_target:MyTarget-v0"
 
 
-@pytest.mark.parametrize("line", ["ppo CartPole-v1 --batch-size 32", "sac Pendulum-v1 --warmup-steps 64"])
-def test_two_seeds_in_one_process_write_the_metrics_of_two_processes_bit_for_bit(tmp_path, line):
-    tiny = "--steps 600 --network.sizes 8 --critic-network.sizes 8 --rollout-length 16 --evaluate-episodes 2"
+@pytest.mark.parametrize(
+    ("line", "sizes"),
+    [
+        ("ppo CartPole-v1 --batch-size 32 --rollout-length 16", "8"),
+        (
+            "ppo CartPole-v1 --batch-size 256 --rollout-length 64",
+            "128 128",
+        ),  # whose products XLA divides between threads
+        ("sac Pendulum-v1 --warmup-steps 64 --rollout-length 16", "8"),
+    ],
+)
+def test_two_seeds_in_one_process_write_the_metrics_of_two_processes_bit_for_bit(tmp_path, line, sizes):
+    tiny = f"--steps 600 --network.sizes {sizes} --critic-network.sizes {sizes} --evaluate-episodes 2"
     train = [
         sys.executable,
         "-m",

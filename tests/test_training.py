@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -320,29 +319,3 @@ class Breaking:
 def test_impossible_runs_are_refused(steps, seed):
     with pytest.raises(SettingError):
         next(trainer.train(ALGORITHMS["reinforce"], maker(ALGORITHMS["reinforce"]), steps, seed=seed))
-
-
-def test_small_products_of_matrices_prefer_one_thread():
-    wide = MLP((256, 256))
-    assert trainer.prefers_one_thread(td.PPO())
-    assert trainer.prefers_one_thread(td.DQN())
-    assert trainer.prefers_one_thread(td.PPO(critic_network=None))
-    assert not trainer.prefers_one_thread(td.PPO(critic_network=wide, batch_size=256))
-    assert not trainer.prefers_one_thread(td.SAC())  # 2x256, batches of 256
-    assert not trainer.prefers_one_thread(td.DQN(network=td.CNN()))
-    assert not trainer.prefers_one_thread(td.PPO(batch_size=2048, num_environments=16))
-
-
-@pytest.mark.parametrize(("given", "threads"), [(None, "1"), ("2", "2")])
-def test_xla_is_started_on_one_thread_unless_the_user_has_said_how_many(given, threads):
-    code = (
-        "import os, jax\n"
-        "devices, seen = jax.devices, []\n"
-        "jax.devices = lambda: seen.append(os.environ.get('NPROC')) or devices()\n"
-        "from thorndike import trainer; trainer.configure(one_thread=True)\n"
-        "devices(); print(seen[0] if seen else os.environ['NPROC'], os.environ.get('NPROC'))"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "NPROC"}
-    environment |= {} if given is None else {"NPROC": given}
-    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert answer.stdout.split() == [threads, str(given)]

@@ -145,7 +145,6 @@ def train(given: list[str]) -> int:
 
     from thorndike import runs
 
-    runs.own_process = True
     runs.train(made, environment, environment_arguments=environment_arguments, **dataclasses.asdict(chosen))
     return 0
 
@@ -159,7 +158,6 @@ def resume(given: list[str]) -> int:
     _only(places, 1)
     from thorndike import runs
 
-    runs.own_process = True
     runs.resume(places[0], **dataclasses.asdict(options))
     return 0
 

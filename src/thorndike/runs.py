@@ -44,8 +44,6 @@ from thorndike.recording import CHECKPOINTS, SUMMARY, Recording
 AUTO = "auto"
 TIMES_A_RUN = 10  # evaluations and checkpoints, unless told otherwise
 
-own_process = False  # the command sets it: this process is for one run, and XLA may be set up for it alone
-
 
 class Run:
     """A run that has reached its end, or as far as its last checkpoint."""
@@ -202,7 +200,7 @@ def resume(
     chosen = configuration.trusted_environment(run, folder, environment)
     with locked(folder):
         run = dataclasses.replace(run, steps=run.steps if steps is None else words.whole_number(steps, "steps", low=1))
-        _prepare(run.algorithm, run.seeds)
+        _prepare()
         _check_fits(run, chosen)
         checkpoint = checkpoints.newest(folder / CHECKPOINTS)
         _check_unfinished(run, checkpoint, folder)
@@ -256,7 +254,7 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any) -> Configuration:
     """The configuration of a run without intervals; its environment is made once, to know its spaces."""
     seeds, seed = words.whole_number(seeds, "seeds", low=1), words.whole_number(seed, "seed")
     trainer.check_seed(seed + seeds - 1)
-    _prepare(chosen.algorithm, seeds)
+    _prepare()
     environment = environments.make(chosen.environment, 1, **chosen.arguments)
     try:
         observation_space, action_space = environment.observation_space, environment.action_space
@@ -302,10 +300,10 @@ def _check_suitable(chosen: _Chosen, observation_space: Any, action_space: Any) 
         raise UnsuitableError(f"{error}. These fit: {', '.join(fitting)}") from None
 
 
-def _prepare(algorithm: Any, seeds: int) -> None:
+def _prepare() -> None:
     """Set JAX up before anything touches it."""
     compilation_cache.switch_on()
-    trainer.configure(one_thread=own_process and seeds == 1 and trainer.prefers_one_thread(algorithm))
+    trainer.configure()
 
 
 def _interval(steps: Any, name: str, run: Configuration) -> int:

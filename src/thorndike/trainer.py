@@ -22,14 +22,11 @@ from jax import lax, random
 from thorndike import core, foreign
 from thorndike.core import Actor, Environment, Progress
 from thorndike.errors import EnvironmentFault, SettingError
-from thorndike.networks import MLP, Network
 from thorndike.snapshots import ENVIRONMENT, Arrays, from_arrays, to_arrays
 from thorndike.unrolls import compiled, host
 
 ROWS = 200  # rows of metrics a run, at most
 CHUNK_SECONDS = 0.5  # what chunks are steered to: often enough for a screen and for signals
-
-ONE_THREAD = 2**22  # multiplications of a layer, up to which XLA is faster on one thread: 256 rows of 128 x 128
 
 Parallel = Literal["auto", "threads", "vmap", "sequential"]
 
@@ -107,29 +104,9 @@ def train(
             getattr(run.environment, "close", lambda: None)()
 
 
-def configure(one_thread: bool = False) -> None:
-    """Prepare JAX before its backend is up; later it is without effect.
-
-    Synchronous dispatch on CPUs, which small calls need. `one_thread`: XLA keeps to one thread from here on, unless the
-    user has set `NPROC`, from which it takes the number when it starts.
-    """
+def configure() -> None:
+    """Synchronous dispatch on CPUs, which small calls need; without effect once JAX's backend is up."""
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if one_thread and "NPROC" not in os.environ:
-        os.environ["NPROC"] = "1"
-        jax.devices()
-        del os.environ["NPROC"]
-
-
-def prefers_one_thread(algorithm: Any) -> bool:
-    """Whether its products of matrices are so small that handing them to another core takes longer than it saves."""
-    fields = [getattr(algorithm, field.name) for field in dataclasses.fields(algorithm)]
-    recipes = [value for value in fields if isinstance(value, Network)]
-    if not all(type(recipe) is MLP for recipe in recipes):
-        return False
-    widest = max((size for recipe in recipes for size in recipe.sizes), default=0)  # type: ignore[attr-defined]
-    owner = algorithm if hasattr(algorithm, "batch_size") else algorithm.memory
-    rows = getattr(owner, "batch_size", steps_per_iteration(algorithm))
-    return rows * widest**2 <= ONE_THREAD
 
 
 def keys_of(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
