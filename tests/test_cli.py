@@ -304,10 +304,8 @@ def test_a_run_from_end_to_end_on_a_module_of_the_users(tmp_path):
     ("line", "sizes"),
     [
         ("ppo CartPole-v1 --batch-size 32 --rollout-length 16", "8"),
-        (
-            "ppo CartPole-v1 --batch-size 256 --rollout-length 64",
-            "128 128",
-        ),  # whose products XLA divides between threads
+        # Products this large are divided between XLA's threads.
+        ("ppo CartPole-v1 --batch-size 256 --rollout-length 64", "128 128"),
         ("sac Pendulum-v1 --warmup-steps 64 --rollout-length 16", "8"),
     ],
 )

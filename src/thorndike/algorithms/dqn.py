@@ -14,7 +14,7 @@ from thorndike.errors import UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Prioritized, Replay, check_replay, importance_weights
 from thorndike.networks import MLP, Network
-from thorndike.schedules import linear
+from thorndike.schedules import falling, linear
 from thorndike.targets import NStep, n_step
 
 
@@ -66,7 +66,7 @@ class DQN:
             raise UnsuitableError(f"DQN needs Discrete actions, this environment has {action_space}")
 
     def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        rate = self.learning_rate * linear(1.0, self.learning_rate_end, fraction)
+        rate = falling(self.learning_rate, self.learning_rate_end, fraction)
         return optax.flatten(optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate)))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:

@@ -16,7 +16,7 @@ from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
 from thorndike.networks import MLP, Network
-from thorndike.schedules import linear
+from thorndike.schedules import falling
 from thorndike.spaces import check_action_space, stored
 from thorndike.targets import generalized_advantages
 
@@ -99,7 +99,7 @@ class PPO:
         check_action_space(action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        rate = self.learning_rate * linear(1.0, self.learning_rate_end, fraction)
+        rate = falling(self.learning_rate, self.learning_rate_end, fraction)
         return optax.flatten(optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate, eps=1e-5)))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
@@ -162,7 +162,7 @@ class PPO:
         samples, observations, rewards = self.prepare(state, batch)
         orders = _orders(key, self.epochs, samples.advantage.size).reshape(-1, self.batch_size)
         optimizer = self.optimizer(fraction)
-        clip_range = self.clip_range * linear(1.0, self.clip_range_end, fraction)
+        clip_range = falling(self.clip_range, self.clip_range_end, fraction)
 
         def step(loop):
             i, parameters, moments, totals, _ = loop

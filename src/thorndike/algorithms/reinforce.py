@@ -14,7 +14,7 @@ from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
 from thorndike.networks import MLP, Network
-from thorndike.schedules import linear
+from thorndike.schedules import falling
 from thorndike.spaces import check_action_space
 from thorndike.targets import discounted_returns
 
@@ -67,7 +67,7 @@ class REINFORCE:
         check_action_space(action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        rate = self.learning_rate * linear(1.0, self.learning_rate_end, fraction)
+        rate = falling(self.learning_rate, self.learning_rate_end, fraction)
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:

@@ -17,7 +17,7 @@ from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Replay, check_replay, importance_weights
 from thorndike.networks import MLP, Network, critic_values, init_critics
-from thorndike.schedules import linear
+from thorndike.schedules import falling
 from thorndike.spaces import check_bounded_actions
 from thorndike.targets import NStep, n_step
 
@@ -90,7 +90,7 @@ class TD3:
         check_bounded_actions(type(self).__name__, action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate * linear(1.0, self.learning_rate_end, fraction))
+        return optax.adam(falling(self.learning_rate, self.learning_rate_end, fraction))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         key_actor, key_critics = random.split(key)
