@@ -28,7 +28,7 @@ from thorndike.errors import (
     UnsuitableError,
 )
 from thorndike.networks import MLP
-from thorndike.spaces import real_action
+from thorndike.spaces import to_real
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_a_step_is_gymnasiums_from_the_same_state_at_and_after_many_ends(name, l
     twin.reset(seed=0)
     length, ends, farthest = np.zeros(n, int), np.zeros(3, int), np.zeros(2)
     for action in canonical_actions(environment.action_space, steps, n):
-        real = real_action(environment.action_space, action, np)
+        real = to_real(environment.action_space, np)(action)
         _, outcome = environment.step((), action)
         following = pool.step(real)[0]
         np.testing.assert_array_equal(outcome.next_observation, following.astype(np.float32))
@@ -133,7 +133,7 @@ def test_copies_are_single_environments_that_are_reset_in_the_step_that_ends_an_
 
 
 def real_action_of(environment, action):
-    real = real_action(environment.action_space, action, np)[None]
+    real = to_real(environment.action_space, np)(action)[None]
     return real.astype(np.int32) if real.dtype.kind == "i" else real
 
 

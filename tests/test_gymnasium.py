@@ -26,7 +26,7 @@ from thorndike.errors import (
     ThorndikeError,
     UnsuitableError,
 )
-from thorndike.spaces import real_action
+from thorndike.spaces import to_real
 
 CLASSIC = ["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "MountainCar-v0"]
 
@@ -143,7 +143,7 @@ def test_copies_are_exactly_single_environments_and_reset_in_the_step_that_ends_
         expected = single.reset(seed=episode_seed(run_seed, i, episode))[0]
         for t in range(steps):
             np.testing.assert_array_equal(acted_on, expected)
-            real = real_action(environment.action_space, actions[t, i], np)
+            real = to_real(environment.action_space, np)(actions[t, i])
             expected, reward, terminated, truncated, _ = single.step(real)
             np.testing.assert_array_equal(outcome.next_observation[t, i], expected)
             assert outcome.reward[t, i] == np.float32(reward)

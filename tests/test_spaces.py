@@ -22,8 +22,8 @@ from thorndike.spaces import (
     describe,
     from_description,
     plain,
-    real_action,
     stored,
+    to_real,
     uniform_action,
 )
 
@@ -221,7 +221,7 @@ def scaled_slowly(space, action):
 @given(boxes().filter(lambda box: box.dtype.kind == "f" and box.dtype != np.float16), st.integers(0, 2**31 - 1))
 def test_every_dimension_is_scaled_to_its_own_bounds_and_stays_within_them(space, seed):
     action = np.random.default_rng(seed).normal(size=(2, 3, *space.shape), scale=1.5).astype(np.float32)
-    real = real_action(space, action, np)
+    real = to_real(space, np)(action)
     assert real.dtype == space.dtype
     assert all(space.contains(np.asarray(row)) for row in real.reshape(6, *space.shape))
     width = np.where(np.isfinite(space.high - space.low), space.high - space.low, 1).astype(np.float64)
@@ -231,30 +231,30 @@ def test_every_dimension_is_scaled_to_its_own_bounds_and_stays_within_them(space
 def test_half_infinite_dimensions_pass_through_up_to_their_bound():
     actions = np.array([[1, 9, -9, 9, 0], [-1, -9, 9, -9, 7], [3, 0.5, 0.5, 0.5, -7]], np.float32)
     expected = np.array([[5, 9, 0, 1, 3.25], [-2, -9, 9, -9, 3.5], [5, 0.5, 0.5, 0.5, 3]], np.float32)
-    np.testing.assert_array_equal(real_action(MIXED, actions, np), expected)
-    np.testing.assert_array_equal(jax.jit(lambda a: real_action(MIXED, a, jnp))(actions), expected)
-    np.testing.assert_array_equal(jax.vmap(lambda a: real_action(MIXED, a, jnp))(actions), expected)
-    np.testing.assert_array_equal(real_action(BOX, actions[:, :4], np), actions[:, :4])
+    np.testing.assert_array_equal(to_real(MIXED, np)(actions), expected)
+    np.testing.assert_array_equal(jax.jit(to_real(MIXED, jnp))(actions), expected)
+    np.testing.assert_array_equal(jax.vmap(to_real(MIXED, jnp))(actions), expected)
+    np.testing.assert_array_equal(to_real(BOX, np)(actions[:, :4]), actions[:, :4])
 
 
 def test_symmetric_bounds_scale_by_one_exact_product_in_numpy_and_xla_alike():
     space, actions = spaces.Box(-0.4, 0.4, (3,)), np.random.default_rng(0).uniform(-1, 1, (50, 3)).astype(np.float32)
-    np.testing.assert_array_equal(real_action(space, actions, np), actions * np.float32(0.4))
-    np.testing.assert_array_equal(jax.jit(lambda a: real_action(space, a, jnp))(actions), actions * np.float32(0.4))
+    np.testing.assert_array_equal(to_real(space, np)(actions), actions * np.float32(0.4))
+    np.testing.assert_array_equal(jax.jit(to_real(space, jnp))(actions), actions * np.float32(0.4))
 
 
 def test_the_widest_bounds_do_not_overflow():
     widest = spaces.Box(-np.finfo("f").max, np.finfo("f").max, (1,))
-    assert np.isfinite(real_action(widest, np.ones((1, 1), np.float32), np)).all()
+    assert np.isfinite(to_real(widest, np)(np.ones((1, 1), np.float32))).all()
 
 
 def test_choices_count_from_start_at_the_environments_border():
     choices = np.array([0, 1, 2], np.int32)
-    np.testing.assert_array_equal(real_action(spaces.Discrete(3, start=-5), choices, np), [-5, -4, -3])
+    np.testing.assert_array_equal(to_real(spaces.Discrete(3, start=-5), np)(choices), [-5, -4, -3])
     pairs = np.array([[0, 0], [1, 4]], np.int32)
     space = spaces.MultiDiscrete([2, 5], start=[10, -1])
     for xp in (np, jnp):
-        real = real_action(space, xp.asarray(pairs), xp)
+        real = to_real(space, xp)(xp.asarray(pairs))
         assert real.dtype == np.int32
         np.testing.assert_array_equal(real, [[10, -1], [11, 3]])
 

@@ -43,7 +43,7 @@ class Agent:
         batch = jax.tree.map(lambda *leaves: np.stack(leaves), *checked)
         self._calls += 1
         action = np.asarray(_act(self.algorithm, self._policy(explore), batch, np.uint32(self._calls)))
-        action = spaces.real_action(self.action_space, action, np)
+        action = spaces.to_real(self.action_space, np)(action)
         return action if axes == 1 else action[0]
 
     @property

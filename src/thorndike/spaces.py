@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -129,25 +129,34 @@ def uniform_action(space: Space, key: jax.Array, n: int) -> jax.Array:
     return random.uniform(key, (n, *space.shape), jnp.float32, -1.0, 1.0)
 
 
-def real_action(space: Space, action: Any, xp: Any) -> Any:
-    """Canonical actions [..., *space.shape] as the environment takes them; `xp` is numpy or jax.numpy.
+def to_real(space: Space, xp: Any) -> Callable[[Any], Any]:
+    """What turns canonical actions [..., *space.shape] into the environment's; `xp` is numpy or jax.numpy.
 
     Choices count from `start`. Each dimension with two finite bounds is clipped to [-1, 1] and scaled to them;
     any other passes through, clipped to the one bound that it may have.
     """
     if isinstance(space, spaces.Discrete):
-        return action + int(space.start)
+        start = int(space.start)
+        return lambda action: action + start
     if isinstance(space, spaces.MultiDiscrete):
-        return action + _aligned(space.start.astype(np.int32), action)
+        first = space.start.astype(np.int32)
+        return lambda action: action + _aligned(first, action)
     finite = space.bounded_below & space.bounded_above
-    if finite.any():
-        # Halved before they are added: the widest bounds overflow otherwise. With symmetric bounds this is one
-        # exact product, the same in NumPy and in XLA. Clipping to the bounds, below, is clipping to [-1, 1] here.
-        low, high = 0.5 * np.where(finite, space.low, -1), 0.5 * np.where(finite, space.high, 1)
-        scaled = _aligned(low + high, action) + _aligned(high - low, action) * action
-        action = scaled if finite.all() else xp.where(_aligned(finite, action), scaled, action)
-    action = _clipped(action, _aligned(space.low, action), _aligned(space.high, action), xp)
-    return action.astype(space.dtype if xp is np else _at_most_32_bits(space.dtype))
+    some, every = finite.any(), finite.all()
+    # Halved before they are added: the widest bounds overflow otherwise. With symmetric bounds this is one exact
+    # product, the same in NumPy and in XLA. Clipping to the bounds, below, is clipping to [-1, 1] here.
+    low, high = 0.5 * np.where(finite, space.low, -1), 0.5 * np.where(finite, space.high, 1)
+    middle, half_width = low + high, high - low
+    dtype = space.dtype if xp is np else _at_most_32_bits(space.dtype)
+
+    def scaled_and_clipped(action: Any) -> Any:
+        if some:
+            scaled = _aligned(middle, action) + _aligned(half_width, action) * action
+            action = scaled if every else xp.where(_aligned(finite, action), scaled, action)
+        action = _clipped(action, _aligned(space.low, action), _aligned(space.high, action), xp)
+        return action.astype(dtype)
+
+    return scaled_and_clipped
 
 
 def as_array(value: Any) -> np.ndarray:

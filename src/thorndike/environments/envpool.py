@@ -351,4 +351,4 @@ def _random_action(space: Any, generator: np.random.Generator) -> np.ndarray:
         return np.asarray(generator.integers(space.n) + space.start)
     if isinstance(space, gymnasium.spaces.MultiDiscrete):
         return generator.integers(space.nvec) + space.start
-    return spaces.real_action(space, generator.uniform(-1, 1, space.shape), np)
+    return spaces.to_real(space, np)(generator.uniform(-1, 1, space.shape))

@@ -15,7 +15,7 @@ from jax import lax, random
 
 from thorndike.core import Step
 from thorndike.errors import EnvironmentFault, SettingError, UnsuitableError
-from thorndike.spaces import real_action, stored
+from thorndike.spaces import stored, to_real
 
 PyTree = Any
 
@@ -91,7 +91,7 @@ class Vectorized:
         An episode may end for both reasons at once; each of the two flags is true to its own.
         """
         keys = random.split(random.fold_in(key, 0), self.num_environments)
-        action = real_action(self.action_space, action, jnp)
+        action = to_real(self.action_space, jnp)(action)
         moved = jax.vmap(self.environment.transition)(env_state.state, action, keys)
         state, reward, terminated = self._checked(env_state.state, moved)
         steps, limit = env_state.steps + 1, self.environment.max_steps

@@ -31,7 +31,7 @@ class Repeatable:
         spaces.check_action_space(action_space)
         self.num_environments = num_environments
         self.observation_space, self.action_space = observation_space, action_space
-        self._stored = spaces.stored(observation_space)
+        self._stored, self._to_real = spaces.stored(observation_space), spaces.to_real(action_space, np)
         self._observation: PyTree = None  # [N, ...] what is seen now
         self.exact = True  # whether every restored episode went on where it had stopped
         self.notes: list[str] = []  # why not, in words
@@ -80,7 +80,7 @@ class Repeatable:
             raise SettingError(f"actions [{self.num_environments}, ...] are needed, got {list(action.shape)}")
         if action.dtype.kind not in ("fiu" if box else "iu"):
             raise SettingError(f"actions for {self.action_space} must be numbers of its kind, got {action.dtype}")
-        real = spaces.real_action(self.action_space, action, np)
+        real = self._to_real(action)
         if box and not np.isfinite(real).all():
             raise SettingError("an action is not finite: learning has diverged, a smaller learning_rate may help")
         self._history.append(real)
