@@ -27,6 +27,7 @@ class Agent:
         self.fraction = fraction
         self._policies: dict[bool, Any] = {}
         self._calls = 0
+        self._to_real = spaces.to_real(action_space, np)
 
     def act(self, observation: Any, explore: bool = False) -> Any:
         """The action for one observation of the space, or actions [B, ...] for a batch [B, ...] of them.
@@ -43,7 +44,7 @@ class Agent:
         batch = jax.tree.map(lambda *leaves: np.stack(leaves), *checked)
         self._calls += 1
         action = np.asarray(_act(self.algorithm, self._policy(explore), batch, np.uint32(self._calls)))
-        action = spaces.to_real(self.action_space, np)(action)
+        action = self._to_real(action)
         return action if axes == 1 else action[0]
 
     @property
