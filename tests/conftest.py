@@ -25,7 +25,7 @@ from thorndike import compilation_cache
 
 # Before anything starts JAX's backend.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
-compilation_cache.switch_on()  # as every run does: what one worker has compiled, the other and new processes need not
+compilation_cache.switch_on()  # as every run does: what one worker has compiled, the other and the commands need not
 
 
 @pytest.fixture(autouse=True)

@@ -150,7 +150,7 @@ def in_new_process(code):
     """What `code`, which has this file as `t`, prints in a fresh process, read as JSON."""
     script = (
         f"import hashlib, json, pathlib, sys; sys.path[:0] = {sys.path!r}\n"
-        "from thorndike import compilation_cache, trainer; trainer.configure(); compilation_cache.switch_on()\n"
+        "from thorndike import trainer; trainer.configure()\n"
         f"import test_training as t\n{code}"
     )
     return json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
