@@ -62,10 +62,11 @@ def applies(name, probe, environment):
 
 
 def variant(name, environment):
-    """The probe with continuous actions, where the algorithm needs them and the probe has a choice."""
+    """The probe with small images, and with continuous actions where the algorithm needs them and there is a choice."""
+    if isinstance(environment, BlackOrWhite):
+        environment = dataclasses.replace(environment, size=12)
     choice = name in CONTINUOUS and hasattr(environment, "continuous") and not hasattr(environment.action_space, "nvec")
-    small = {"size": 12} if isinstance(environment, BlackOrWhite) else {}
-    return dataclasses.replace(environment, continuous=True, **small) if choice else environment
+    return dataclasses.replace(environment, continuous=True) if choice else environment
 
 
 CASES = [
