@@ -62,8 +62,8 @@ def applies(name, probe, environment):
 
 
 def variant(name, environment):
-    """The probe with small images, and with continuous actions where the algorithm needs them and there is a choice."""
-    if isinstance(environment, BlackOrWhite):
+    """The probe with continuous actions, where the algorithm needs them and the probe has a choice; images small."""
+    if isinstance(environment, BlackOrWhite) and name != "ppo":  # the quickest one learns from the probe's own size
         environment = dataclasses.replace(environment, size=12)
     choice = name in CONTINUOUS and hasattr(environment, "continuous") and not hasattr(environment.action_space, "nvec")
     return dataclasses.replace(environment, continuous=True) if choice else environment
