@@ -110,7 +110,7 @@ class Writer:
         steps = sum(entry["steps"] for entry in self.saved.values()) // len(self.seeds)
         manifest = {"format": FORMAT, "steps": steps, "iterations": iterations, **plain(about)}
         manifest["seeds"] = {str(seed): entry for seed, entry in sorted(self.saved.items())}
-        write_json(incoming / MANIFEST, manifest | {"digest": _digest_of(manifest)})
+        write_json(incoming / MANIFEST, _sealed(manifest))
         path = self.folder / f"step-{steps:09d}"
         if path.exists():
             discard(path)
@@ -120,6 +120,18 @@ class Writer:
         for old in _numbered(self.folder)[:-KEPT]:
             discard(old)
         return path
+
+    def holds(self, seed: int, iteration: int) -> bool:
+        """Whether the newest arrays of a seed are those of this iteration."""
+        return self.saved.get(seed, {}).get("iteration") == iteration
+
+    def amend(self, seed: int, about: dict[str, Any]) -> None:
+        """Say more about the newest arrays of a seed, also in the manifest of the checkpoint that has them."""
+        self.saved[seed] |= plain(about)
+        if self.committed is not None and seed not in self.fresh:
+            manifest = read_json(self.committed / MANIFEST)
+            manifest["seeds"][str(seed)] |= plain(about)
+            write_json(self.committed / MANIFEST, _sealed(manifest))
 
     def _need_space(self, size: int) -> None:
         free = shutil.disk_usage(self.folder).free
@@ -160,13 +172,18 @@ def _number(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
+def _sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest with the digest of all else that it says."""
+    body = {name: value for name, value in manifest.items() if name != "digest"}
+    return body | {"digest": _digest_of(body)}
+
+
 def _digest_of(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    body = {name: value for name, value in manifest.items() if name != "digest"}
-    if manifest.get("digest") != _digest_of(body):
+    if manifest.get("digest") != _sealed(manifest)["digest"]:
         raise CorruptCheckpointError(f"{path.name}/{MANIFEST} is not as it was written")
     if manifest.get("format") != FORMAT:
         raise RunError(f"{path} has format {manifest.get('format')}, this version of thorndike reads {FORMAT}")
@@ -201,7 +218,8 @@ def _is_entry(seed: str, entry: dict[str, Any]) -> bool:
 
 def _are_results(results: dict[str, Any]) -> bool:
     recent, evaluated = results["recent"], results["evaluated"]
-    return _are_numbers(recent) and (evaluated is None or _are_numbers(evaluated))
+    numbers = _are_numbers(recent) and (evaluated is None or _are_numbers(evaluated))
+    return numbers and _is_count(results.get("unfinished", 0))
 
 
 def _are_numbers(values: Any) -> bool:

@@ -61,8 +61,10 @@ class TrainOptions:
     run_dir: str | None = "auto"  # the folder to write; None writes nothing
     quiet: bool = False  # print nothing
     evaluate_every: int | None = None  # steps between greedy evaluations, 0 for none at all; ten times a run
-    evaluate_episodes: int = 10
-    final_episodes: int = 100
+    evaluate_episodes: int | None = None  # 10 unless given; on the host fewer where those would cost too many steps
+    final_episodes: int | None = None  # 100 unless given; on the host as above
+    evaluation_copies: int | None = None  # as many as training has, at most ten
+    evaluation_environment: str | None = None  # an id, where evaluations play in another environment
     checkpoint_every: int | None = None  # steps between checkpoints, 0 for one at the end; ten times a run
 
 
@@ -72,6 +74,7 @@ class ResumeOptions:
 
     steps: int | None = None  # per seed, all in all; as far as planned unless given
     environment: str | None = None  # again, where a module makes it: my_module:MyEnv-v0
+    evaluation_environment: str | None = None  # likewise
     quiet: bool = False  # print nothing
 
 
@@ -80,7 +83,9 @@ class EvaluateOptions:
     """How many greedy episodes, and in what."""
 
     episodes: int = 100  # of each seed
+    seed: int = 0  # another one gives other episodes
     environment: str | None = None  # again, where a module makes it: my_module:MyEnv-v0
+    evaluation_environment: str | None = None  # likewise
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -171,8 +176,8 @@ def evaluate(given: list[str]) -> int:
     _only(places, 1)
     from thorndike import runs
 
-    found = runs.load(places[0], environment=options.environment).evaluate(options.episodes)
-    for name, value in found.items():
+    run = runs.load(places[0], environment=options.environment, evaluation_environment=options.evaluation_environment)
+    for name, value in run.evaluate(options.episodes, seed=options.seed).items():
         if value is not None:
             numbers = value if isinstance(value, list) else [value]
             print(f"{name:12} {'  '.join(f'{number:,.6g}' for number in numbers)}")

@@ -11,16 +11,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from thorndike import algorithms, spaces
+from thorndike import algorithms, spaces, trainer
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnsafeCheckpointError
+from thorndike.evaluation import Plan, longest_episode
 from thorndike.hyperparameters import from_json, to_json
 from thorndike.persistence import read_json, write_json
 
 FORMAT = 1
 FILE = "config.json"
+ENVIRONMENT, EVALUATION_ENVIRONMENT = "environment", "evaluation_environment"  # what plays which role
 FOREIGN = "foreign"  # the type of what JSON cannot hold: a network of the user's own
 SAFE_PREFIXES = ("gymnasium", "envpool")
 MAX_SEEDS = 100_000
+TIMES_A_RUN = 10  # evaluations and checkpoints, unless told otherwise
 PACKAGES = ("thorndike", "jax", "jaxlib", "equinox", "optax", "gymnasium", "numpy")
 
 
@@ -38,10 +41,13 @@ class Configuration:
     steps: int
     seed: int
     seeds: int
-    evaluate_every: int
-    evaluate_episodes: int
-    final_episodes: int
+    evaluate_every: int | None  # None: ten times a run
+    evaluate_episodes: int | None  # None, here and below: as many as the steps of the run afford
+    final_episodes: int | None
     checkpoint_every: int
+    evaluation_copies: int | None = None  # None: as many as training has, at most ten
+    evaluation_environment: str | None = None  # where it is another than trained in
+    evaluation_environment_is_id: bool = False
     history: tuple[dict[str, Any], ...] = ()  # when it was begun and resumed, to how many steps, with which versions
 
     @property
@@ -53,6 +59,40 @@ class Configuration:
     def chosen_seeds(self) -> list[int]:
         """seed, seed + 1, ..."""
         return list(range(self.seed, self.seed + self.seeds))
+
+    @property
+    def environments(self) -> dict[str, tuple[str, bool]]:
+        """By the argument that takes it, each environment of the run: an id or a name, and whether it is an id."""
+        roles = {ENVIRONMENT: (self.environment, self.environment_is_id)}
+        if self.evaluation_environment is not None:
+            roles[EVALUATION_ENVIRONMENT] = (self.evaluation_environment, self.evaluation_environment_is_id)
+        return roles
+
+    @property
+    def evaluation_interval(self) -> int:
+        """Steps between two evaluations, 0 for none at all."""
+        return default_interval(self.algorithm, self.steps) if self.evaluate_every is None else self.evaluate_every
+
+    @property
+    def earlier_ends(self) -> set[int]:
+        """The steps at which the run had come to an end before it was extended."""
+        each = trainer.steps_per_iteration(self.algorithm)
+        ends = (trainer.iterations_for(self.algorithm, entry["steps"]) for entry in self.history)
+        return {end * each for end in ends}
+
+    def evaluation_plan(self, environment: Any) -> Plan:
+        """How much evaluation the run affords in copies of `environment`."""
+        each, total = trainer.steps_per_iteration(self.algorithm), trainer.iterations_for(self.algorithm, self.steps)
+        interval = max(1, round(self.evaluation_interval / each))
+        return Plan(
+            steps=total * each,
+            moments=(total - 1) // interval,
+            longest=longest_episode(environment.max_steps, total * self.algorithm.rollout_length),
+            limited=not environment.compiled,
+            moments_are_set=self.evaluate_every is not None,
+            episodes=self.evaluate_episodes,
+            final_episodes=self.final_episodes,
+        )
 
     def begun(self) -> Configuration:
         """The same with one more entry in its history: now, and with what."""
@@ -66,6 +106,13 @@ class Configuration:
         for name in ("observation_space", "action_space"):
             values[name] = spaces.describe(values[name])
         write_json(folder / FILE, {"format": FORMAT} | values)
+
+
+def default_interval(algorithm: Any, steps: int) -> int:
+    """Steps between evaluations or checkpoints, ten times a run, at the ends of rows of metrics."""
+    total = trainer.iterations_for(algorithm, steps)
+    row = -(-total // trainer.ROWS)
+    return row * max(1, round(total / row / TIMES_A_RUN)) * trainer.steps_per_iteration(algorithm)
 
 
 def read(folder: Path, networks: Mapping[str, Any]) -> Configuration:
@@ -92,40 +139,40 @@ def read(folder: Path, networks: Mapping[str, Any]) -> Configuration:
         raise UnsafeCheckpointError(f"{folder / FILE} is not one that thorndike wrote: {error}") from None
 
 
-def trusted_environment(configuration: Configuration, folder: Path, named: Any) -> Any:
+def trusted_environment(configuration: Configuration, folder: Path, named: Any, role: str = ENVIRONMENT) -> Any:
     """What to make environments from: `named` if the user named one, else an id that imports nothing of anyone's.
 
-    UnsafeCheckpointError where config.json names a module, RunError where the environment was a class or function.
+    None where the run has no environment in this role (evaluations play in the one trained in). UnsafeCheckpointError
+    where config.json names a module, RunError where the environment was a class or function.
     """
-    if named is not None:
+    if named is not None or role not in configuration.environments:
         return named
-    again = f"thorndike resume {folder} --environment ..., or td.load/td.resume(..., environment=...)"
-    if not configuration.environment_is_id:
-        raise RunError(
-            f"{folder} trained in an environment of your own, '{configuration.environment}': hand it in again ({again})"
-        )
-    if module := _module_named(configuration):
+    recorded, is_id = configuration.environments[role]
+    again = f"thorndike resume {folder} --{role.replace('_', '-')} ..., or td.load/td.resume(..., {role}=...)"
+    if not is_id:
+        raise RunError(f"{folder} has an {role} of your own, '{recorded}': hand it in again ({again})")
+    if module := module_named(recorded):
         raise UnsafeCheckpointError(
             f"{folder} names the module '{module}', which would run its code. If you trust it, name it again: "
-            f"{again.replace('...', configuration.environment, 1)}"
+            f"{again.replace('...', recorded, 1)}"
         )
-    return configuration.environment
+    return recorded
 
 
 def how_to_resume(configuration: Configuration, folder: Path) -> str:
     """The command or call that goes on with a run, with all that has to be handed in again."""
     own = _foreign(to_json(configuration.algorithm))
-    if not configuration.environment_is_id:
-        own.append("environment")
+    own += [role for role, (_, is_id) in configuration.environments.items() if not is_id]
     if own:
         return f"td.resume({str(folder)!r}, {', '.join(f'{name}=...' for name in own)})"
-    named = f" --environment {configuration.environment}" if _module_named(configuration) else ""
-    return f"thorndike resume {folder}{named}"
+    modules = {role: id for role, (id, _) in configuration.environments.items() if module_named(id)}
+    named = [f" --{role.replace('_', '-')} {id}" for role, id in modules.items()]
+    return f"thorndike resume {folder}{''.join(named)}"
 
 
-def _module_named(configuration: Configuration) -> str:
-    """The module that making the environment from its id would import; "" where it is none of anyone's."""
-    prefix, _, rest = configuration.environment.rpartition(":")
+def module_named(id: str) -> str:
+    """The module that making an environment from its id would import; "" where it is none of anyone's."""
+    prefix, _, rest = id.rpartition(":")
     return prefix if prefix not in ("", *SAFE_PREFIXES) or ":" in rest else ""
 
 
@@ -181,11 +228,16 @@ def _foreign(values: Mapping[str, Any]) -> list[str]:
 def _check_types(configuration: Configuration) -> None:
     kinds = {"int": int, "str": str, "bool": bool, "dict[str, Any]": dict}
     for field in dataclasses.fields(configuration):
-        kind, value = kinds.get(str(field.type)), getattr(configuration, field.name)
-        if kind is not None and type(value) is not kind:
+        kind, value = str(field.type), getattr(configuration, field.name)
+        if kind.endswith(" | None"):
+            kind = "" if value is None else kind.removesuffix(" | None")
+        if kind in kinds and type(value) is not kinds[kind]:
             raise UnsafeCheckpointError(f"{FILE}: {field.name} is {value!r}")
-        if kind is int and not 0 <= value < 2**63:
+        if kind == "int" and not 0 <= value < 2**63:
             raise UnsafeCheckpointError(f"{FILE}: {field.name} is {value!r}")
+    for entry in configuration.history:
+        if not isinstance(entry, dict) or type(entry.get("steps")) is not int or not 1 <= entry["steps"] < 2**63:
+            raise UnsafeCheckpointError(f"{FILE}: history holds {entry!r:.80}")
     if not 1 <= configuration.seeds <= MAX_SEEDS or configuration.steps < 1:
         raise UnsafeCheckpointError(f"{FILE}: {configuration.seeds} seeds of {configuration.steps} steps")
     if type(configuration.algorithm).__name__ not in algorithms.ALGORITHMS.values():

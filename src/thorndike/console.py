@@ -17,7 +17,8 @@ REFRESHES = 4  # a second, at most
 TENTHS = 10  # plain lines a run, about
 LEARNING = 3  # metrics of learning that are shown
 HIDDEN = {
-    "seed", "steps", "seconds", "return_mean", "episode_length_mean", "episodes", "evaluation_mean", "steps_per_second",
+    "seed", "steps", "seconds", "return_mean", "episode_length_mean", "episodes", "steps_per_second",
+    *(f"evaluation_{name}" for name in ("mean", "episodes", "unfinished", "steps", "longest")),
 }  # fmt: skip
 APART = {"compile": "compiling", "evaluate": "evaluating"}  # what steps per second leave out
 STOPPING = "stopping: saving first"
@@ -32,7 +33,7 @@ class Display(Protocol):
 
     def evaluating(self, seed: int) -> None: ...
 
-    def evaluated(self, seed: int, mean: float) -> None: ...
+    def evaluated(self, seed: int, mean: float, unfinished: int) -> None: ...
 
     def stopping(self) -> None:
         """A signal has been heard; may be told again and again."""
@@ -61,6 +62,8 @@ class Story:
         self.returns: dict[int, list[tuple[float, float]]] = {}  # (fraction, return) of every row, by seed
         self.first_returns: dict[int, float] = {}  # of the episodes before a seed's first row
         self.evaluations: dict[int, float] = {}
+        self.unfinished: dict[int, int] = {}  # how many episodes of each seed's evaluation were cut
+        self.notes: list[str] = []  # said once, before it begins
         self.learning: dict[str, float] = {}
         self.shares: dict[str, float] = {}
         self.steps_per_second = 0.0
@@ -76,9 +79,19 @@ class Story:
         if row.get("return_mean") is not None:
             self.returns.setdefault(seed, []).append((steps / self.total_steps, row["return_mean"]))
         if row.get("evaluation_mean") is not None:
-            self.evaluations[seed] = row["evaluation_mean"]
+            self.evaluated(seed, row["evaluation_mean"], row.get("evaluation_unfinished", 0))
         names = sorted((name for name in row if name not in HIDDEN), key=lambda name: not name.endswith("loss"))
         self.learning = {name: row[name] for name in names[:LEARNING]} or self.learning
+
+    def evaluated(self, seed: int, mean: float, unfinished: int) -> None:
+        """Take note of an evaluation."""
+        self.evaluations[seed], self.unfinished[seed] = mean, unfinished
+
+    @property
+    def evaluation(self) -> str:
+        """What the newest evaluations have given."""
+        cut = sum(self.unfinished.values())
+        return over_seeds(self.evaluations) + (f" ({cut} unfinished)" if cut else "")
 
     def chunk(self, chunk: Any, rate: float) -> None:
         """Take note of a chunk, and of the steps per second of all seeds together."""
@@ -226,7 +239,10 @@ def last_words(title: str, summary: dict[str, Any], folder: Any) -> list[str]:
     greedy = summary["evaluation"]
     if greedy:
         interval = f", 95 % interval {greedy['ci95'][0]:,.1f} to {greedy['ci95'][1]:,.1f}" if greedy["ci95"] else ""
-        lines.append(f"greedy return {greedy['mean']:,.1f} over {greedy['episodes']} episodes{interval}")
+        cut = f", {greedy['unfinished']} of them unfinished" if greedy["unfinished"] else ""
+        lines.append(f"greedy return {greedy['mean']:,.1f} over {greedy['episodes']} episodes{cut}{interval}")
+        if summary["seeds"] > 1 and not greedy["ci95"]:
+            lines.append(f"{summary['seeds']} seeds are too few for an interval: that takes five")
     return lines + ([f"run folder {folder}"] if folder else [])
 
 
@@ -247,7 +263,7 @@ class Silence:
 
     def evaluating(self, seed: int) -> None: ...
 
-    def evaluated(self, seed: int, mean: float) -> None: ...
+    def evaluated(self, seed: int, mean: float, unfinished: int) -> None: ...
 
     def stopping(self) -> None: ...
 
@@ -265,6 +281,8 @@ class Lines:
         story = self.story
         of_seeds = f" in each of {story.seeds} seeds" if story.seeds > 1 else ""
         print(f"{story.title}: {story.total_steps:,} steps{of_seeds}; {story.status} ...", flush=True)
+        for note in story.notes:
+            print(note, flush=True)
 
     def chunk(self, chunk: Any, rate: float) -> None:
         story = self.story
@@ -282,7 +300,7 @@ class Lines:
         parts = [
             f"{story.fraction:4.0%}  " + (f"step {steps:,}" if story.seeds == 1 else f"{steps:,} steps of all seeds"),
             f"return {over_seeds(story.recent)}",
-            f"evaluation {over_seeds(story.evaluations)}" if story.evaluations else "",
+            f"evaluation {story.evaluation}" if story.evaluations else "",
             f"{story.steps_per_second:,.0f} steps/s" if story.steps_per_second else "",
             f"{duration(story.remaining)} left" if story.remaining is not None and story.fraction < 1 else "",
         ]
@@ -290,8 +308,8 @@ class Lines:
 
     def evaluating(self, seed: int) -> None: ...
 
-    def evaluated(self, seed: int, mean: float) -> None:
-        self.story.evaluations[seed] = mean
+    def evaluated(self, seed: int, mean: float, unfinished: int) -> None:
+        self.story.evaluated(seed, mean, unfinished)
 
     def stopping(self) -> None:
         if not self.story.stopping:
@@ -316,6 +334,8 @@ class Panel:
 
     def start(self) -> None:
         self.live.start()
+        for note in self.story.notes:
+            self.live.console.print(note, highlight=False, markup=False, soft_wrap=True)
 
     def chunk(self, chunk: Any, rate: float) -> None:
         with self.lock:
@@ -324,9 +344,10 @@ class Panel:
     def evaluating(self, seed: int) -> None:
         self.story.status = "evaluating"
 
-    def evaluated(self, seed: int, mean: float) -> None:
+    def evaluated(self, seed: int, mean: float, unfinished: int) -> None:
         with self.lock:
-            self.story.evaluations[seed], self.story.status = mean, ""
+            self.story.evaluated(seed, mean, unfinished)
+            self.story.status = ""
 
     def stopping(self) -> None:
         self.story.stopping = True
@@ -372,7 +393,7 @@ def facts(story: Story) -> list[tuple[str, str]]:
     if story.curve:
         rows.append(("", sparkline(story.curve, 44)))
     if story.evaluations:
-        rows.append(("evaluation", over_seeds(story.evaluations)))
+        rows.append(("evaluation", story.evaluation))
     if story.learning:
         rows.append(("learning", "  ".join(f"{name} {value:.3g}" for name, value in story.learning.items())))
     if story.shares:

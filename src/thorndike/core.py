@@ -48,12 +48,16 @@ class Environment(Protocol):
     num_environments: int
     observation_space: Any  # gymnasium.spaces, of one copy
     action_space: Any  # of one copy; a bounded Box is acted on in [-1, 1] and scaled by the environment
+    max_steps: int | None  # after which an episode is truncated; None: never, or that is not known
 
     def reset(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         """New episodes everywhere: (env_state, observation [N, ...]). On the host the key fixes every later seed."""
 
     def step(self, env_state: PyTree, action: PyTree, key: jax.Array) -> tuple[PyTree, Step]:
         """One action for every copy. On the host env_state is () and the key is ignored."""
+
+    def close(self) -> None:
+        """Release what the copies hold."""
 
 
 class Memory(Protocol):

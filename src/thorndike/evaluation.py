@@ -1,10 +1,12 @@
-"""Evaluation: greedy episodes on copies and seeds of their own, and honest statistics over them."""
+"""Evaluation: greedy episodes on copies and seeds of their own, how many a run affords, and honest statistics."""
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,44 +15,118 @@ from jax import random
 
 from thorndike.core import Actor, Environment, finite
 from thorndike.errors import EnvironmentFault
-from thorndike.trainer import as_arrays, keys_of
+from thorndike.trainer import CHUNK_SECONDS, as_arrays, keys_of
 from thorndike.unrolls import compiled, host
 
-COPIES = 10  # episodes played side by side
-SHORT = 50  # steps of an unroll: how far one batch of episodes may overshoot its last end
-MAX_STEPS = 10_000  # of an episode, where the environment itself has no limit
+COPIES = 10  # of the environment, at most, unless told otherwise
+EPISODES, FINAL_EPISODES = 10, 100  # unless told otherwise, where their steps cost little
+LEAST_FINAL = 5  # episodes at the end, where steps are dear
+SHORT = 50  # steps of an unroll, at most: signals are seen between two
+MAX_STEPS = 10_000  # of an episode: what has not ended then is cut, and counted as unfinished
+REPETITIONS = 2**31  # more than the batches of an evaluation, which are folded into the same key
 RESAMPLES = 10_000  # of the bootstrap
+ENOUGH_SEEDS = 5  # for an interval: the bootstrap of fewer is their range
 
 
-def evaluation_key(seed: int, iteration: int) -> jax.Array:
-    """The key of the evaluation after so many iterations; none of training's."""
-    return random.fold_in(keys_of(seed)[2], iteration)
+class Played(NamedTuple):
+    """What episodes have come to; leaves are [episodes]."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    finished: np.ndarray  # False where an episode was cut: then its return is that of a part
+
+    @property
+    def unfinished(self) -> int:
+        return int((~self.finished).sum())
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How many episodes each evaluation of a run plays, and after how many steps it cuts those that do not end.
+
+    On the host a step of evaluation costs as much as one of training. There, unless the user says otherwise, all
+    evaluations together take at most as many steps as training does and those before the final one at most a quarter:
+    first their episodes become fewer, then the evaluations. Compiled environments play EPISODES and FINAL_EPISODES.
+    """
+
+    steps: int  # of training
+    moments: int  # evaluations before the final one
+    longest: int  # steps that an episode may take
+    limited: bool = False  # whether steps are dear
+    moments_are_set: bool = False  # whether the user said how often
+    episodes: int | None = None  # as the user said; None: as many as the steps allow
+    final_episodes: int | None = None
+
+    def on_the_way(self, moment: int, used: int, seen: int) -> tuple[int, int] | None:
+        """Episodes and the steps of each at the `moment`-th evaluation, counted from 1; None: none this time.
+
+        `used` are the steps that evaluations have taken, `seen` is the length of the longest episode so far.
+        """
+        if not self.limited:
+            return self.episodes or EPISODES, self.longest
+        quarter, expected = self.steps // 4, min(self.longest, 2 * max(seen, 1))
+        allowed = quarter * moment // self.moments - used
+        episodes = self.episodes or min(EPISODES, allowed // expected)
+        if self.moments_are_set:
+            return max(episodes, 1), self.longest
+        if episodes < 1 or episodes * expected > allowed:
+            return None
+        # Episodes may turn out longer than any before: to see their ends, up to half of what is left may go.
+        half = (quarter - used) // (2 * episodes)
+        return episodes, self.longest if self.episodes else min(self.longest, max(half, expected))
+
+    def at_the_end(self, used: int, seen: int) -> tuple[int, int]:
+        """Episodes and the steps of each in the final evaluation; arguments as above."""
+        if self.final_episodes or not self.limited:
+            return self.final_episodes or FINAL_EPISODES, self.longest
+        left, expected = max(self.steps - used, self.steps // 4), min(self.longest, 2 * max(seen, 1))
+        episodes = min(max(left // expected, LEAST_FINAL), FINAL_EPISODES)
+        return episodes, min(self.longest, max(left // episodes, 1))
+
+    @property
+    def cost(self) -> str:
+        """What evaluation may take, in words; "" where its steps cost little."""
+        if not self.limited:
+            return ""
+        on_the_way, final = self.steps // 4, self.steps
+        if self.moments_are_set:
+            on_the_way = self.moments * (self.episodes or EPISODES) * self.longest
+        if self.final_episodes:
+            final = on_the_way + self.final_episodes * self.longest
+        total = max(on_the_way, final) if self.final_episodes else max(on_the_way + self.steps // 4, final)
+        times = f", {total / self.steps:.1f} times training's" if total > self.steps else ""
+        return f"evaluation takes at most {total:,} steps{times}"
+
+
+def longest_episode(limit: int | None, steps_of_a_copy: int) -> int:
+    """The steps that an episode of an evaluation may take: one of training could have had no more."""
+    return min(MAX_STEPS, limit or steps_of_a_copy)
+
+
+def evaluation_key(seed: int, iteration: int, repetition: int | None = None) -> jax.Array:
+    """The key of the evaluation after so many iterations, none of training's; of a `repetition` with other episodes."""
+    key = random.fold_in(keys_of(seed)[2], iteration)
+    return key if repetition is None else random.fold_in(random.fold_in(key, REPETITIONS), repetition)
 
 
 def evaluate(
     algorithm: Any,
-    make_environment: Callable[[int], Environment],
+    environment: Environment,
     state: Any,
     key: jax.Array,
     episodes: int,
     max_steps: int = MAX_STEPS,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns and lengths [episodes] of greedy episodes.
+    pause: Callable[[], None] = lambda: None,
+) -> Played:
+    """Play greedy episodes in the copies of `environment`, each at most `max_steps` long.
 
-    Every copy plays one episode and is not looked at after it: the first episodes to finish would be the short ones.
+    Which copy plays which episode is settled beforehand: the first episodes to finish would be the short ones. `pause`
+    is called between short unrolls; what it raises ends the evaluation.
     """
     algorithm = as_arrays(algorithm)
-    environment = make_environment(COPIES)
     policy = _greedy(algorithm, state)
-    try:
-        batches = [
-            _play(algorithm, environment, policy, random.fold_in(key, batch), max_steps)
-            for batch in range(-(-episodes // COPIES))
-        ]
-    finally:
-        getattr(environment, "close", lambda: None)()
-    returns, lengths = (np.concatenate(column)[:episodes] for column in zip(*batches, strict=True))
-    return returns, lengths
+    play = _play_compiled if environment.compiled else _play_on_host
+    return play(algorithm, environment, policy, key, episodes, max_steps, pause)
 
 
 @jax.jit
@@ -58,33 +134,40 @@ def _greedy(algorithm: Any, state: Any) -> Any:
     return algorithm.policy(state, jnp.float32(1), explore=False)
 
 
-def _play(algorithm, environment, policy, key, max_steps) -> tuple[np.ndarray, np.ndarray]:
+def _play_compiled(algorithm, environment, policy, key, episodes, max_steps, pause) -> Played:
+    """Batches of one episode in every copy."""
+    batches = [
+        _play_batch(algorithm, environment, policy, random.fold_in(key, batch), max_steps, pause)
+        for batch in range(-(-episodes // environment.num_environments))
+    ]
+    return Played(*(np.concatenate(column)[:episodes] for column in zip(*batches, strict=True)))
+
+
+def _play_batch(algorithm, environment, policy, key, max_steps, pause) -> Played:
     """One episode in every copy: short unrolls until all have ended."""
     reset_key, unroll_key = random.split(key)
     n = environment.num_environments
-    if environment.compiled:
-        env_state, observation = _reset(environment, reset_key)
-        unroll = _unroll
-    else:
-        env_state, observation = environment.reset(reset_key)
-        unroll = _host_unroll
+    env_state, observation = _reset(environment, reset_key)
     actor = Actor(env_state, observation, algorithm.initial_carry(n), np.zeros(n, bool))
     returns, lengths, running = np.zeros(n, np.float64), np.zeros(n, np.int64), np.ones(n, bool)
-    for part in range(-(-max_steps // SHORT)):
-        actor, reward, done, sound = unroll(algorithm, environment, policy, actor, random.fold_in(unroll_key, part))
-        for t in range(SHORT):
+    for begin in range(0, max_steps, SHORT):
+        pause()
+        part_key = random.fold_in(unroll_key, begin // SHORT)
+        actor, *outcome = _compiled_unroll(algorithm, environment, policy, actor, part_key)
+        reward, done, sound = map(np.asarray, outcome)
+        for t in range(min(SHORT, max_steps - begin)):
             if not sound[t][running].all():
                 copy = int(np.flatnonzero(running & ~sound[t])[0])
                 raise EnvironmentFault(
                     "the environment gave a reward or observation that is not finite: in an evaluation, "
-                    f"copy {copy}, step {part * SHORT + t + 1}"
+                    f"copy {copy}, step {begin + t + 1}"
                 )
             returns += np.where(running, reward[t], 0.0)
             lengths += running
             running &= ~done[t]
         if not running.any():
             break
-    return returns, lengths
+    return Played(returns, lengths, ~running)
 
 
 @partial(jax.jit, static_argnames="environment")
@@ -98,37 +181,65 @@ def _compiled_unroll(algorithm, environment, policy, actor, key):
     return actor, trajectory.reward, trajectory.terminated | trajectory.truncated, finite(trajectory)
 
 
-def _unroll(*arguments):
-    actor, *outcome = _compiled_unroll(*arguments)
-    return actor, *map(np.asarray, outcome)
+def _play_on_host(algorithm, environment, policy, key, episodes, max_steps, pause) -> Played:
+    """Of n copies, copy i plays the episodes i, i + n, ... one after another, and is not stepped after the last."""
+    reset_key, unroll_key = random.split(key)
+    n = environment.num_environments
+    left = np.array([len(range(i, episodes, n)) for i in range(n)])
+    observation = environment.reset(reset_key, left)[1]
+    actor = Actor((), observation, algorithm.initial_carry(n), np.zeros(n, bool))
+    returns, lengths = np.zeros(n, np.float64), np.zeros(n, np.int64)
+    ended: list[list[tuple]] = [[] for _ in range(n)]
+
+    def note(copies: np.ndarray, finished: bool) -> None:
+        for i in np.flatnonzero(copies):
+            ended[i].append((returns[i], lengths[i], finished))
+            returns[i], lengths[i] = 0.0, 0
+            left[i] -= 1
+
+    steps, unroll_length = 0, 1
+    while left.any():
+        pause()
+        length = min(unroll_length, int(max_steps - lengths.max()))
+        began = time.perf_counter()
+        actor, trajectory = host.unroll(algorithm, environment, policy, actor, unroll_key, length, first=steps)
+        unroll_length = max(1, min(SHORT, int(CHUNK_SECONDS * length / max(time.perf_counter() - began, 1e-6))))
+        steps += length
+        for reward, done in zip(trajectory.reward, trajectory.terminated | trajectory.truncated, strict=True):
+            returns += reward
+            lengths += left > 0
+            note(done, finished=True)
+        cut = lengths >= max_steps
+        if cut.any():
+            note(cut, finished=False)
+            actor = actor._replace(observation=environment.cut(cut), done=actor.done | cut)
+    in_order = [ended[episode % n][episode // n] for episode in range(episodes)]
+    return Played(*map(np.array, zip(*in_order, strict=True)))
 
 
-def _host_unroll(algorithm, environment, policy, actor, key):
-    """The boundary of an environment on the host lets nothing pass that is not finite."""
-    actor, trajectory = host.unroll(algorithm, environment, policy, actor, key, SHORT)
-    done = trajectory.terminated | trajectory.truncated
-    return actor, trajectory.reward, done, np.ones_like(done)
-
-
-def summarize(returns_per_seed: Sequence[np.ndarray]) -> dict[str, Any]:
+def summarize(returns_per_seed: Sequence[np.ndarray], unfinished: int | None = None) -> dict[str, Any]:
     """Statistics of the episodes' returns of several seeds (Agarwal et al., 2021, "Deep RL at the edge").
 
     `mean`, `std`, `iqm` (interquartile mean) and `ci95` (percentile bootstrap of the iqm) are over the seeds' means;
-    the last three are None where there are too few seeds to give them. `episode_std` is over all episodes.
+    `std` is None for one seed, `iqm` and `ci95` are for fewer than ENOUGH_SEEDS. `episode_std` is over all episodes.
+    `unfinished`, where given, is how many of them were cut.
     """
     everything = np.concatenate([np.asarray(r, np.float64) for r in returns_per_seed])
+    cut = {} if unfinished is None else {"unfinished": unfinished}
     if not everything.size:
-        return dict.fromkeys(("mean", "std", "iqm", "ci95", "episode_std"), None) | {"episodes": 0, "per_seed": []}
+        nothing = dict.fromkeys(("mean", "std", "iqm", "ci95", "episode_std"), None)
+        return nothing | {"episodes": 0, "per_seed": []} | cut
     means = np.array([np.mean(r) for r in returns_per_seed if len(r)])
-    several = len(means) > 1
+    enough = len(means) >= ENOUGH_SEEDS
     draws = np.random.default_rng(0).integers(0, len(means), (RESAMPLES, len(means)))
     interval = np.percentile(interquartile_mean(means[draws]), [2.5, 97.5])
     return {
         "episodes": int(everything.size),
+        **cut,
         "mean": float(means.mean()),
-        "std": float(means.std(ddof=1)) if several else None,
-        "iqm": float(interquartile_mean(means)) if several else None,
-        "ci95": [float(x) for x in interval] if several else None,
+        "std": float(means.std(ddof=1)) if len(means) > 1 else None,
+        "iqm": float(interquartile_mean(means)) if enough else None,
+        "ci95": [float(x) for x in interval] if enough else None,
         "episode_std": float(everything.std(ddof=1)) if everything.size > 1 else None,
         "per_seed": [float(x) for x in means],
     }

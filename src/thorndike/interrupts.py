@@ -10,6 +10,10 @@ from typing import Any
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
+class Interrupted(Exception):
+    """A signal has come, and what is under way is given up."""
+
+
 class Interrupts:
     """While entered, the first signal only sets `pending`; a second one ends the process as it would have before.
 
@@ -34,6 +38,11 @@ class Interrupts:
         if self.pending is not None:
             self.throw(number, "stopped at once by a second signal")
         self.pending = number
+
+    def check(self) -> None:
+        """Raise Interrupted where a signal has come."""
+        if self.pending is not None:
+            raise Interrupted
 
     def throw(self, number: int, message: str) -> None:
         """KeyboardInterrupt for Ctrl-C, SystemExit(143) for SIGTERM."""

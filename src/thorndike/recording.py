@@ -5,11 +5,12 @@ Nothing here changes a run: evaluations have keys of their own, and whatever is 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from thorndike.checkpoints import Checkpoint
 from thorndike.configuration import Configuration
 from thorndike.console import Display
 from thorndike.errors import RunError
-from thorndike.interrupts import Interrupts
+from thorndike.interrupts import Interrupted, Interrupts
 from thorndike.persistence import write_json
 
 SUMMARY = "summary.json"
@@ -32,13 +33,19 @@ CHECKPOINTS = "checkpoints"
 
 @dataclasses.dataclass
 class Outcome:
-    """Where one seed stands; the last three once it has reached its end."""
+    """Where one seed stands; the last four once it has reached its end."""
 
     steps: int
     iteration: int
     recent: list[float] = dataclasses.field(default_factory=list)  # returns of the last 100 training episodes
     evaluated: list[float] | None = None  # returns of the final greedy episodes
+    unfinished: int = 0  # how many of those were cut
     state: Any = None
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What a checkpoint's manifest keeps of a seed's end."""
+        return {"recent": self.recent, "evaluated": self.evaluated, "unfinished": self.unfinished}
 
 
 class Recording:
@@ -47,15 +54,16 @@ class Recording:
     def __init__(
         self,
         configuration: Configuration,
-        make_environment: Callable[[int], Any],
+        environment: Any,
         folder: Path | None,
         display: Display,
         checkpoint: Checkpoint | None = None,
         rows: list[dict[str, Any]] | None = None,
     ) -> None:
-        """Go on from `checkpoint` and the rows up to it, or begin."""
-        self.configuration, self.make_environment = configuration, make_environment
-        self.folder, self.display = folder, display
+        """Go on from `checkpoint` and the rows up to it, or begin. Evaluations are played in `environment`."""
+        self.configuration, self.environment = configuration, environment
+        self.plan = None if environment is None else configuration.evaluation_plan(environment)
+        self.folder, self.display, self.checkpoint = folder, display, checkpoint
         self.rows = rows or []
         self.outcomes = _restored(configuration, checkpoint)
         self.begun = {seed: outcome.steps for seed, outcome in self.outcomes.items()}
@@ -64,6 +72,7 @@ class Recording:
         self.running: set[int] = set()
         self.concurrent = 1  # how many seeds have been under way at once
         self.clocks: dict[int, tuple[dict[str, float], float]] = {}  # by seed: seconds, steps per second
+        self.owed: set[int] = set()  # seeds whose newest evaluation a signal kept from its end
         self.writer = None
         if folder is not None:
             self.writer = checkpoints.Writer(folder / CHECKPOINTS, configuration.chosen_seeds)
@@ -74,25 +83,30 @@ class Recording:
         """Take every chunk; False where a signal ended that early, with everything saved."""
         stopped: set[int] = set()
         try:
-            for chunk in chunks:
+            self.catch_up(interrupts)
+            for chunk in () if interrupts.pending else chunks:
                 if interrupts.pending:
                     self.display.stopping()
                 if chunk.seed in stopped:
                     continue
-                self.take(chunk)
+                self.take(chunk, interrupts)
                 # Begin to stop at the first seed, so that seeds that go in step are saved in step.
-                if interrupts.pending and (stopped or chunk.seed == min(self.running, default=None)):
+                first = chunk.seed == min(self.running, default=chunk.seed)
+                if interrupts.pending and (stopped or first or chunk.seed in self.owed):
                     self.save(chunk)
                     stopped.add(chunk.seed)
                     if stopped >= self.running:
                         self.commit()
-                        return False
+                        break
         finally:
             chunks.close()  # type: ignore[attr-defined]
-        return True
+        return not self.owed and self.finished >= set(self.configuration.chosen_seeds)
 
-    def take(self, chunk: Any) -> None:
-        """Evaluate, record, save and show one chunk, as far as each is due."""
+    def take(self, chunk: Any, interrupts: Interrupts) -> None:
+        """Show, record, save and evaluate one chunk, as far as each is due.
+
+        Saved first, then evaluated: whatever happens while an evaluation plays costs nothing of the training.
+        """
         if chunk.seed not in self.running:
             self.note_inexact(chunk)
         self.running.add(chunk.seed)
@@ -100,19 +114,29 @@ class Recording:
         self.clocks[chunk.seed] = chunk.seconds, chunk.steps_per_second
         outcome = self.outcomes[chunk.seed] = Outcome(chunk.steps, chunk.iteration)
         self.check_finite(chunk)
-        returns = self.evaluate(chunk)
         self.display.chunk(chunk, self.steps_per_second)
-        if chunk.row is not None or returns is not None:
-            self.record(chunk, returns)
+        if chunk.row is not None:
+            self.record(chunk)
         if chunk.last:
             self.running.discard(chunk.seed)
             outcome.recent = chunk.recent[0].tolist()
-            outcome.evaluated = None if returns is None else returns.tolist()
             outcome.state = jax.tree.map(jnp.copy, chunk.progress.state)
-        if chunk.last or _due(chunk, self.interval(self.configuration.checkpoint_every)):
+        if chunk.last or _due(chunk.iteration, self.interval(self.configuration.checkpoint_every)):
             self.save(chunk)
             if self.writer and self.writer.fresh >= self.expected:
                 self.commit()
+        episodes = chunk.progress.episodes
+        self.evaluate(chunk.seed, chunk.progress.state, _longest(episodes.lengths, episodes.length), interrupts)
+
+    def catch_up(self, interrupts: Interrupts) -> None:
+        """Play the evaluations of the moment at which the run was stopped, where it was stopped before their end."""
+        if self.checkpoint is None:
+            return
+        for seed, outcome in self.outcomes.items():
+            if outcome.evaluated is None and not self.evaluated_at(seed, outcome.steps):
+                arrays = self.checkpoint.arrays(seed, "episodes/length")
+                state = _state(self.configuration, self.checkpoint, seed)
+                self.evaluate(seed, state, _longest(*arrays.values()), interrupts)
 
     def note_inexact(self, chunk: Any) -> None:
         """Where an environment could not be brought back to where it was: say so, here and in config.json."""
@@ -156,63 +180,88 @@ class Recording:
             return 0
         return max(1, round(steps / trainer.steps_per_iteration(self.configuration.algorithm)))
 
-    def evaluate(self, chunk: Any) -> np.ndarray | None:
-        """Returns of greedy episodes with the policy of this moment, if it is time for some."""
-        interval = self.interval(self.configuration.evaluate_every)
-        if not interval or not (chunk.last or _due(chunk, interval)):
-            return None
-        episodes = self.configuration.final_episodes if chunk.last else self.configuration.evaluate_episodes
+    def evaluate(self, seed: int, state: Any, seen: int, interrupts: Interrupts) -> None:
+        """Greedy episodes with the policy of this moment, if it is time for some; `seen` is training's longest one."""
+        outcome, interval = self.outcomes[seed], self.interval(self.configuration.evaluation_interval)
+        last = seed in self.finished
+        if self.plan is None or outcome.iteration == 0 or not (last or _due(outcome.iteration, interval)):
+            return
+        before = [row for row in self.rows if row["seed"] == seed and "evaluation_steps" in row]
+        seen = max([seen, *(row["evaluation_longest"] for row in before)])
+        chosen: tuple[int, int] | None
+        if last:
+            chosen = self.plan.at_the_end(sum(row["evaluation_steps"] for row in before), seen)
+        else:
+            ends = self.configuration.earlier_ends
+            used = sum(row["evaluation_steps"] for row in before if row["steps"] not in ends)
+            chosen = self.plan.on_the_way(outcome.iteration // interval, used, seen)
+        if chosen is None:
+            return
         began = time.monotonic()
-        self.display.evaluating(chunk.seed)
-        key = evaluation.evaluation_key(chunk.seed, chunk.iteration)
-        algorithm, state = self.configuration.algorithm, chunk.progress.state
-        returns, _ = evaluation.evaluate(algorithm, self.make_environment, state, key, episodes)
-        self.display.evaluated(chunk.seed, float(returns.mean()))
-        self.evaluating += time.monotonic() - began
-        return returns
+        self.display.evaluating(seed)
+        key = evaluation.evaluation_key(seed, outcome.iteration)
+        algorithm = self.configuration.algorithm
+        try:
+            played = evaluation.evaluate(algorithm, self.environment, state, key, *chosen, pause=interrupts.check)
+        except Interrupted:
+            self.owed.add(seed)
+            return
+        finally:
+            self.evaluating += time.monotonic() - began
+        self.display.evaluated(seed, float(played.returns.mean()), played.unfinished)
+        self.add_row(seed, outcome.steps, evaluated_columns(played))
+        if last:
+            outcome.evaluated, outcome.unfinished = played.returns.tolist(), played.unfinished
+            if self.writer:
+                with self.saving():
+                    self.writer.amend(seed, {"results": outcome.results})
 
-    def record(self, chunk: Any, returns: np.ndarray | None) -> None:
-        """One more row of metrics."""
+    def evaluated_at(self, seed: int, steps: int) -> bool:
+        return any(row["seed"] == seed and row["steps"] == steps and "evaluation_mean" in row for row in self.rows)
+
+    def record(self, chunk: Any) -> None:
+        """The row of metrics that ends with a chunk."""
+        measured = dict(chunk.row)
+        first = ("return_mean", "episode_length_mean", "episodes")
+        row = {name: measured.pop(name) for name in first if name in measured}
+        self.add_row(chunk.seed, chunk.steps, row | {"steps_per_second": round(chunk.steps_per_second, 1)} | measured)
+
+    def add_row(self, seed: int, steps: int, columns: dict[str, Any]) -> None:
+        """One more line of metrics; what is known of the same seed and steps becomes one row."""
         seconds = round(self.before.get("total", 0.0) + time.monotonic() - self.began, 3)
-        row = {"seed": chunk.seed, "steps": chunk.steps, "seconds": seconds}
-        measured = dict(chunk.row or {})
-        row |= {
-            name: measured.pop(name) for name in ("return_mean", "episode_length_mean", "episodes") if name in measured
-        }
-        if returns is not None:
-            row["evaluation_mean"] = float(returns.mean())
-        row |= {"steps_per_second": round(chunk.steps_per_second, 1)} | measured
-        self.rows.append(row)
+        line = {"seed": seed, "steps": steps, "seconds": seconds, **columns}
+        records.merge(self.rows, line)
         if self.folder is not None:
-            records.append(self.folder, row)
+            records.append(self.folder, line)
 
     def save(self, chunk: Any) -> None:
         """Write this seed's arrays, to be committed with those of the seeds beside it."""
-        if self.writer is None:
+        if self.writer is None or self.writer.holds(chunk.seed, chunk.iteration):
             return
-        outcome = self.outcomes[chunk.seed]
         about: dict[str, Any] = {"steps": chunk.steps, "iteration": chunk.iteration}
         if chunk.last:
-            about["results"] = {"recent": outcome.recent, "evaluated": outcome.evaluated}
-        try:
+            about["results"] = self.outcomes[chunk.seed].results
+        with self.saving():
             self.writer.add(chunk.seed, chunk.arrays(), about)
-        except (OSError, SafetensorError) as error:
-            raise self.failed(error) from error
 
     def commit(self) -> None:
         """Make a checkpoint of what has been saved."""
         if self.writer is None:
             return
         total = trainer.iterations_for(self.configuration.algorithm, self.configuration.steps)
-        try:
+        with self.saving():
             self.writer.commit(total, {"seconds": self.seconds})
-        except OSError as error:
-            raise self.failed(error) from error
 
-    def failed(self, error: Exception) -> RunError:
-        """The error for a checkpoint that could not be written: training on without any would risk it all."""
-        last = self.writer.committed if self.writer else None
-        return RunError(f"could not save a checkpoint: {error}. The last one is whole: {last or 'none yet'}")
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """RunError where a checkpoint cannot be written: training on without any would risk it all."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            last = self.writer.committed if self.writer else None
+            raise RunError(
+                f"could not save a checkpoint: {error}. The last one is whole: {last or 'none yet'}"
+            ) from error
 
     @property
     def steps_per_second(self) -> float:
@@ -243,7 +292,7 @@ class Recording:
             "environment": configuration.environment,
             "steps": max(outcome.steps for outcome in outcomes),
             "seeds": configuration.seeds,
-            "evaluation": evaluation.summarize(greedy) if greedy else None,
+            "evaluation": evaluation.summarize(greedy, sum(o.unfinished for o in outcomes)) if greedy else None,
             "training": evaluation.summarize(recent),
             "seconds": self.seconds,
             "steps_per_second": round(self.steps_per_second, 1) or None,
@@ -253,8 +302,24 @@ class Recording:
         return summary
 
 
-def _due(chunk: Any, interval: int) -> bool:
-    return bool(interval) and chunk.iteration % interval == 0
+def evaluated_columns(played: evaluation.Played) -> dict[str, Any]:
+    """What a row says of an evaluation."""
+    return {
+        "evaluation_mean": float(played.returns.mean()),
+        "evaluation_episodes": len(played.returns),
+        "evaluation_unfinished": played.unfinished,
+        "evaluation_steps": int(played.lengths.sum()),
+        "evaluation_longest": int(played.lengths.max()),
+    }
+
+
+def _due(iteration: int, interval: int) -> bool:
+    return bool(interval) and iteration % interval == 0
+
+
+def _longest(*lengths: Any) -> int:
+    """The longest of the episodes whose lengths are given."""
+    return max(int(np.asarray(x).max()) for x in lengths)
 
 
 def _restored(configuration: Configuration, checkpoint: Checkpoint | None) -> dict[int, Outcome]:
@@ -266,9 +331,15 @@ def _restored(configuration: Configuration, checkpoint: Checkpoint | None) -> di
         outcome = outcomes[seed] = Outcome(entry["steps"], entry["iteration"])
         results = entry.get("results")
         if results:
-            arrays = checkpoint.arrays(seed, snapshots.STATE)
             outcome.recent, outcome.evaluated = results["recent"], results["evaluated"]
-            outcome.state = snapshots.arrays_to_state(
-                configuration.algorithm, configuration.observation_space, configuration.action_space, arrays
-            )
+            outcome.unfinished = results.get("unfinished", 0)
+            outcome.state = _state(configuration, checkpoint, seed)
     return outcomes
+
+
+def _state(configuration: Configuration, checkpoint: Checkpoint, seed: int) -> Any:
+    """The algorithm's state that a checkpoint holds of a seed."""
+    arrays = checkpoint.arrays(seed, snapshots.STATE)
+    return snapshots.arrays_to_state(
+        configuration.algorithm, configuration.observation_space, configuration.action_space, arrays
+    )

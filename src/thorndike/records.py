@@ -1,4 +1,7 @@
-"""The rows of metrics.jsonl: one JSON object a line, appended as a run goes on."""
+"""The rows of metrics.jsonl: one JSON object a line, appended as a run goes on.
+
+An evaluation is played once its moment is saved, and is a line of its own: lines of one seed and steps are one row.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,18 @@ MAX_LINE = 100_000
 
 
 def append(folder: Path, row: Mapping[str, Any]) -> None:
-    """Add one row."""
+    """Add one line."""
     with open(folder / FILE, "a", encoding="utf-8") as file:
         file.write(json.dumps(plain(dict(row)), allow_nan=False) + "\n")
+
+
+def merge(rows: list[dict[str, Any]], line: Mapping[str, Any]) -> None:
+    """Take a line into the rows: into the newest of its seed where that is of the same steps, else as a new one."""
+    newest = next((row for row in reversed(rows) if row["seed"] == line["seed"]), None)
+    if newest is not None and newest["steps"] == line["steps"]:
+        newest.update(line)
+    else:
+        rows.append(dict(line))
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -30,7 +42,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
         return []
     if path.stat().st_size > MAX_BYTES:
         raise RunError(f"{path} is larger than {MAX_BYTES:,} bytes: thorndike did not write that")
-    rows = []
+    rows: list[dict[str, Any]] = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         if not line.endswith("\n"):
@@ -41,7 +53,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
             row = None
         if not isinstance(row, dict) or not all(isinstance(row.get(name), int) for name in ("seed", "steps")):
             raise RunError(f"{path}, line {number} is not a row of metrics")
-        rows.append(row)
+        merge(rows, row)
     return rows
 
 

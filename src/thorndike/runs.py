@@ -8,9 +8,9 @@ summary.json     once the run has reached its end
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,26 +36,44 @@ from thorndike import (
     words,
 )
 from thorndike.agents import Agent
-from thorndike.configuration import Configuration
-from thorndike.errors import RunError, SettingError, UnknownNameError, UnsuitableError
+from thorndike.configuration import ENVIRONMENT, EVALUATION_ENVIRONMENT, Configuration
+from thorndike.errors import (
+    EnvironmentFault,
+    RunError,
+    SettingError,
+    ThorndikeError,
+    UnknownNameError,
+    UnsuitableError,
+)
 from thorndike.persistence import empty_folder, locked, read_json, unused_folder
 from thorndike.recording import CHECKPOINTS, SUMMARY, Recording
 
 AUTO = "auto"
-TIMES_A_RUN = 10  # evaluations and checkpoints, unless told otherwise
 
 
 class Run:
     """A run that has reached its end, or as far as its last checkpoint."""
 
-    def __init__(self, configuration: Configuration, environment: Any, folder: Path | None, summary: dict[str, Any],
-                 rows: list[dict[str, Any]], agents: list[Agent], stand: list[tuple[int, int]]) -> None:  # fmt: skip
-        """Made by `train`, `resume` and `load`; `stand` is the seed and the iteration of each agent."""
+    def __init__(
+        self,
+        configuration: Configuration,
+        given: dict[str, Any],
+        folder: Path | None,
+        summary: dict[str, Any],
+        rows: list[dict[str, Any]],
+        agents: list[Agent],
+        stand: list[tuple[int, int]],
+    ) -> None:
+        """Made by `train`, `resume` and `load`.
+
+        `given` holds what the user handed in to make environments from, by argument; `stand` is the seed and the
+        iteration of each agent.
+        """
         self.configuration = configuration
         self.folder = folder
         self.summary = summary
         self.agents = agents
-        self._rows, self._environment, self._stand = rows, environment, stand
+        self._rows, self._given, self._stand = rows, given, stand
 
     @property
     def agent(self) -> Agent:
@@ -67,20 +85,28 @@ class Run:
         """Every column of metrics.jsonl as an array, NaN where a row has no such value."""
         return records.columns(self._rows)
 
-    def evaluate(self, episodes: int = 100) -> dict[str, Any]:
-        """Greedy episodes of every seed: mean and spread, over several seeds also iqm and a 95 % interval.
+    def evaluate(self, episodes: int = 100, *, seed: int = 0) -> dict[str, Any]:
+        """Greedy episodes of every seed: mean and spread, over five seeds or more also iqm and a 95 % interval.
 
+        They are others than those of the final evaluation, and others again with another `seed`. `unfinished` of them
+        had not ended after as many steps as an episode of training could have had, at most 10,000, and were cut.
         RunError or UnsafeCheckpointError where a loaded run's environment has to be handed in again.
         """
-        episodes = words.whole_number(episodes, "episodes", low=1)
-        chosen = configuration.trusted_environment(self.configuration, self.folder or Path(), self._environment)
-        make = _maker(chosen, self.configuration.environment_arguments)
-        _check_spaces(self.configuration, make(1))
-        returns = []
-        for agent, (seed, iteration) in zip(self.agents, self._stand, strict=True):
-            key = evaluation.evaluation_key(seed, iteration)
-            returns.append(evaluation.evaluate(agent.algorithm, make, agent.state, key, episodes)[0])
-        return evaluation.summarize(returns)
+        episodes, seed = words.whole_number(episodes, "episodes", low=1), words.whole_number(seed, "seed")
+        run, where = self.configuration, self.folder or Path()
+        chosen = configuration.trusted_environment(run, where, self._given[ENVIRONMENT])
+        other = configuration.trusted_environment(
+            run, where, self._given[EVALUATION_ENVIRONMENT], EVALUATION_ENVIRONMENT
+        )
+        arguments = run.environment_arguments if other is None else {}
+        with contextlib.closing(_make(chosen if other is None else other, _copies(run), arguments)) as environment:
+            _check_spaces(run, environment)
+            longest = run.evaluation_plan(environment).longest
+            played = []
+            for agent, (of_seed, iteration) in zip(self.agents, self._stand, strict=True):
+                key = evaluation.evaluation_key(of_seed, iteration, repetition=seed)
+                played.append(evaluation.evaluate(agent.algorithm, environment, agent.state, key, episodes, longest))
+        return evaluation.summarize([each.returns for each in played], sum(each.unfinished for each in played))
 
     def __repr__(self) -> str:
         where = f" in {self.folder}" if self.folder else ""
@@ -96,8 +122,10 @@ def train(
     seed: int = 0,
     run_dir: str | Path | None = AUTO,
     evaluate_every: int | None = None,
-    evaluate_episodes: int = 10,
-    final_episodes: int = 100,
+    evaluate_episodes: int | None = None,
+    final_episodes: int | None = None,
+    evaluation_copies: int | None = None,
+    evaluation_environment: Any = None,
     checkpoint_every: int | None = None,
     quiet: bool = False,
     network: Any = None,
@@ -109,31 +137,36 @@ def train(
     `algorithm` is an object, used as it is, or a name, which takes the recorded settings for the pair where there are
     some (then `steps` may be left out). `environment` is an id, a class, a function that makes one, or an object of
     which fresh copies can be made; `arguments` and `environment_arguments` go to it. `steps` and intervals are per
-    seed; seeds are seed, seed + 1, ... `evaluate_every` is ten times a run unless given; 0 switches all evaluation
-    off. `run_dir` is the folder to write, by default runs/ALGORITHM-ENVIRONMENT-TIME; None writes nothing.
+    seed; seeds are seed, seed + 1, ... `run_dir` is the folder to write, by default runs/ALGORITHM-ENVIRONMENT-TIME;
+    None writes nothing.
+
+    Evaluations come ten times a run unless `evaluate_every` says otherwise; 0 switches all of them off. They play 10
+    episodes, at the end 100. On the host, where a step of evaluation costs as much as one of training, these become
+    fewer: all together take at most as many steps as training, those on the way at most a quarter. What
+    `evaluate_every`, `evaluate_episodes` and `final_episodes` say is obeyed. They play in `evaluation_copies` copies
+    (as many as training has, at most ten) of `evaluation_environment`, by default the one trained in.
 
     Raises a ThorndikeError, before anything is compiled, where that cannot work. Ctrl-C and SIGTERM save, then raise
     KeyboardInterrupt or SystemExit(143).
     """
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
-    run = _configure(chosen, seed, seeds)
-    run = dataclasses.replace(
-        run,
-        evaluate_every=_interval(evaluate_every, "evaluate_every", run),
-        checkpoint_every=_interval(checkpoint_every, "checkpoint_every", run),
-        evaluate_episodes=words.whole_number(evaluate_episodes, "evaluate_episodes", low=1),
-        final_episodes=words.whole_number(final_episodes, "final_episodes", low=1),
-    ).begun()
-    if run_dir is None:
-        return _record(run, chosen.environment, None, quiet)
-    if run_dir == AUTO:
-        started = time.strftime("%Y%m%d-%H%M%S")
-        folder = unused_folder(Path("runs"), f"{run.algorithm_name}-{environments.name_of(environment)}-{started}")
-    else:
-        folder = empty_folder(Path(run_dir))
-    with locked(folder):
-        run.write(folder)
-        return _record(run, chosen.environment, folder, quiet)
+    with contextlib.ExitStack() as stack:
+        run, copies = _configure(chosen, seed, seeds, stack)
+        run = dataclasses.replace(
+            run,
+            evaluate_every=_count(evaluate_every, "evaluate_every", low=0),
+            evaluate_episodes=_count(evaluate_episodes, "evaluate_episodes"),
+            final_episodes=_count(final_episodes, "final_episodes"),
+            evaluation_copies=_count(evaluation_copies, "evaluation_copies"),
+            checkpoint_every=_checkpoint_interval(checkpoint_every, run),
+        )
+        given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
+        run, worlds = _worlds(run.begun(), given, copies, stack)
+        folder = None if run_dir is None else _new_folder(run_dir, run)
+        if folder is not None:
+            stack.enter_context(locked(folder))
+            run.write(folder)
+        return _record(run, given, worlds, folder, quiet)
 
 
 def training(
@@ -152,17 +185,25 @@ def training(
     Arguments as those of `train`. A chunk is valid until the next turn of the loop.
     """
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
-    run = _configure(chosen, seed, seeds)
-    make = _maker(chosen.environment, run.environment_arguments)
-    copies = run.algorithm.num_environments
-    return trainer.train(run.algorithm, lambda: make(copies), run.steps, seed=run.seed, seeds=run.seeds)
+    with contextlib.ExitStack() as stack:
+        run, copies = _configure(chosen, seed, seeds, stack)
+        stack.pop_all()  # from here on they are the loop's: it closes them at its end
+    return trainer.train(run.algorithm, lambda: copies, run.steps, seed=run.seed, seeds=run.seeds)
 
 
-def load(run_dir: str | Path, *, environment: Any = None, network: Any = None, **networks: Any) -> Run:
+def load(
+    run_dir: str | Path,
+    *,
+    environment: Any = None,
+    evaluation_environment: Any = None,
+    network: Any = None,
+    **networks: Any,
+) -> Run:
     """The run in a folder, as far as its newest whole checkpoint. Safe on a folder from a stranger: no code runs.
 
-    `network` (and `critic_network`, ...) is handed in again where it was your own, `environment` where
-    `Run.evaluate` should use one that is. RunError or a kind of it where the folder is none of ours.
+    `network` (and `critic_network`, ...) is handed in again where it was your own, `environment` (or
+    `evaluation_environment`) where `Run.evaluate` should use one that is. RunError or a kind of it where the folder is
+    none of ours.
     """
     folder = Path(run_dir)
     run = configuration.read(folder, _given_networks(network, networks))
@@ -178,7 +219,8 @@ def load(run_dir: str | Path, *, environment: Any = None, network: Any = None, *
         agents.append(Agent(run.algorithm, state, run.observation_space, run.action_space, fraction))
         stand.append((seed, entry["iteration"]))
     summary = read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
-    return Run(run, environment, folder, summary, records.read(folder), agents, stand)
+    given = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
+    return Run(run, given, folder, summary, records.read(folder), agents, stand)
 
 
 def resume(
@@ -186,30 +228,35 @@ def resume(
     steps: int | None = None,
     *,
     environment: Any = None,
+    evaluation_environment: Any = None,
     network: Any = None,
     quiet: bool = False,
     **networks: Any,
 ) -> Run:
     """Go on with a run from its newest whole checkpoint, as if it had never stopped; with `steps`, to another end.
 
-    `environment` and `network` are handed in again where they are your own or come from a module of somebody's.
+    Environments and networks are handed in again where they are your own or come from a module of somebody's.
     RunError where the run is complete, in use, or does not fit what is handed in.
     """
     folder = Path(run_dir)
     run = configuration.read(folder, _given_networks(network, networks))
-    chosen = configuration.trusted_environment(run, folder, environment)
-    with locked(folder):
+    handed_in = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
+    given = {role: configuration.trusted_environment(run, folder, named, role) for role, named in handed_in.items()}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(folder))
         run = dataclasses.replace(run, steps=run.steps if steps is None else words.whole_number(steps, "steps", low=1))
         _prepare()
-        _check_fits(run, chosen)
+        copies = _make(given[ENVIRONMENT], run.algorithm.num_environments, run.environment_arguments)
+        stack.callback(copies.close)
+        _check_fits(run, copies)
         checkpoint = checkpoints.newest(folder / CHECKPOINTS)
         _check_unfinished(run, checkpoint, folder)
+        run, worlds = _worlds(run.begun(), given, copies, stack)
         done = {seed: entry["steps"] for seed, entry in checkpoint.seeds.items()} if checkpoint else {}
         rows = records.cut_back(folder, done)
         (folder / SUMMARY).unlink(missing_ok=True)
-        run = run.begun()
         run.write(folder)
-        return _record(run, chosen, folder, quiet, checkpoint, rows)
+        return _record(run, given, worlds, folder, quiet, checkpoint, rows)
 
 
 @dataclasses.dataclass
@@ -250,36 +297,109 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
     return _Chosen(algorithm, environment, configuration.check_arguments({**more, **(given or {})}), steps)
 
 
-def _configure(chosen: _Chosen, seed: Any, seeds: Any) -> Configuration:
-    """The configuration of a run without intervals; its environment is made once, to know its spaces."""
+def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack) -> tuple[Configuration, Any]:
+    """The configuration of a run without intervals, and the copies that it trains in, which `stack` closes."""
     seeds, seed = words.whole_number(seeds, "seeds", low=1), words.whole_number(seed, "seed")
     trainer.check_seed(seed + seeds - 1)
     _prepare()
-    environment = environments.make(chosen.environment, 1, **chosen.arguments)
-    try:
-        observation_space, action_space = environment.observation_space, environment.action_space
-        _check_suitable(chosen, observation_space, action_space)
-        if chosen.steps is None:
-            raise SettingError("how long? Say it in steps of the environment: steps=50_000 (--steps 50_000)")
-        is_id = isinstance(chosen.environment, str)
-        return Configuration(
-            algorithm=chosen.algorithm,
-            environment=chosen.environment if is_id else environments.name_of(chosen.environment),
-            environment_is_id=is_id,
-            environment_arguments=chosen.arguments,
-            compiled=environment.compiled,
-            observation_space=observation_space,
-            action_space=action_space,
-            steps=chosen.steps,
-            seed=seed,
-            seeds=seeds,
-            evaluate_every=0,
-            evaluate_episodes=1,
-            final_episodes=1,
-            checkpoint_every=0,
+    copies = _make(chosen.environment, chosen.algorithm.num_environments, chosen.arguments)
+    stack.callback(copies.close)
+    _check_suitable(chosen, copies.observation_space, copies.action_space)
+    if chosen.steps is None:
+        raise SettingError("how long? Say it in steps of the environment: steps=50_000 (--steps 50_000)")
+    _check_beyond_warmup(chosen.algorithm, chosen.steps)
+    is_id = isinstance(chosen.environment, str)
+    run = Configuration(
+        algorithm=chosen.algorithm,
+        environment=chosen.environment if is_id else environments.name_of(chosen.environment),
+        environment_is_id=is_id,
+        environment_arguments=chosen.arguments,
+        compiled=copies.compiled,
+        observation_space=copies.observation_space,
+        action_space=copies.action_space,
+        steps=chosen.steps,
+        seed=seed,
+        seeds=seeds,
+        evaluate_every=0,
+        evaluate_episodes=None,
+        final_episodes=None,
+        checkpoint_every=0,
+    )
+    return run, copies
+
+
+def _check_beyond_warmup(algorithm: Any, steps: int) -> None:
+    """SettingError where a run would end before it learns anything."""
+    each = trainer.steps_per_iteration(algorithm)
+    if algorithm.warmup_steps and trainer.iterations_for(algorithm, steps) <= -(-algorithm.warmup_steps // each):
+        raise SettingError(
+            f"{steps:,} steps are all warm-up, in which nothing is learned: {type(algorithm).__name__}'s warmup_steps "
+            f"is {algorithm.warmup_steps:,}. Give more steps, or a smaller warmup_steps"
         )
-    finally:
-        _close(environment)
+
+
+@dataclasses.dataclass
+class _Worlds:
+    """The copies of environments that a run plays in."""
+
+    training: Any
+    evaluation: Any  # None where nothing is evaluated; those of training where there can be no others
+    note: str = ""  # what is to be said of that
+
+    @property
+    def shared(self) -> bool:
+        return self.evaluation is self.training
+
+
+def _worlds(
+    run: Configuration, given: Mapping[str, Any], training: Any, stack: contextlib.ExitStack
+) -> tuple[Configuration, _Worlds]:
+    """The copies for evaluations beside those of training, and the configuration that says which those are."""
+    other = given[EVALUATION_ENVIRONMENT]
+    if other is not None:
+        is_id = isinstance(other, str)
+        run = dataclasses.replace(
+            run,
+            evaluation_environment=other if is_id else environments.name_of(other),
+            evaluation_environment_is_id=is_id,
+        )
+    if not run.evaluation_interval:
+        return run, _Worlds(training, None)
+    if other is not None:
+        made = _make(other, _copies(run), {})
+        stack.callback(made.close)
+        _check_spaces(run, made, "the evaluation_environment")
+        return run, _Worlds(training, made)
+    made, reason = _beside(run, given[ENVIRONMENT], training)
+    if made is not training:
+        stack.callback(made.close)
+        return run, _Worlds(training, made)
+    note = "evaluations play in the one copy that there is, and cut its running episode (a truncation)"
+    *before, now = run.history
+    run = dataclasses.replace(run, history=(*before, now | {"evaluation": f"{note}: {reason}"}))
+    return run, _Worlds(training, training, note)
+
+
+def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, str]:
+    """Copies of the environment trained in for evaluations: new ones, or `training` where it can only exist once."""
+    alone = not training.compiled and training.num_environments == 1 and run.evaluation_copies is None
+    try:
+        made = _make(environment, _copies(run), run.environment_arguments)
+    except ThorndikeError as error:
+        if not alone:
+            raise
+        return training, str(error)
+    if made.compiled or not environments.same_instance(made, training):
+        return made, ""
+    if not alone:
+        raise SettingError("a function that makes an environment must make a new one at every call")
+    return training, "the environment handed in makes no second one"
+
+
+def _copies(run: Configuration) -> int:
+    """How many copies evaluations play in."""
+    most = evaluation.COPIES
+    return run.evaluation_copies or (most if run.compiled else min(most, run.algorithm.num_environments))
 
 
 def _check_suitable(chosen: _Chosen, observation_space: Any, action_space: Any) -> None:
@@ -306,18 +426,27 @@ def _prepare() -> None:
     trainer.configure()
 
 
-def _interval(steps: Any, name: str, run: Configuration) -> int:
-    """An interval in steps: as given, or ten times a run at the ends of rows of metrics."""
-    if steps is not None:
-        return words.whole_number(steps, name)
-    total = trainer.iterations_for(run.algorithm, run.steps)
-    row = -(-total // trainer.ROWS)
-    return row * max(1, round(total / row / TIMES_A_RUN)) * trainer.steps_per_iteration(run.algorithm)
+def _count(value: Any, name: str, low: int = 1) -> int | None:
+    return None if value is None else words.whole_number(value, name, low=low)
+
+
+def _checkpoint_interval(steps: Any, run: Configuration) -> int:
+    if steps is None:
+        return configuration.default_interval(run.algorithm, run.steps)
+    return words.whole_number(steps, "checkpoint_every")
+
+
+def _new_folder(run_dir: str | Path, run: Configuration) -> Path:
+    if run_dir != AUTO:
+        return empty_folder(Path(run_dir))
+    name = environments.name_of(run.environment)
+    return unused_folder(Path("runs"), f"{run.algorithm_name}-{name}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def _record(
     run: Configuration,
-    environment: Any,
+    given: dict[str, Any],
+    worlds: _Worlds,
     folder: Path | None,
     quiet: bool,
     checkpoint: checkpoints.Checkpoint | None = None,
@@ -326,31 +455,36 @@ def _record(
     """Train as configured, recording into `folder` if there is one."""
     total_steps = trainer.iterations_for(run.algorithm, run.steps) * trainer.steps_per_iteration(run.algorithm)
     title = f"{run.algorithm_name} {run.environment}"
-    story = console.Story(title, total_steps, run.seeds, settings.solved_at(environment), rows or [])
+    story = console.Story(title, total_steps, run.seeds, settings.solved_at(given[ENVIRONMENT]), rows or [])
     display = console.display(story, quiet)
-    make = _maker(environment, run.environment_arguments)
-    recording = Recording(run, make, folder, display, checkpoint, rows)
-    every = [recording.interval(run.evaluate_every), recording.interval(run.checkpoint_every) if folder else 0]
+    recording = Recording(run, worlds.evaluation, folder, display, checkpoint, rows)
+    story.notes = [line for line in (recording.plan.cost if recording.plan else "", worlds.note) if line]
+    interval = recording.interval(run.evaluation_interval)
+    every = [interval, recording.interval(run.checkpoint_every) if folder else 0]
     saved = {seed: checkpoint.arrays(seed) for seed in checkpoint.seeds} if checkpoint else None
     chunks = trainer.train(
-        run.algorithm, lambda: make(run.algorithm.num_environments), run.steps,
-        seed=run.seed, seeds=run.seeds, every=every, resume=saved, parallel=_parallel(run, checkpoint),
+        run.algorithm, lambda: worlds.training, run.steps, seed=run.seed, seeds=run.seeds, every=every,
+        lend_every=interval if worlds.shared else 0, resume=saved, parallel=_parallel(run, checkpoint),
     )  # fmt: skip
     last_words: list[str] = []
     with interrupts.Interrupts() as signals:
         display.start()
         try:
-            if not recording.follow(chunks, signals):
+            if recording.follow(chunks, signals):
+                summary = recording.finish()
+                last_words = console.last_words(title, summary, folder)
+            else:
                 last_words = [_stopped(run, recording, folder)]
-                signals.throw(signals.pending or signal.SIGINT, last_words[0])
-            summary = recording.finish()
-            last_words = console.last_words(title, summary, folder)
+            if signals.pending:
+                signals.throw(signals.pending, last_words[0])
+        except EnvironmentFault as fault:
+            raise EnvironmentFault(f"{fault}. {_saved_before(run, recording, folder)}") from fault
         finally:
             display.stop(last_words)
     outcomes = [recording.outcomes[seed] for seed in run.chosen_seeds]
     agents = [Agent(run.algorithm, outcome.state, run.observation_space, run.action_space) for outcome in outcomes]
     stand = [(seed, recording.outcomes[seed].iteration) for seed in run.chosen_seeds]
-    return Run(run, environment, folder, summary, recording.rows, agents, stand)
+    return Run(run, given, folder, summary, recording.rows, agents, stand)
 
 
 def _parallel(run: Configuration, checkpoint: checkpoints.Checkpoint | None) -> trainer.Parallel:
@@ -366,31 +500,33 @@ def _stopped(run: Configuration, recording: Recording, folder: Path | None) -> s
     return f"stopped at step {steps:,} and saved; go on with: {configuration.how_to_resume(run, folder)}"
 
 
-def _maker(environment: Any, arguments: Mapping[str, Any]) -> Any:
-    """A function of a number of copies that makes them."""
-    return lambda copies: environments.make(environment, copies, **arguments)
+def _saved_before(run: Configuration, recording: Recording, folder: Path | None) -> str:
+    """What an interrupted run has left behind."""
+    if folder is None:
+        return "Nothing was saved (run_dir is None)"
+    last = recording.writer.committed if recording.writer else None
+    what = f"The last checkpoint is {last}" if last else "There is no checkpoint yet"
+    return f"{what}; once that is mended, go on with: {configuration.how_to_resume(run, folder)}"
 
 
-def _close(environment: Any) -> None:
-    getattr(environment, "close", lambda: None)()
+def _make(environment: Any, copies: int, arguments: Mapping[str, Any]) -> Any:
+    return environments.make(environment, copies, **arguments)
 
 
-def _check_fits(run: Configuration, environment: Any) -> None:
+def _check_fits(run: Configuration, made: Any) -> None:
     """RunError where the environment handed in is not of the kind that the run was trained in."""
-    made = environments.make(environment, 1, **run.environment_arguments)
     _check_spaces(run, made)
     if made.compiled != run.compiled:
         kinds = {True: "compiled", False: "on the host"}
         raise RunError(f"the environment was {kinds[run.compiled]}, the one handed in is {kinds[made.compiled]}")
 
 
-def _check_spaces(run: Configuration, made: Any) -> None:
-    """RunError where an environment, closed hereafter, has other spaces than the run was trained in."""
-    _close(made)
+def _check_spaces(run: Configuration, made: Any, what: str = "the environment") -> None:
+    """RunError where an environment has other spaces than the run is trained in."""
     for name in ("observation_space", "action_space"):
         now, then = spaces.describe(getattr(made, name)), spaces.describe(getattr(run, name))
         if now != then:
-            raise RunError(f"the environment does not fit this run: its {name} was {then}, now it is {now}")
+            raise RunError(f"{what} does not fit this run: its {name} was {then}, now it is {now}")
 
 
 def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | None, folder: Path) -> None:

@@ -71,15 +71,17 @@ def train(
     seed: int = 0,
     seeds: int = 1,
     every: Sequence[int] = (),
+    lend_every: int = 0,
     resume: dict[int, Arrays] | None = None,
     parallel: Parallel = "auto",
 ) -> Iterator[Chunk]:
     """Train seeds `seed`, `seed + 1`, ... side by side, yielding each one's chunks as they come.
 
-    `make_environment` gives `algorithm.num_environments` copies, and is called once per seed where they are on the
-    host. No chunk crosses a multiple of an interval in `every` (in iterations). `resume` holds, by seed, what
-    `Chunk.arrays` gave. On CPUs a thread for each core takes one seed after another; on accelerators all are one
-    `vmap`.
+    `make_environment` gives `algorithm.num_environments` copies and is called once: on the host one seed follows
+    another in them. No chunk crosses a multiple of an interval in `every` (in iterations). At multiples of
+    `lend_every`, episodes on the host are cut (a truncation), and until the next turn of the generator the copies are
+    the caller's to play in. `resume` holds, by seed, what `Chunk.arrays` gave. On CPUs a thread for each core takes one
+    seed after another; on accelerators all are one `vmap`.
     """
     environment = make_environment()
     algorithm.check(environment.observation_space, environment.action_space)
@@ -90,9 +92,8 @@ def train(
     groups = [tuple(chosen)] if parallel == "vmap" else [(s,) for s in chosen]
     runs = []
     for i, group in enumerate(groups):
-        copies = environment if environment.compiled or i == 0 else make_environment()
         saved = [(resume or {}).get(s) for s in group]
-        runs.append(_Run(algorithm, beginnings[i], copies, steps, group, every, saved))
+        runs.append(_Run(algorithm, beginnings[i], environment, steps, group, every, lend_every, saved))
     try:
         if parallel == "threads":
             yield from _threaded(runs)
@@ -100,8 +101,7 @@ def train(
             for run in runs:
                 yield from run.chunks()
     finally:
-        for run in runs:
-            getattr(run.environment, "close", lambda: None)()
+        environment.close()
 
 
 def configure() -> None:
@@ -153,13 +153,13 @@ def _cores() -> int:
 class _Run:
     """One seed's run (or, under `vmap`, that of several): counts on the host, keeps the clock, cuts into chunks."""
 
-    def __init__(self, algorithm, beginning, environment, steps, seeds, every, saved):
-        self.environment, self.seeds = environment, seeds
+    def __init__(self, algorithm, beginning, environment, steps, seeds, every, lend_every, saved):
+        self.environment, self.seeds, self.lend_every = environment, seeds, lend_every
         self.total = iterations_for(algorithm, steps)
         self.per_iteration = steps_per_iteration(algorithm)
         self.warmup = min(-(-algorithm.warmup_steps // self.per_iteration), self.total)
         self.row_length = -(-self.total // ROWS)
-        self.borders = [self.row_length, *(int(interval) for interval in every if interval)]
+        self.borders = [self.row_length, *(int(interval) for interval in (*every, lend_every) if interval)]
         mode = _Compiled if environment.compiled else _Host
         self.begin = partial(mode, algorithm, beginning, environment, seeds, self.total, saved)
         self.iteration, self.timed = 0, 0  # iterations done; those of this session that seconds["train"] covers
@@ -181,8 +181,13 @@ class _Run:
                 ready.add(warmup)
             self.iteration += length
             self.seconds[clock] += time.perf_counter() - began
+            lending = self.lend_every and self.iteration % self.lend_every == 0 and self.iteration < self.total
+            if length and lending:
+                mode.lend()
             if length:
                 yield from self.cut(mode)
+            if length and lending:
+                mode.take_back()
             began = time.perf_counter()
 
     def next_length(self, warmup: bool) -> int:
@@ -216,6 +221,12 @@ class _Mode:
 
     def of_seed(self, tree: Any, i: int) -> Any:
         return jax.tree.map(lambda x: x[i], tree) if self.several else tree
+
+    def lend(self) -> None:
+        """Make ready for somebody else to play in the copies; states of compiled ones are nobody's to change."""
+
+    def take_back(self) -> None:
+        """Go on where `lend` stopped."""
 
     def close_row(self) -> dict:
         """The sums of the row that ends here; the next one starts from zero."""

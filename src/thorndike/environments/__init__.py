@@ -76,6 +76,15 @@ def name_of(environment: Any) -> str:
     return re.sub(r"[^\w.-]+", "-", name.replace("<lambda>", "")).strip(".-") or "environment"
 
 
+def same_instance(first: Environment, second: Environment) -> bool:
+    """Whether two sets of copies on the host have an environment in common."""
+
+    def instances(environment: Any) -> set[int]:
+        return {id(copy.unwrapped) for copy in getattr(environment, "copies", ())}
+
+    return bool(instances(first) & instances(second))
+
+
 def _factory_of_id(name: str, arguments: dict[str, Any]) -> Any:
     from thorndike.environments import gymnasium as host
 

@@ -78,6 +78,7 @@ class EnvPool(Repeatable):
         self._action_name, array = list(spec.action_array_spec.items())[-1]
         self._action_type, self._action_shape = array.dtype, [size for size in array.shape if size != -1]
         limit, family = spec.config.max_episode_steps, _family(id)
+        self.max_steps = limit if 0 < limit < NO_LIMIT else None
         self._limit = limit if family in CUT_FROM_OUTSIDE and limit > 0 else NO_LIMIT
         if self._limit < NO_LIMIT:
             # EnvPool drops `terminated` in the step of the time limit. So its own comes too late, and ours holds.
@@ -86,9 +87,12 @@ class EnvPool(Repeatable):
         self._everyone = np.arange(num_environments, dtype=np.int32)
         self._pool: Any = None
 
-    def reset(self, key: jax.Array) -> tuple[tuple, PyTree]:
-        """New episodes everywhere: ((), observation [N, ...]). The key fixes every later episode too."""
-        self._start_with_key(key)
+    def reset(self, key: jax.Array, episodes: np.ndarray | None = None) -> tuple[tuple, PyTree]:
+        """New episodes everywhere: ((), observation [N, ...]). The key fixes every later episode too.
+
+        With `episodes` [N] each copy rests after so many: it is neither stepped nor reset, and looks as it did last.
+        """
+        self._start_with_key(key, episodes)
         self._pool = self._pool_of(self._seeds())
         self._observation = self._first(self._everyone)
         return (), self._observation
@@ -101,12 +105,16 @@ class EnvPool(Repeatable):
         real = self._handed_over(action)
         if not self._continuous:
             self._check_choices(real)
-        self._length += 1
-        answer, reward, terminated, truncated, _ = self._pool.step(self._message(real, self._everyone))
-        following = self._plain(answer, self._everyone)
-        if reward.shape != self._length.shape or not np.isfinite(reward).all():
-            self._blame(reward)
-        truncated = truncated | (self._length >= self._limit)
+        copies = self._everyone if self._left.all() else self._playing.astype(np.int32)
+        self._length[copies] += 1
+        answer, reward, terminated, truncated, _ = self._pool.step(self._message(real[copies], copies))
+        following = self._plain(answer, copies)
+        if reward.shape != copies.shape or not np.isfinite(reward).all():
+            self._blame(reward, copies)
+        truncated = truncated | (self._length[copies] >= self._limit)
+        if len(copies) < self.num_environments:
+            still = self._observation, np.zeros(self.num_environments), *[self._left < 0] * 2
+            following, reward, terminated, truncated = _among(still, copies, (following, reward, terminated, truncated))
         done = terminated | truncated
         self._observation = self._renewed(following, done) if done.any() else following
         return (), Step(self._observation, reward, terminated, truncated, following)
@@ -192,10 +200,10 @@ class EnvPool(Repeatable):
 
     def _renewed(self, following: PyTree, done: np.ndarray) -> PyTree:
         """The observations to act on next: where an episode ended, the first of the next one."""
-        ended = np.flatnonzero(done)
-        self._episode[ended] += 1
+        going_on = self._ended(np.flatnonzero(done))
         observation = jax.tree.map(np.copy, following)
-        _write(observation, ended, self._first(ended))
+        if len(going_on):
+            _write(observation, going_on, self._first(going_on))
         return observation
 
     def _plain(self, answer: PyTree, copies: Sequence[int] | np.ndarray) -> PyTree:
@@ -212,12 +220,12 @@ class EnvPool(Repeatable):
                 raise self._fault(int(i), "observation: there is none") from error
         raise self._fault(int(copies[0]), f"observation: one of {self.observation_space} was expected")
 
-    def _blame(self, reward: np.ndarray) -> None:
-        """Raise for the first copy whose reward is not right."""
-        if reward.shape != self._length.shape:
-            raise self._fault(0, f"reward: expected float32[{self.num_environments}], got {spaces.outline(reward)}")
-        i = int(np.flatnonzero(~np.isfinite(reward))[0])
-        raise self._fault(i, f"reward: {reward[i]} is not a finite float32 number")
+    def _blame(self, reward: np.ndarray, copies: np.ndarray) -> None:
+        """Raise for the first of some copies whose reward is not right."""
+        if reward.shape != copies.shape:
+            raise self._fault(int(copies[0]), f"reward: expected float32[{len(copies)}], got {spaces.outline(reward)}")
+        row = int(np.flatnonzero(~np.isfinite(reward))[0])
+        raise self._fault(int(copies[row]), f"reward: {reward[row]} is not a finite float32 number")
 
     def _repeat(self, lengths: np.ndarray, actions: np.ndarray, observation: PyTree) -> dict[int, str]:
         """Take the actions of the running episodes again, writing into `observation`; by copy, why it cannot be."""
@@ -338,6 +346,13 @@ def _batch(space: Any, stored: PyTree, answer: PyTree, rows: int) -> PyTree:
         inside = (array >= space.start) & (array < space.start + space.n)
         return array if inside.all() else None
     return array
+
+
+def _among(still: PyTree, copies: np.ndarray, rows: PyTree) -> PyTree:
+    """What all copies give, [N, ...]: some give `rows`, the others what they gave before."""
+    everyone = jax.tree.map(lambda row, leaf: np.array(leaf, row.dtype), rows, still)
+    _write(everyone, copies, rows)
+    return everyone
 
 
 def _write(observation: PyTree, copies: Sequence[int] | np.ndarray, rows: PyTree) -> None:

@@ -79,6 +79,13 @@ class Vectorized:
     def action_space(self) -> Any:
         return self.environment.action_space
 
+    @property
+    def max_steps(self) -> int | None:
+        return self.environment.max_steps
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
     def reset(self, key: jax.Array) -> tuple[EnvironmentState, PyTree]:
         """New episodes in all copies: (env_state, observation [N, ...])."""
         keys = random.split(key, self.num_environments)

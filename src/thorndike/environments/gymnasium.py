@@ -52,14 +52,19 @@ class Gymnasium(Repeatable):
         self._box = self._stored if box else jax.ShapeDtypeStruct((), np.dtype(object))
         if len({id(copy.unwrapped) for copy in self.copies}) < self.num_environments:
             raise SettingError("a function that makes an environment must make a new one at every call")
+        self.max_steps = _time_limit(self.copies[0])
         for copy in self.copies[1:]:
             if copy.observation_space != self.observation_space or copy.action_space != self.action_space:
                 raise UnsuitableError("the copies of the environment differ in their spaces")
 
-    def reset(self, key: jax.Array) -> tuple[tuple, PyTree]:
-        """New episodes everywhere: ((), observation [N, ...]). The key fixes every later seed too."""
-        self._start_with_key(key)
-        self._observation = _stack([self._begin(i) for i in range(self.num_environments)])
+    def reset(self, key: jax.Array, episodes: np.ndarray | None = None) -> tuple[tuple, PyTree]:
+        """New episodes everywhere: ((), observation [N, ...]). The key fixes every later seed too.
+
+        With `episodes` [N] each copy rests after so many: it is neither stepped nor reset, and looks as it did last.
+        """
+        self._start_with_key(key, episodes)
+        nothing = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self._stored)
+        self._observation = _stack([self._begin(i) if left else nothing for i, left in enumerate(self._left.tolist())])
         return (), self._observation
 
     def step(self, env_state: Any, action: Any, key: Any = None) -> tuple[tuple, Step]:
@@ -73,8 +78,12 @@ class Gymnasium(Repeatable):
         terminated: Any = np.empty(n, bool)
         truncated: Any = np.empty(n, bool)
         rows: Any = np.empty((n, *stored.shape), stored.dtype) if self._single else [None] * n
-        self._length += 1
-        for i in range(n):
+        playing = range(n) if self._left.all() else self._playing.tolist()
+        if len(playing) < n:
+            reward[:], terminated[:], truncated[:] = 0.0, False, False
+            rows[:] = self._observation if self._single else [_row(self._observation, i) for i in range(n)]
+        for i in playing:
+            self._length[i] += 1
             rows[i], reward[i], terminated[i], truncated[i] = self._step_copy(i, actions[i])
         if self._single and not np.isfinite(rows).all():
             self._blame(rows)
@@ -105,9 +114,9 @@ class Gymnasium(Repeatable):
 
     def close(self) -> None:
         """Release what the copies hold; what goes wrong in that changes nothing any more."""
-        for copy in self.copies:
+        while self.copies:
             with contextlib.suppress(Exception):
-                copy.close()
+                self.copies.pop().close()
 
     def _one_by_one(self, real: np.ndarray) -> list:
         """Actions as the copies take them, one for each; a copy may write into its own."""
@@ -165,8 +174,7 @@ class Gymnasium(Repeatable):
     def _renewed(self, following: PyTree, done: np.ndarray) -> PyTree:
         """The observations to act on next: where an episode ended, the first of the next one."""
         observation = jax.tree.map(np.copy, following)
-        for i in np.flatnonzero(done).tolist():
-            self._episode[i] += 1
+        for i in self._ended(np.flatnonzero(done)).tolist():
             first = self._begin(i)
             for leaf, row in zip(jax.tree.leaves(observation), jax.tree.leaves(first), strict=True):
                 leaf[i] = row
@@ -278,6 +286,20 @@ def _import(module: str) -> None:
         raise MissingExtraError(f"the module '{module}' needs '{error.name}', which is not installed") from error
     except (ValueError, TypeError) as error:  # "", "..x": no name of a module
         raise UnknownNameError(f"'{module}' is not the name of a module") from error
+
+
+def _time_limit(environment: Any) -> int | None:
+    """The steps after which a wrapper cuts an episode, the least where there are several; None without one."""
+    limits = []
+    while isinstance(environment, gymnasium.Wrapper):
+        if isinstance(environment, gymnasium.wrappers.TimeLimit):
+            limits.append(environment._max_episode_steps)
+        environment = environment.env
+    return min(limits, default=None)
+
+
+def _row(batch: PyTree, i: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[i], batch)
 
 
 def _stack(rows: Sequence[PyTree]) -> PyTree:

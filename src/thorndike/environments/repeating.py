@@ -7,7 +7,7 @@ them when they are read; how an episode is reset and stepped is for the environm
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -18,6 +18,7 @@ from thorndike import spaces
 from thorndike.errors import CorruptCheckpointError, SettingError
 
 PyTree = Any
+ENDLESS = 2**62  # episodes
 LONGEST_REPEAT = 20_000  # steps: a longer episode cannot be repeated, and starts anew when a run is resumed
 
 
@@ -33,9 +34,7 @@ class Repeatable:
         self.observation_space, self.action_space = observation_space, action_space
         self._stored, self._to_real = spaces.stored(observation_space), spaces.to_real(action_space, np)
         self._observation: PyTree = None  # [N, ...] what is seen now
-        self.exact = True  # whether every restored episode went on where it had stopped
-        self.notes: list[str] = []  # why not, in words
-        self.restarted = np.zeros(num_environments, bool)  # the copies that `restore` began anew
+        self.max_steps: int | None = None  # of an episode, where that is known
         self._start(0)
 
     def save(self) -> dict[str, np.ndarray]:
@@ -50,19 +49,39 @@ class Repeatable:
         }
         return arrays | {name: np.array(leaf) for name, leaf in _named(self._observation)}
 
+    def cut(self, copies: np.ndarray) -> PyTree:
+        """End the running episodes of some copies [N] here; what they go on with: the observation [N, ...]."""
+        self.restarted = np.array(copies)
+        self._observation = self._renewed(self._observation, copies)
+        return self._observation
+
+    @property
+    def under_way(self) -> np.ndarray:
+        """The copies [N] whose running episodes have a step behind them."""
+        return self._length > 0
+
+    def _renewed(self, following: PyTree, done: np.ndarray) -> PyTree:
+        """The observations to act on next: where an episode ended, the first of the next one."""
+        raise NotImplementedError
+
     @property
     def _action_dtype(self) -> np.dtype:
         return self.action_space.dtype if isinstance(self.action_space, gymnasium.spaces.Box) else np.dtype(np.int32)
 
-    def _start(self, run_seed: int) -> None:
+    def _start(self, run_seed: int, episodes: np.ndarray | None = None) -> None:
+        """Before the first episodes of a seed; each copy rests after so many `episodes` [N], or never."""
         self._run_seed = run_seed
+        self._left = np.full(self.num_environments, ENDLESS) if episodes is None else np.array(episodes)
+        self.exact = True  # whether every restored episode went on where it had stopped
+        self.notes: list[str] = []  # why not, in words
+        self.restarted = np.zeros(self.num_environments, bool)  # the copies that `restore` or `cut` began anew
         self._episode = np.zeros(self.num_environments, np.int64)  # numbers of the running episodes
         self._length = np.zeros(self.num_environments, np.int64)  # steps of the running episodes
         self._history: deque = deque(maxlen=LONGEST_REPEAT)  # the last actions [N, ...], as they were handed over
 
-    def _start_with_key(self, key: jax.Array) -> None:
+    def _start_with_key(self, key: jax.Array, episodes: np.ndarray | None = None) -> None:
         words = np.asarray(jax.random.key_data(key), np.uint64).ravel()[-2:]
-        self._start(int.from_bytes(words.astype(">u4").tobytes(), "big"))
+        self._start(int.from_bytes(words.astype(">u4").tobytes(), "big"), episodes)
 
     def _start_with_saved(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Take over what `save` gave, and say what was seen then: its leaves [N, ...]."""
@@ -70,7 +89,6 @@ class Repeatable:
         self._start(int(arrays["run_seed"]))
         self._episode = np.array(arrays["episode"])
         self._history.extend(np.array(arrays["actions"]))
-        self.restarted = np.zeros(self.num_environments, bool)
         return [arrays[name] for name, _ in _named(self._stored)]
 
     def _handed_over(self, action: Any) -> np.ndarray:
@@ -85,6 +103,17 @@ class Repeatable:
             raise SettingError("an action is not finite: learning has diverged, a smaller learning_rate may help")
         self._history.append(real)
         return real
+
+    @property
+    def _playing(self) -> np.ndarray:
+        """The copies that are not at rest, by number."""
+        return np.flatnonzero(self._left)
+
+    def _ended(self, copies: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Count the episodes of some copies as ended; those of the copies that go on with another one."""
+        self._episode[copies] += 1
+        self._left[copies] -= 1
+        return np.asarray(copies)[self._left[copies] > 0]
 
     def _give_up(self, i: int, reason: str) -> None:
         """Note that copy `i` goes on with its next episode; to begin that is left to the caller."""
