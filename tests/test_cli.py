@@ -13,7 +13,7 @@ import pytest
 
 import thorndike as td
 from thorndike import cli, runs, settings, words
-from thorndike.networks import CNN, MLP
+from thorndike.networks import CNN, MLP, Same
 
 
 @pytest.fixture
@@ -117,6 +117,23 @@ def test_the_pair_can_be_named_by_flags(asked):
     assert type(asked("train ppo CartPole-v1 --critic-network cnn")[0].critic_network) is CNN
 
 
+FOLLOWING = {  # the flags, and what the critic is made by
+    "": Same(),
+    "--critic-network same": Same(),
+    "--network.sizes 8": Same(),
+    "--critic-network.sizes 4": MLP((4,), "tanh", "orthogonal"),
+    "--critic_network.sizes 4 --network.activation relu": MLP((4,), "relu", "orthogonal"),
+    "--critic-network.activation gelu --network.sizes 8 9": MLP((8, 9), "gelu", "orthogonal"),
+    "--critic-network mlp": MLP((64, 64), "tanh", "orthogonal"),
+    "--network cnn --critic-network.sizes 4": CNN(sizes=(4,), activation="tanh"),
+}
+
+
+@pytest.mark.parametrize("flags", FOLLOWING)
+def test_a_critic_is_made_like_the_actor_but_for_its_own_flags(asked, flags):
+    assert asked(f"train ppo CartPole-v1 {flags}")[0].critic_network == FOLLOWING[flags]
+
+
 WRONG = {
     "trian": "unknown verb 'trian'. Did you mean 'train'?",
     "train": "which algorithm?",
@@ -153,6 +170,10 @@ WRONG = {
     "train ppo CartPole-v1 --anneal-lr true": "here it is --learning-rate-end 0\n",
     "train dqn CartPole-v1 --nonsense 1": "no flag --nonsense.\n",
     "train dqn CartPole-v1 --bogus 1": "no flag --bogus.\n",
+    "train dqn CartPole-v1 --memory same": "--memory takes one of replay, prioritized, got 'same'",
+    "train ppo CartPole-v1 --critic-network.size 4": "no flag --critic-network.size. Did you mean '--critic-network.sizes'?",
+    "train ppo CartPole-v1 --network same --steps 5 --run-dir none": "give the actor's network itself",
+    "train ppo CartPole-v1 --value-coef 1": "here it is --vf-coef (of half the mean squared error",
     "train dqn Nope-v0 --steps 5 --run-dir none": "there is no environment 'Nope-v0'.\n",
     "train dqn CartPole-v1 --steps 5 --run-dir /dev/null/x": "/dev/null/x cannot be used as a folder",
     "train ppo CartPole-v1 --rollout-length 100 --batch-size 64": "does not divide into batch_size 64",
@@ -196,7 +217,7 @@ def test_help_shows_every_flag_with_the_recorded_values(capsys):
     with pytest.raises(SystemExit):
         cli.main(["train", "ppo", "--help"])
     out = capsys.readouterr().out
-    assert "--critic-network mlp | cnn | none\n" in out
+    assert "--critic-network mlp | cnn | none | same\n" in out
     assert "--memory" not in out
 
 

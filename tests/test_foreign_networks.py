@@ -183,7 +183,7 @@ def test_recipes_compare_by_identity_and_tell_what_they_are(given):
 def test_a_pair_draws_from_its_key_and_gives_its_parameters_back():
     pair = (linear_init, linear_apply)
     one, other = module_of(pair, seed=1), module_of(pair, seed=2)
-    assert Network.coerce(pair).depends_on_key
+    assert not Network.coerce(pair).fixed
     assert not np.allclose(call(one, BATCH), call(other, BATCH))
     expected = linear_init(random.key(1), BATCH, 2)
     np.testing.assert_array_equal(call(one, BATCH), linear_apply(expected, BATCH))
@@ -216,7 +216,7 @@ def test_equinox_is_called_per_sample_and_given_back_with_new_weights():
     doubled = jax.tree.map(lambda x: 2 * x, module).original()
     assert type(doubled) is eqx.nn.MLP
     np.testing.assert_array_equal(doubled.layers[0].weight, 2 * given.layers[0].weight)
-    assert not Network.coerce(given).depends_on_key
+    assert Network.coerce(given).fixed
 
 
 # Keras

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         UnsuitableError,
     )
     from thorndike.memories import Latest, Prioritized, Replay
-    from thorndike.networks import CNN, MLP
+    from thorndike.networks import CNN, MLP, Same
     from thorndike.runs import Run, load, resume, train, training
 
 _HOMES = {
@@ -51,6 +51,7 @@ _HOMES = {
     "Replay": "memories",
     "Run": "runs",
     "SAC": "algorithms.sac",
+    "Same": "networks",
     "TD3": "algorithms.td3",
     "Vectorized": "environments.functional",
     "load": "runs",

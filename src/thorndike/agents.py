@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,17 @@ from jax import random
 
 from thorndike import spaces
 from thorndike.errors import UnsuitableError
+from thorndike.normalization import normalize
+
+
+class Normalized(eqx.Module):
+    """A network behind the normalisation of the observations that it was trained on."""
+
+    network: Any
+    moments: Any
+
+    def __call__(self, observation: Any) -> jax.Array:
+        return self.network(normalize(self.moments, observation))
 
 
 class Agent:
@@ -49,8 +61,16 @@ class Agent:
 
     @property
     def network(self) -> Any:
-        """The trained network as a callable on batches [B, ...]; your own object again, if you handed one in."""
-        network = self.state.network
+        """From batches [B, ...] of raw observations to the outputs that the agent chooses its actions by.
+
+        They are action values, logits, means, or (SAC) means and log_stds before tanh. This is the trained network
+        itself, your own object if you handed one in, unless more has to be done than it does: where observations are
+        normalised it is a `Normalized`, and with PPO's shared torso a `FirstOutputs`, each around their `network`,
+        whose `original()` is your own object again.
+        """
+        network, moments = self.state.network, self.state.statistics.observations
+        if moments:
+            return Normalized(network, moments)
         return network.original() if hasattr(network, "original") else network
 
     def _policy(self, explore: bool) -> Any:

@@ -263,7 +263,11 @@ def _take_environment_arguments(flags: list[str]) -> tuple[list[str], dict[str, 
 
 
 def _choose_recipes(algorithm: Any, flags: list[str]) -> tuple[Any, list[str]]:
-    """`--memory prioritized`, `--critic-network none`: the algorithm with these, and the other flags."""
+    """`--memory prioritized`, `--critic-network none`: the algorithm with these, and the other flags.
+
+    A critic of the same recipe as the actor gets one of its own where a flag (`--critic-network.sizes 64 64`) changes
+    it: the actor's, changed by the actor's flags as well.
+    """
     rest: list[str] = []
     words = iter(flags)
     fields = {field.name for field in dataclasses.fields(algorithm)}
@@ -273,9 +277,31 @@ def _choose_recipes(algorithm: Any, flags: list[str]) -> tuple[Any, list[str]]:
         if not word.startswith("--") or name not in fields or kind not in CHOICES:
             rest.append(word)
             continue
-        recipe = _recipe(word, next(words, ""), kind, getattr(algorithm, name))
+        present = getattr(algorithm, name)
+        present = algorithm.network if _is_same(present) else present
+        recipe = _recipe(word, next(words, ""), kind, present)
         algorithm = dataclasses.replace(algorithm, **{name: recipe})
+    for name in fields:
+        prefix = f"{_flag(name)}."
+        if _is_same(getattr(algorithm, name)) and any(word.replace("_", "-").startswith(prefix) for word in rest):
+            algorithm = dataclasses.replace(algorithm, **{name: algorithm.network})
+            rest = [*_of_actor(rest, prefix), *rest]
     return algorithm, rest
+
+
+def _is_same(recipe: Any) -> bool:
+    from thorndike.networks import Same
+
+    return isinstance(recipe, Same)
+
+
+def _of_actor(flags: list[str], prefix: str) -> list[str]:
+    """The flags of the actor's network with their values, as flags of another."""
+    chosen, taken = [], False
+    for word in flags:
+        taken = word.startswith("--network.") if word.startswith("--") else taken
+        chosen += [word.replace("--network.", prefix)] if taken else []
+    return chosen
 
 
 def _recipe(flag: str, choice: str, kind: str, present: Any) -> Any:
@@ -285,7 +311,7 @@ def _recipe(flag: str, choice: str, kind: str, present: Any) -> Any:
     module, names = CHOICES[kind]
     if choice.lower() == "none" and kind == "network":
         return None
-    if choice.lower() not in names:
+    if choice.lower() not in (*names, *(("same",) if kind == "network" else ())):
         options = ", ".join(names)
         raise UnknownNameError(f"{flag} takes one of {options}, got '{choice}'.{nearest(choice, names)}")
     classes = vars(importlib.import_module(f"thorndike.{module}"))
@@ -341,7 +367,8 @@ def _described(part: Any) -> str:
     for field in dataclasses.fields(part):
         _, names = CHOICES.get(field.name.rpartition("_")[2], ("", ()))
         none = ("none",) if names and "None" in str(field.type) else ()
-        lines += [f"{_flag(field.name)} {' | '.join((*names, *none))}"] if names else []
+        same = ("same",) if names and _is_same(field.default) else ()
+        lines += [f"{_flag(field.name)} {' | '.join((*names, *none, *same))}"] if names else []
     if len(lines) > 1:
         lines.append("--environment.NAME VALUE: an argument of the environment")
     return "\n".join(lines)

@@ -73,6 +73,9 @@ class Memory(Protocol):
     def feedback(self, memory: PyTree, batch: Transition, metrics: dict) -> PyTree:
         """What learning from `batch` showed, e.g. new priorities; most memories return themselves."""
 
+    def restarted(self, memory: PyTree, begun: jax.Array) -> PyTree:
+        """Copies `begun` [N] have left their episodes for new ones: the last step stored of each is a truncation."""
+
 
 class Algorithm(Protocol):
     """A frozen dataclass: its fields are the hyper-parameters, its methods are pure."""
@@ -96,6 +99,12 @@ class Algorithm(Protocol):
 
     def act(self, policy: PyTree, observation: PyTree, carry: PyTree, key: jax.Array) -> tuple[PyTree, PyTree, dict]:
         """Actions for observations [N, ...], the next carry, and the extras to remember."""
+
+    def observe(self, state: PyTree, trajectory: Transition) -> PyTree:
+        """The state with what it keeps of all experience: sees every trajectory once, warming up or before learning."""
+
+    def restarted(self, state: PyTree, begun: jax.Array) -> PyTree:
+        """Copies `begun` [N] have left their episodes for new ones: what the state has summed over them starts anew."""
 
     def update(self, state: PyTree, batch: Transition, fraction: jax.Array, key: jax.Array) -> tuple[PyTree, dict]:
         """A better state, and metrics; `metrics["priority"]` [B], if present, goes to the memory alone."""
@@ -161,9 +170,14 @@ def improve(algorithm: Any, state: PyTree, memory: PyTree, fraction: jax.Array, 
     return state, memory, jax.tree.map(lambda x: x.mean(0), metrics)
 
 
+def remember(algorithm, state, memory, trajectory: Transition) -> tuple:
+    """What state and memory keep of a trajectory, whether it is learned from or not."""
+    return algorithm.observe(state, trajectory), algorithm.memory.add(memory, trajectory)
+
+
 def learn(algorithm, state, memory, trajectory: Transition, fraction, key) -> tuple:
     """Remember a trajectory, then improve the state. Pure, and the same in every mode."""
-    memory = algorithm.memory.add(memory, trajectory)
+    state, memory = remember(algorithm, state, memory, trajectory)
     return improve(algorithm, state, memory, fraction, key)
 
 
@@ -176,12 +190,12 @@ def plan(algorithm, progress: Progress, key, total) -> tuple:
 
 def conclude(algorithm, progress: Progress, actor, trajectory: Transition, key, total, warmup=False) -> Progress:
     """Learn from what was acted (or, warming up, only remember it) and count its episodes."""
-    state, memory, episodes = progress.state, progress.memory, progress.episodes
+    state, memory, metrics = progress.state, progress.memory, None
     if warmup:
-        memory, metrics = algorithm.memory.add(memory, trajectory), None
+        state, memory = remember(algorithm, state, memory, trajectory)
     else:
         state, memory, metrics = learn(algorithm, state, memory, trajectory, fraction_done(progress, total), key)
-    episodes = count_episodes(episodes, trajectory, progress.iteration, metrics)
+    episodes = count_episodes(progress.episodes, trajectory, progress.iteration, metrics)
     return Progress(state, memory, actor, episodes, progress.iteration + 1)
 
 

@@ -33,7 +33,7 @@ class Source:
     """What a user gave: how to get its weights, call it, and give it back. Equal by the identity of what was given."""
 
     kind: str
-    depends_on_key = False
+    fixed = True  # its outputs and first weights are what they are
 
     def __init__(self, given: Any) -> None:
         self.given = given
@@ -67,7 +67,7 @@ class PairSource(Source):
     """`init(key, observation [1, ...], outputs) -> parameters`, `apply(parameters, observation) -> [B, outputs]`."""
 
     kind = "pair"
-    depends_on_key = True
+    fixed = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PairSource) and self.given == other.given
@@ -210,8 +210,8 @@ class ForeignNetwork(Network):
         self.source, self.weights = source, weights
 
     @property
-    def depends_on_key(self) -> bool:  # type: ignore[override]
-        return self.source.depends_on_key
+    def fixed(self) -> bool:  # type: ignore[override]
+        return self.source.fixed
 
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> ForeignModule:
         """The user's network as a module; SettingError where it does not fit the observations or the outputs."""

@@ -48,7 +48,7 @@ OTHER_WORDS = {
     "train_freq": "rollout_length",
     "train_frequency": "rollout_length",
     "update_epochs": "epochs",
-    "value_coef": "vf_coef",
+    "value_coef": "vf_coef (of half the mean squared error: SB3's 0.5 is 1.0 here)",
 }
 
 

@@ -1,6 +1,6 @@
 """What is kept of the experience, and how batches are drawn from it.
 
-Every memory is `init, add, sample, feedback` around explicit state. Batches are trajectories: Transitions [window, B],
+Every memory is `init, add, sample, feedback, restarted` around explicit state. Batches are trajectories: Transitions [window, B],
 windows of consecutive steps of one copy of the environment. A window may run past the end of an episode (formulas stop
 there), never past the newest step stored.
 
@@ -41,6 +41,9 @@ class Latest:
 
     def feedback(self, memory: Transition, batch: Transition, metrics: dict) -> Transition:
         return memory
+
+    def restarted(self, memory: Transition, begun: jax.Array) -> Transition:
+        return memory  # the next trajectory replaces all of it
 
 
 class Ring(NamedTuple):
@@ -96,6 +99,11 @@ class Replay:
 
     def feedback(self, ring: Any, batch: Transition, metrics: dict) -> Any:
         return ring
+
+    def restarted(self, ring: Any, begun: jax.Array) -> Any:
+        """The newest step of the copies `begun` [N] becomes a truncation: no return reaches into their new episodes."""
+        truncated = ring.steps.truncated.at[ring.head - 1].max(begun)  # row -1 is the last one
+        return ring._replace(steps=ring.steps._replace(truncated=truncated))
 
 
 class PrioritizedRing(NamedTuple):

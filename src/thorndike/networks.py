@@ -160,7 +160,7 @@ class Network:
     that makes a Keras 3 model: see `thorndike.foreign`.
     """
 
-    depends_on_key = True  # whether another key gives other weights: twin critics need that
+    fixed = False  # one network with the outputs and first weights that it has, not a recipe for any number of them
 
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> eqx.Module:
         """A module from observations with one batch axis to [B, outputs]; its leaves are what trains.
@@ -262,6 +262,44 @@ class CNN(Network):
         return shapes, height * width * inputs
 
 
+@hyperparameters
+class Same(Network):
+    """For a critic or a baseline: the recipe of the algorithm's own `network`, so that it sees what the actor sees."""
+
+    def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> eqx.Module:
+        raise SettingError("Same() makes a critic like the actor: give the actor's network itself, such as MLP()")
+
+
+def critic_recipe(algorithm: Any, given: Network | None, observation_space: spaces.Space) -> Network | None:
+    """What a critic of `algorithm` is made by: the recipe given or, where that is Same(), that of its `network`.
+
+    A user's network with fixed outputs cannot be followed: the default recipe takes its place, but for images.
+
+    Raises:
+        SettingError: where such a network looks at images.
+    """
+    if not isinstance(given, Same):
+        return given
+    if not algorithm.network.fixed:
+        return algorithm.network
+    if any(part.is_image for part in parts_of(observation_space)):
+        raise SettingError(
+            f"a critic cannot be made like {algorithm.network!r}, whose outputs are fixed, and these observations hold "
+            "images: say what it is to be, such as critic_network=CNN()"
+        )
+    return type(algorithm).network
+
+
+class FirstOutputs(eqx.Module):
+    """A network without its last outputs: a policy's, where the last one is the value."""
+
+    network: Any
+    count: int = eqx.field(static=True)
+
+    def __call__(self, observation: Any) -> jax.Array:
+        return self.network(observation)[:, : self.count]
+
+
 def init_critics(
     recipe: Network, key: jax.Array, observation_space: spaces.Space, action_space: Any, count: int
 ) -> Any:
@@ -269,7 +307,7 @@ def init_critics(
 
     They see Dict(action, observation). Raises SettingError for a recipe that would make all of them the same.
     """
-    if count > 1 and not recipe.depends_on_key:
+    if count > 1 and recipe.fixed:
         raise SettingError(
             f"{recipe!r} begins with the same weights every time, and {count} equal critics are no better than one: "
             "give a pair (init, apply) as critic_network, or num_critics=1"

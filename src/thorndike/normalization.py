@@ -1,8 +1,12 @@
-"""Running mean and variance as state: what observations and rewards are normalised by.
+"""Running mean and variance as state: what observations and rewards are normalised by, in every algorithm.
 
 Nothing here is changed in place and nothing lives in an environment, so the statistics travel with the policy: into
 checkpoints, evaluation and workers. Where nothing is normalised, () stands for the statistics: it stays as it is, and
 values pass.
+
+An algorithm has two fields, `normalize_observations` and `normalize_rewards`, and `Statistics` in its state. Whoever
+learns from a trajectory as it comes calls `as_acted`; whoever draws from a memory calls `observe` for each trajectory
+and `apply` for what is drawn.
 """
 
 from __future__ import annotations
@@ -13,6 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from thorndike.core import Transition
+from thorndike.spaces import stored
+
+CLIP = 10.0  # normalised values stay within -10 and 10: a rare one does not tear at the weights
 EPSILON = 1e-8  # added to variances before dividing
 MOST = 2**32 - 1  # the count stays there, and later values keep that weight
 
@@ -30,6 +38,54 @@ class RewardScale(NamedTuple):
 
     running: jax.Array  # [N] discounted return so far of the running episodes
     returns: Moments
+
+
+class Statistics(NamedTuple):
+    """What the state of an algorithm keeps to normalise by; () for what it does not normalise."""
+
+    observations: Any  # Moments
+    rewards: Any  # a RewardScale
+
+
+def begin(algorithm: Any, observation_space: Any) -> Statistics:
+    """Nothing seen yet, of what `algorithm.normalize_observations` and `algorithm.normalize_rewards` ask for."""
+    observations = init(stored(observation_space)) if algorithm.normalize_observations else ()
+    rewards = init_reward_scale(algorithm.num_environments) if algorithm.normalize_rewards else ()
+    return Statistics(observations, rewards)
+
+
+def observe(statistics: Statistics, trajectory: Transition, gamma: Any) -> Statistics:
+    """The statistics of all that was seen before and of a new trajectory [T, N]."""
+    done = trajectory.terminated | trajectory.truncated
+    rewards = update_reward_scale(statistics.rewards, trajectory.reward, done, gamma)
+    return Statistics(update(statistics.observations, trajectory.observation), rewards)
+
+
+def apply(statistics: Statistics, batch: Transition) -> Transition:
+    """Steps with any leading axes, their observations and (each for itself, before any sum) rewards normalised."""
+    return batch._replace(
+        observation=normalize(statistics.observations, batch.observation),
+        next_observation=normalize(statistics.observations, batch.next_observation),
+        reward=scale_reward(statistics.rewards, batch.reward),
+    )
+
+
+def as_acted(statistics: Statistics, trajectory: Transition, gamma: Any) -> tuple[Transition, Statistics]:
+    """A new trajectory [T, N] normalised to learn from at once, and the statistics with what is new in it.
+
+    Observations are normalised as they were when acted on, so that log-probabilities stay what they were. Rewards are
+    scaled by all that is known of them: the first ones would else have no scale at all.
+    """
+    known = observe(statistics, trajectory, gamma)
+    return apply(Statistics(statistics.observations, known.rewards), trajectory), known
+
+
+def restarted(statistics: Statistics, begun: jax.Array) -> Statistics:
+    """The statistics once copies `begun` [N] have left their episodes for new ones: their returns run from 0 again."""
+    if not statistics.rewards:
+        return statistics
+    running = jnp.where(begun, 0.0, statistics.rewards.running)
+    return statistics._replace(rewards=statistics.rewards._replace(running=running))
 
 
 def init(example: Any) -> Moments:
@@ -62,7 +118,7 @@ def update(moments: Moments, batch: Any) -> Moments:
     return Moments(seen, tuple(mean for mean, _ in merged), tuple(variance for _, variance in merged))
 
 
-def normalize(moments: Moments, x: Any, clip: float) -> Any:
+def normalize(moments: Moments, x: Any, clip: float = CLIP) -> Any:
     """Observations with mean 0 and variance 1, clipped to [-clip, clip]; leaves that are not floating pass."""
     if not moments:
         return x
@@ -97,7 +153,7 @@ def update_reward_scale(scale: RewardScale, reward: jax.Array, done: jax.Array, 
     return RewardScale(running, update(scale.returns, returns))
 
 
-def scale_reward(scale: RewardScale, reward: jax.Array, clip: float) -> jax.Array:
+def scale_reward(scale: RewardScale, reward: jax.Array, clip: float = CLIP) -> jax.Array:
     """Rewards divided by the standard deviation of the discounted return, then clipped; the mean stays where it is.
 
     As in Engstrom et al. (2020), "Implementation matters in deep policy gradients", and Gymnasium's NormalizeReward.

@@ -282,9 +282,7 @@ class _Host(_Mode):
         if saved[0] is not None:
             here = {name.removeprefix(ENVIRONMENT): x for name, x in saved[0].items() if name.startswith(ENVIRONMENT)}
             observation, begun = environment.restore(here), environment.restarted
-            episodes = progress.episodes
-            reward, length = (jnp.where(begun, 0, x) for x in (episodes.reward, episodes.length))
-            progress = progress._replace(episodes=episodes._replace(reward=reward, length=length))
+            progress = _restarted(self.algorithm, progress, begun) if begun.any() else progress
             done = done | begun
         self.actor = Actor((), observation, progress.actor.carry, done)
         self.progress = progress._replace(actor=self.actor)
@@ -313,6 +311,17 @@ class _Host(_Mode):
             self.seconds["acting"] += acted - began
             self.seconds["learning"] += time.perf_counter() - acted
         self.progress = progress._replace(actor=self.actor)
+
+
+def _restarted(algorithm: Any, progress: Progress, begun: np.ndarray) -> Progress:
+    """Progress once copies `begun` [N] have left their episodes for new ones: nothing reaches from one into the other."""
+    episodes = progress.episodes
+    reward, length = (jnp.where(begun, 0, x) for x in (episodes.reward, episodes.length))
+    return progress._replace(
+        state=algorithm.restarted(progress.state, begun),
+        memory=algorithm.memory.restarted(progress.memory, begun),
+        episodes=episodes._replace(reward=reward, length=length),
+    )
 
 
 @partial(jax.jit, static_argnames="environment")

@@ -10,6 +10,7 @@ import optax
 from gymnasium import spaces
 from jax import random
 
+from thorndike import normalization
 from thorndike.errors import UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Prioritized, Replay, check_replay, importance_weights
@@ -23,11 +24,13 @@ class State(NamedTuple):
     target_network: Any  # the frozen copy that its targets come from
     optimizer: Any
     updates: jax.Array
+    statistics: Any  # what observations and rewards are normalised by
 
 
 class Policy(NamedTuple):
     network: Any
     epsilon: jax.Array  # how often to act at random
+    observations: Any  # what they are normalised by
 
 
 @hyperparameters
@@ -52,6 +55,8 @@ class DQN:
     epsilon_end: float = setting(0.02, low=0, high=1)
     exploration_fraction: float = setting(0.4, above=0, high=1)  # of the run, over which epsilon falls
     beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
+    normalize_observations: bool = False  # by the mean and variance of all that was seen
+    normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(8, low=1)
     rollout_length: int = setting(8, low=1)
     updates_per_rollout: int = setting(32, low=1)
@@ -72,19 +77,21 @@ class DQN:
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         network = self.network.init(key, observation_space, int(action_space.n))
         target_network = jax.tree.map(jnp.copy, network)
-        return State(network, target_network, self.optimizer().init(network), jnp.uint32(0))
+        statistics = normalization.begin(self, observation_space)
+        return State(network, target_network, self.optimizer().init(network), jnp.uint32(0), statistics)
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
         fallen = jnp.minimum(fraction / self.exploration_fraction, 1.0)
         epsilon = linear(self.epsilon_start, self.epsilon_end, fallen)
-        return Policy(state.network, epsilon if explore else jnp.zeros_like(epsilon))
+        epsilon = epsilon if explore else jnp.zeros_like(epsilon)
+        return Policy(state.network, epsilon, state.statistics.observations)
 
     def initial_carry(self, n: int) -> tuple:
         return ()
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
         """The best action or, with probability epsilon, any: [N] int32."""
-        q = policy.network(observation)  # [N, A]
+        q = policy.network(normalization.normalize(policy.observations, observation))  # [N, A]
         key_whether, key_which = random.split(key)
         at_random = random.uniform(key_whether, q.shape[:1]) < policy.epsilon
         any_action = random.randint(key_which, q.shape[:1], 0, q.shape[1])
@@ -97,8 +104,14 @@ class DQN:
         target = step.reward + step.discount * _pick(next_q, best)
         return jax.lax.stop_gradient(target) - _pick(network(step.observation), step.action)
 
+    def observe(self, state: State, trajectory: Any) -> State:
+        return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
+
+    def restarted(self, state: State, begun: jax.Array) -> State:
+        return state._replace(statistics=normalization.restarted(state.statistics, begun))
+
     def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
-        step = n_step(batch, self.gamma)
+        step = n_step(normalization.apply(state.statistics, batch), self.gamma)
         weight = importance_weights(batch, self.beta, fraction)
 
         def loss(network):
@@ -111,7 +124,7 @@ class DQN:
         network, updates = optax.apply_updates(state.network, change), state.updates + 1
         target_network = optax.periodic_update(network, state.target_network, updates, self.target_period)
         metrics = {"loss": value, "td_error": jnp.abs(error).mean(), "priority": jnp.abs(error)}
-        return State(network, target_network, optimizer, updates), metrics
+        return State(network, target_network, optimizer, updates, state.statistics), metrics
 
 
 def _pick(values: jax.Array, index: jax.Array) -> jax.Array:

@@ -10,10 +10,11 @@ import optax
 from gymnasium import spaces
 from jax import random
 
+from thorndike import normalization
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
-from thorndike.networks import MLP, Network
+from thorndike.networks import MLP, Network, Same, critic_recipe
 from thorndike.schedules import falling
 from thorndike.spaces import check_action_space
 from thorndike.targets import discounted_returns
@@ -28,6 +29,7 @@ class Parameters(NamedTuple):
 class State(NamedTuple):
     parameters: Parameters
     optimizer: Any
+    statistics: Any  # what observations and rewards are normalised by
 
     @property
     def network(self) -> Any:
@@ -38,6 +40,7 @@ class Policy(NamedTuple):
     network: Any
     head: Head
     explore: jax.Array  # sample an action, or take the most likely one
+    observations: Any  # what they are normalised by
 
 
 @hyperparameters
@@ -50,13 +53,15 @@ class REINFORCE:
     """
 
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
-    baseline_network: Network | None = MLP((64, 64), activation="tanh", initialization="orthogonal")
+    baseline_network: Network | None = Same()
     learning_rate: float = setting(1e-3, low=0)
     learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
     gamma: float = setting(0.99, low=0, high=1)  # discount
     ent_coef: float = setting(0.0, low=0)
-    vf_coef: float = setting(0.5, low=0)
+    vf_coef: float = setting(0.5, low=0)  # of half the mean squared error
     max_grad_norm: float = setting(0.5, above=0, infinite=True)
+    normalize_observations: bool = False  # by the mean and variance of all that was seen
+    normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(8, low=1)
     rollout_length: int = setting(128, low=1)
     updates_per_rollout: ClassVar[int] = 1
@@ -74,25 +79,34 @@ class REINFORCE:
         key_network, key_baseline = random.split(key)
         head = Head.of(action_space)
         network = self.network.init(key_network, observation_space, head.outputs, 0.01)
-        baseline = self.baseline_network.init(key_baseline, observation_space, 1) if self.baseline_network else ()
+        recipe = critic_recipe(self, self.baseline_network, observation_space)
+        baseline = recipe.init(key_baseline, observation_space, 1) if recipe else ()
         parameters = Parameters(network, head, baseline)
-        return State(parameters, self.optimizer().init(parameters))
+        return State(parameters, self.optimizer().init(parameters), normalization.begin(self, observation_space))
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
-        return Policy(state.parameters.network, state.parameters.head, jnp.asarray(explore))
+        network, head, _ = state.parameters
+        return Policy(network, head, jnp.asarray(explore), state.statistics.observations)
 
     def initial_carry(self, n: int) -> tuple:
         return ()
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[Any, tuple, dict]:
-        distribution = policy.head(policy.network(observation))
+        distribution = policy.head(policy.network(normalization.normalize(policy.observations, observation)))
         return jnp.where(policy.explore, distribution.sample(key), distribution.mode()), carry, {}
+
+    def observe(self, state: State, trajectory: Any) -> State:
+        return state  # `update` sees every trajectory, whole
+
+    def restarted(self, state: State, begun: jax.Array) -> State:
+        return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
     def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
         """One gradient step on the whole rollout `batch` [T, N]."""
+        batch, statistics = normalization.as_acted(state.statistics, batch, self.gamma)
         (_, metrics), gradient = jax.value_and_grad(self.loss, has_aux=True)(state.parameters, batch)
         change, optimizer = self.optimizer(fraction).update(gradient, state.optimizer)
-        return State(optax.apply_updates(state.parameters, change), optimizer), metrics
+        return State(optax.apply_updates(state.parameters, change), optimizer, statistics), metrics
 
     def loss(self, parameters: Parameters, rollout: Any) -> tuple[jax.Array, dict]:
         """-log pi(a|s) (G - V(s)): where the return G was better than expected, raise the action's probability."""

@@ -11,10 +11,11 @@ import optax
 from gymnasium import spaces
 from jax import random
 
+from thorndike import normalization
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Replay, check_replay, importance_weights
-from thorndike.networks import MLP, Network, critic_values, init_critics
+from thorndike.networks import MLP, Network, Same, critic_recipe, critic_values, init_critics
 from thorndike.schedules import falling
 from thorndike.spaces import check_bounded_actions
 from thorndike.targets import NStep, n_step
@@ -27,12 +28,14 @@ class State(NamedTuple):
     target_critics: Any  # following them slowly: what their targets come from
     log_ent_coef: Any  # of the learned temperature; () where it is fixed
     optimizers: tuple  # of the actor, the critics, the temperature
+    statistics: Any  # what observations and rewards are normalised by
 
 
 class Policy(NamedTuple):
     network: Any
     head: Head
     explore: jax.Array  # sample an action, or take the squashed mean
+    observations: Any  # what they are normalised by
 
 
 @hyperparameters
@@ -44,7 +47,7 @@ class SAC:
     """
 
     network: Network = MLP((256, 256), activation="relu", initialization="default")
-    critic_network: Network = MLP((256, 256), activation="relu", initialization="default")
+    critic_network: Network = Same()
     num_critics: int = setting(2, low=1)  # the least of their values is the one believed
     learning_rate: float = setting(3e-4, low=0)
     learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
@@ -53,6 +56,8 @@ class SAC:
     ent_coef: float | None = setting(None, low=0)  # temperature: what a unit of entropy is worth; None: learned
     target_entropy: float | None = None  # None: minus the number of the action's dimensions
     beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
+    normalize_observations: bool = False  # by the mean and variance of all that was seen
+    normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(1, low=1)
     rollout_length: int = setting(1, low=1)
     updates_per_rollout: int = setting(1, low=1)
@@ -72,26 +77,35 @@ class SAC:
         key_network, key_critics = random.split(key)
         head = Head.squashed(action_space)
         network = self.network.init(key_network, observation_space, head.outputs)
-        critics = init_critics(self.critic_network, key_critics, observation_space, action_space, self.num_critics)
+        recipe = critic_recipe(self, self.critic_network, observation_space)
+        critics = init_critics(recipe, key_critics, observation_space, action_space, self.num_critics)
         log_ent_coef = jnp.float32(0) if self.ent_coef is None else ()
         optimizers = tuple(self.optimizer().init(trained) for trained in (network, critics, log_ent_coef))
-        return State(network, head, critics, jax.tree.map(jnp.copy, critics), log_ent_coef, optimizers)
+        statistics = normalization.begin(self, observation_space)
+        return State(network, head, critics, jax.tree.map(jnp.copy, critics), log_ent_coef, optimizers, statistics)
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
-        return Policy(state.network, state.head, jnp.asarray(explore))
+        return Policy(state.network, state.head, jnp.asarray(explore), state.statistics.observations)
 
     def initial_carry(self, n: int) -> tuple:
         return ()
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
-        distribution = policy.head(policy.network(observation))
+        distribution = policy.head(policy.network(normalization.normalize(policy.observations, observation)))
         return jnp.where(policy.explore, distribution.sample(key), distribution.mode()), carry, {}
+
+    def observe(self, state: State, trajectory: Any) -> State:
+        return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
+
+    def restarted(self, state: State, begun: jax.Array) -> State:
+        return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
     def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
         """One step of the critics, then of the actor, then of the temperature, on one batch [window, B]."""
-        key_next, key_now = random.split(key)
-        step, weight = n_step(batch, self.gamma), importance_weights(batch, self.beta, fraction)
+        key_next, key_now, key_between = random.split(key, 3)
         ent_coef = jnp.exp(state.log_ent_coef) if self.ent_coef is None else self.ent_coef
+        batch, weight = normalization.apply(state.statistics, batch), importance_weights(batch, self.beta, fraction)
+        step = n_step(self.with_entropy(state, batch, ent_coef, key_between), self.gamma)
         target = self.target(state, step, ent_coef, key_next)
 
         def critic_loss(critics):
@@ -115,7 +129,20 @@ class SAC:
         target_critics = optax.incremental_update(critics, state.target_critics, self.tau)
         metrics = {"critic_loss": loss, "value": value, "entropy": -log_prob, "ent_coef": ent_coef, "priority": error}
         optimizers = (of_actor, of_critics, of_ent_coef)
-        return State(network, state.head, critics, target_critics, log_ent_coef, optimizers), metrics
+        return State(network, state.head, critics, target_critics, log_ent_coef, optimizers, state.statistics), metrics
+
+    def with_entropy(self, state: State, batch: Any, ent_coef: Any, key: jax.Array) -> Any:
+        """Windows [n, B] whose later steps are rewarded for entropy as well: r_k + alpha H(pi(.|s_k)), for 0 < k < n.
+
+        So the soft return goes on beyond its first step (the paper's equation 2, from s_0, a_0 on).
+        """
+        if len(batch.reward) == 1:
+            return batch
+        later = jax.tree.map(lambda x: x[1:].reshape(-1, *x.shape[2:]), batch.observation)
+        # H is the present actor's, by an action of its own: -log pi of the action stored would reward that the actor
+        # has moved away from it, without a limit.
+        log_prob = state.head(state.network(later)).sample_and_log_prob(key)[1]
+        return batch._replace(reward=batch.reward.at[1:].add(-ent_coef * log_prob.reshape(batch.reward[1:].shape)))
 
     def target(self, state: State, step: NStep, ent_coef: Any, key: jax.Array) -> jax.Array:
         """[B]: r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' drawn from the present actor."""

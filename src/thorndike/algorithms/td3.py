@@ -12,11 +12,12 @@ import optax
 from gymnasium import spaces
 from jax import random
 
+from thorndike import normalization
 from thorndike.core import repeat
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Replay, check_replay, importance_weights
-from thorndike.networks import MLP, Network, critic_values, init_critics
+from thorndike.networks import MLP, Network, Same, critic_recipe, critic_values, init_critics
 from thorndike.schedules import falling
 from thorndike.spaces import check_bounded_actions
 from thorndike.targets import NStep, n_step
@@ -38,6 +39,7 @@ class State(NamedTuple):
     target_actor: Actor  # these two follow slowly: what the critics' targets come from
     target_critics: Any
     optimizers: tuple  # of the actor, of the critics
+    statistics: Any  # what observations and rewards are normalised by
 
     @property
     def network(self) -> Any:
@@ -47,6 +49,7 @@ class State(NamedTuple):
 class Policy(NamedTuple):
     actor: Actor
     noise: jax.Array  # standard deviation of what is added to actions
+    observations: Any  # what they are normalised by
 
 
 @hyperparameters
@@ -61,7 +64,7 @@ class TD3:
     """
 
     network: Network = MLP((400, 300), activation="relu", initialization="default")
-    critic_network: Network = MLP((400, 300), activation="relu", initialization="default")
+    critic_network: Network = Same()
     num_critics: int = setting(2, low=1)  # the least of their values is the one believed
     learning_rate: float = setting(1e-3, low=0)
     learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
@@ -72,6 +75,8 @@ class TD3:
     target_noise: float = setting(0.2, low=0)  # standard deviation, in the critics' targets
     target_noise_clip: float = setting(0.5, low=0, infinite=True)
     beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
+    normalize_observations: bool = False  # by the mean and variance of all that was seen
+    normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(1, low=1)
     rollout_length: int = setting(2, low=1)
     updates_per_rollout: int = setting(1, low=1)
@@ -96,26 +101,35 @@ class TD3:
         key_actor, key_critics = random.split(key)
         network = self.network.init(key_actor, observation_space, math.prod(action_space.shape))
         actor = Actor(network, action_space.shape)
-        critics = init_critics(self.critic_network, key_critics, observation_space, action_space, self.num_critics)
+        recipe = critic_recipe(self, self.critic_network, observation_space)
+        critics = init_critics(recipe, key_critics, observation_space, action_space, self.num_critics)
         target_actor, target_critics = jax.tree.map(jnp.copy, (actor, critics))
         optimizers = self.optimizer().init(actor), self.optimizer().init(critics)
-        return State(actor, critics, target_actor, target_critics, optimizers)
+        statistics = normalization.begin(self, observation_space)
+        return State(actor, critics, target_actor, target_critics, optimizers, statistics)
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
         noise = jnp.asarray(self.exploration_noise, jnp.float32)
-        return Policy(state.actor, noise if explore else jnp.zeros_like(noise))
+        return Policy(state.actor, noise if explore else jnp.zeros_like(noise), state.statistics.observations)
 
     def initial_carry(self, n: int) -> tuple:
         return ()
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
-        action = policy.actor(observation)
+        action = policy.actor(normalization.normalize(policy.observations, observation))
         return jnp.clip(action + policy.noise * random.normal(key, action.shape), -1.0, 1.0), carry, {}
+
+    def observe(self, state: State, trajectory: Any) -> State:
+        return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
+
+    def restarted(self, state: State, begun: jax.Array) -> State:
+        return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
     def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
         """`policy_delay` steps of the critics, each on a part of the batch [window, B], then one of the actor."""
         optimizer = self.optimizer(fraction)
-        samples = n_step(batch, self.gamma), importance_weights(batch, self.beta, fraction)
+        step = n_step(normalization.apply(state.statistics, batch), self.gamma)
+        samples = step, importance_weights(batch, self.beta, fraction)
         parts = jax.tree.map(lambda x: x.reshape(self.policy_delay, -1, *x.shape[1:]), samples)
 
         def critic_step(carry, part):
@@ -141,7 +155,8 @@ class TD3:
         targets = state.target_actor, state.target_critics
         target_actor, target_critics = optax.incremental_update((actor, critics), targets, self.tau)
         metrics = {"critic_loss": loss.mean(), "value": -value, "priority": error.reshape(-1)}
-        return State(actor, critics, target_actor, target_critics, (of_actor, of_critics)), metrics
+        optimizers = of_actor, of_critics
+        return State(actor, critics, target_actor, target_critics, optimizers, state.statistics), metrics
 
     def target(self, state: State, step: NStep, key: jax.Array) -> jax.Array:
         """[B]: r + gamma min Q'(s', a'), a' near the target actor's action."""
