@@ -21,6 +21,9 @@ from typing import Any
 import reporting
 
 
+FEWEST = 5  # seeds for an interval
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One result to reach. The gate is for the mean over seeds of the final greedy evaluation."""
@@ -158,7 +161,7 @@ def report(results: list[dict[str, Any]]) -> str:
     for result in results:
         greedy, first = result["evaluation"], result["first_seed"]
         interval = ""
-        if greedy["iqm"] is not None:
+        if greedy["iqm"] is not None and len(greedy["per_seed"]) >= FEWEST:
             interval = f"{greedy['iqm']:.1f} [{greedy['ci95'][0]:.1f}, {greedy['ci95'][1]:.1f}]"
         rows.append(
             [
@@ -184,8 +187,8 @@ def report(results: list[dict[str, Any]]) -> str:
 LEARNING = """# Learning
 
 Recorded settings, as `thorndike train ALGORITHM ENVIRONMENT` takes them. Greedy return: 100 episodes of the last policy
-of each seed, without exploration, on fresh environments; std, IQM (interquartile mean) and the bootstrap interval are
-over seeds. The gate is for the mean of the greedy return. Where a number is published over several seeds, ours is
+of each seed (on the host fewer, as many as the run affords), without exploration, on fresh environments; std, IQM
+(interquartile mean) and the bootstrap interval are over seeds, the last two from five seeds on. The gate is for the mean of the greedy return. Where a number is published over several seeds, ours is
 compared with it by the same protocol. Seconds are of all seeds together, compilation included. Made by `make learning`.
 
 {table}

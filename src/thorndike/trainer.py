@@ -278,16 +278,27 @@ class _Host(_Mode):
         observation = environment.reset(env_key)[1]
         begin = jax.jit(lambda observation: core.start(beginning, environment, (), observation, start_key))
         progress = begin(observation) if saved[0] is None else from_arrays(begin.eval_shape(observation), saved[0])
-        done = np.asarray(progress.actor.done)
         if saved[0] is not None:
             here = {name.removeprefix(ENVIRONMENT): x for name, x in saved[0].items() if name.startswith(ENVIRONMENT)}
-            observation, begun = environment.restore(here), environment.restarted
-            progress = _restarted(self.algorithm, progress, begun) if begun.any() else progress
-            done = done | begun
-        self.actor = Actor((), observation, progress.actor.carry, done)
-        self.progress = progress._replace(actor=self.actor)
+            observation = environment.restore(here)
+        self.go_on(progress, observation)
         self.plan = _plan(self.algorithm, self.progress._replace(actor=None), self.key, self.total)
         self.iteration = int(self.progress.iteration)
+
+    def go_on(self, progress: Progress, observation: Any) -> None:
+        """Act on `observation` next, where some copies may have left their episodes for new ones."""
+        begun = self.environment.restarted
+        if begun.any():
+            progress = _restarted(self.algorithm, progress, begun)
+        self.actor = Actor((), observation, progress.actor.carry, np.asarray(progress.actor.done) | begun)
+        self.progress = progress._replace(actor=self.actor)
+
+    def lend(self) -> None:
+        self.go_on(self.progress, self.environment.cut(self.environment.under_way))
+        self.lent = self.environment.save()
+
+    def take_back(self) -> None:
+        self.go_on(self.progress, self.environment.restore(self.lent))
 
     def compile(self, warmup: bool) -> int:
         """The first iteration: what it takes is nearly all compiling."""
