@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
+from thorndike.compilation import jit
 from thorndike.core import Actor, Environment, finite
 from thorndike.errors import EnvironmentFault
 from thorndike.trainer import as_arrays, keys_of
@@ -53,7 +54,7 @@ def evaluate(
     return returns, lengths
 
 
-@jax.jit
+@jit
 def _greedy(algorithm: Any, state: Any) -> Any:
     return algorithm.policy(state, jnp.float32(1), explore=False)
 
@@ -87,12 +88,12 @@ def _play(algorithm, environment, policy, key, max_steps) -> tuple[np.ndarray, n
     return returns, lengths
 
 
-@partial(jax.jit, static_argnames="environment")
+@partial(jit, static_argnames="environment")
 def _reset(environment, key):
     return environment.reset(key)
 
 
-@partial(jax.jit, static_argnames="environment")
+@partial(jit, static_argnames="environment")
 def _compiled_unroll(algorithm, environment, policy, actor, key):
     actor, trajectory = compiled.unroll(algorithm, environment, policy, actor, key, SHORT)
     return actor, trajectory.reward, trajectory.terminated | trajectory.truncated, finite(trajectory)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax import random
 
+from thorndike.compilation import jit
 from thorndike.core import Actor, Transition
 from thorndike.unrolls.compiled import choose
 
@@ -43,7 +44,7 @@ def stack(rows: list[Transition]) -> Transition:
 def _compiled_choice(structure: Any, environment: Any, uniform: bool) -> Any:
     """`choose` as one compiled call on leaves: their structure is looked up once a rollout, not once a step."""
 
-    @jax.jit
+    @jit
     def act(leaves, observation, carry, done, t):
         algorithm, policy, key = jax.tree.unflatten(structure, leaves)
         actor = Actor((), observation, carry, done)
