@@ -20,20 +20,21 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Whom each module may import, by its first name under thorndike (a folder counts as one module).
 LEAVES = {"errors", "hyperparameters", "schedules", "spaces"}
-PARTS = LEAVES | {"core", "distributions", "memories", "networks", "normalization", "targets"}
+PARTS = LEAVES | {"convolutions", "core", "distributions", "memories", "networks", "normalization", "targets"}
 MAY_KNOW = {
     "errors": set(),
     "hyperparameters": {"errors"},
     "compilation": set(),  # no leaf for everybody: what is compiled is decided by few
     "spaces": {"errors"},
+    "convolutions": set(),
     "core": set(),
     "distributions": LEAVES | {"core"},
     "memories": LEAVES | {"core"},
     "normalization": LEAVES | {"core"},
     "schedules": set(),
     "targets": LEAVES | {"core"},
-    "networks": LEAVES | {"foreign"},  # foreign: a user's own networks, imported where one is given
-    "foreign": LEAVES | {"networks"},
+    "networks": LEAVES | {"convolutions", "foreign"},  # foreign: a user's own networks, imported where one is given
+    "foreign": LEAVES | {"convolutions", "networks"},
     "algorithms": PARTS,
     "unrolls": LEAVES | {"core", "compilation"},
     "environments": LEAVES | {"core"},
