@@ -21,11 +21,11 @@ os.environ["XDG_CACHE_HOME"] = os.environ[OWN_CACHE]
 import jax
 import pytest
 
-from thorndike import compilation_cache
+from thorndike import compilation
 
 # Before anything starts JAX's backend.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
-compilation_cache.switch_on()  # as every run does: what one worker has compiled, the other and the commands need not
+compilation.cache_programs()  # as every run does: what one worker has compiled, the other and the commands need not
 
 
 @pytest.fixture(autouse=True)

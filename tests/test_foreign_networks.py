@@ -248,6 +248,30 @@ def test_a_keras_model_gets_images_as_they_are():
     np.testing.assert_allclose(call(module_of(model, IMAGE), image), model.predict(image, verbose=0), atol=1e-5)
 
 
+def equinox_cnn():
+    scale, flatten = eqx.nn.Lambda(lambda x: jnp.moveaxis(x / 255, -1, 0)), eqx.nn.Lambda(jnp.ravel)
+    return eqx.nn.Sequential([scale, eqx.nn.Conv2d(1, 2, 3, 2, 1, key=random.key(0)), flatten])
+
+
+def keras_cnn():
+    from keras import layers
+
+    rest = [layers.Rescaling(1 / 255), layers.Conv2D(2, 3, 2, padding="same", activation="relu"), layers.Flatten()]
+    return dense_keras(*rest, inputs=(6, 6, 1), outputs=18)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere convolutions are XLA's")
+@pytest.mark.parametrize("make", [equinox_cnn, pytest.param(keras_cnn, marks=pytest.mark.keras)])
+def test_a_users_convolutions_are_as_quick_as_ours_and_give_the_same(make):
+    image = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 1), np.uint8)
+    given = make()
+    module = module_of(given, IMAGE, 18)
+    right = given.predict(image, verbose=0) if make is keras_cnn else jax.vmap(given)(image)
+    np.testing.assert_allclose(call(module, image), right, atol=1e-5)
+    gradient = jax.jit(jax.grad(lambda module: (module(image) ** 2).sum()))
+    assert "stablehlo.convolution" not in gradient.lower(module).as_text()
+
+
 @pytest.mark.keras
 def test_a_keras_model_starts_every_seed_from_the_weights_it_has_when_training_begins():
     model = keras_model()

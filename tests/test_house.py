@@ -20,30 +20,32 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Whom each module may import, by its first name under thorndike (a folder counts as one module).
 LEAVES = {"errors", "hyperparameters", "schedules", "spaces"}
-PARTS = LEAVES | {"core", "distributions", "memories", "networks", "normalization", "targets"}
+PARTS = LEAVES | {"convolutions", "core", "distributions", "memories", "networks", "normalization", "targets"}
 MAY_KNOW = {
     "errors": set(),
     "hyperparameters": {"errors"},
+    "compilation": set(),  # no leaf for everybody: what is compiled is decided by few
     "spaces": {"errors"},
+    "convolutions": set(),
     "core": set(),
     "distributions": LEAVES | {"core"},
     "memories": LEAVES | {"core"},
     "normalization": LEAVES | {"core"},
     "schedules": set(),
     "targets": LEAVES | {"core"},
-    "networks": LEAVES | {"foreign"},  # foreign: a user's own networks, imported where one is given
-    "foreign": LEAVES | {"networks"},
+    "networks": LEAVES | {"convolutions", "foreign"},  # foreign: a user's own networks, imported where one is given
+    "foreign": LEAVES | {"convolutions", "networks"},
     "algorithms": PARTS,
-    "unrolls": LEAVES | {"core"},
+    "unrolls": LEAVES | {"core", "compilation"},
     "environments": LEAVES | {"core"},
     "snapshots": LEAVES | {"core"},
-    "trainer": PARTS | {"foreign", "snapshots", "algorithms", "unrolls", "environments"},
+    "trainer": PARTS | {"compilation", "foreign", "snapshots", "algorithms", "unrolls", "environments"},
 }
 BELOW = set(MAY_KNOW)
 # All else sits on top: it may know everything below, and of each other what stands further down in this list.
 ON_TOP = [
     "cli", "listing", "runs", "recording", "settings", "configuration", "agents", "evaluation", "console", "records",
-    "checkpoints", "persistence", "words", "interrupts", "compilation_cache",
+    "checkpoints", "persistence", "words", "interrupts",
 ]  # fmt: skip
 FRONT = {"__init__", "__main__"}  # the doors to all of it
 
@@ -212,14 +214,32 @@ def test_no_compiling_device_clock_file_or_logger_inside_the_mathematics(path):
 
 
 def test_only_training_and_evaluation_compile_the_loop():
-    compiling = {
-        shown(path).removeprefix("src/thorndike/")
-        for path in FILES
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.Attribute) and node.attr in {"jit", "pmap", "filter_jit"}
-    }
-    # Beside them: the one act of a host step, an agent's own act, and a user's network made on the host.
-    assert compiling <= {"trainer.py", "evaluation.py", "unrolls/host.py", "agents.py", "foreign.py"}
+    compiling = {shown(path) for path in FILES if "thorndike.compilation.jit" in imported(tree_of(path))}
+    # Beside them: the one act of a host step, and an agent's own act.
+    names = ("trainer.py", "evaluation.py", "unrolls/host.py", "agents.py")
+    assert compiling == {f"src/thorndike/{name}" for name in names}
+
+
+@pytest.mark.parametrize("path", FILES, ids=shown)
+def test_everything_is_compiled_through_one_place(path):
+    """Elsewhere there is no `jax.jit`: it would be without the options that keep XLA's numbers right."""
+    assert compilers(tree_of(path)) == (["jax.jit"] if path.name == "compilation.py" else [])
+
+
+def compilers(tree: ast.AST) -> list[str]:
+    """What in a file compiles otherwise than by `thorndike.compilation.jit`, called or imported."""
+    names = {"jit", "pmap", "filter_jit", "filter_pmap"}
+    used = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in names]
+    by_name = imported(tree) - {"thorndike.compilation.jit"}
+    return used + sorted(name for name in by_name if name.rpartition(".")[2] in names)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["jax.jit(f)", "@partial(jax.jit, static_argnums=0)\ndef f(x): ...", "from jax import jit", "eqx.filter_jit(f)"],
+)
+def test_the_gate_sees_what_compiles(code):
+    assert compilers(ast.parse(code))
 
 
 NEVER_IMPORTED = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "yaml", "torch",

@@ -16,7 +16,7 @@ import pytest
 from gymnasium import spaces
 
 import thorndike as td
-from thorndike import checkpoints, compilation_cache, console, records, settings
+from thorndike import checkpoints, compilation, console, records, settings
 from thorndike.checkpoints import newest
 from thorndike.networks import MLP
 
@@ -612,16 +612,16 @@ def test_outside_the_main_thread_signals_are_left_alone():
 
 def test_the_compilation_cache_is_used_only_where_it_is_private(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = compilation_cache._private_folder()
+    folder = compilation._private_folder()
     assert folder == tmp_path / "thorndike" / "jax"
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o755)
-    assert compilation_cache._private_folder() is None
+    assert compilation._private_folder() is None
     folder.rmdir()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)
     folder.symlink_to(elsewhere)
-    assert compilation_cache._private_folder() is None
+    assert compilation._private_folder() is None
 
 
 def test_names_of_the_package_are_what_its_table_says():

@@ -13,6 +13,7 @@ from gymnasium import spaces as gym
 from jax import random
 
 from thorndike import spaces
+from thorndike.compilation import jit
 from thorndike.errors import UnsuitableError
 from thorndike.normalization import normalize
 
@@ -79,12 +80,12 @@ class Agent:
         return self._policies[explore]
 
 
-@partial(jax.jit, static_argnames="explore")
+@partial(jit, static_argnames="explore")
 def _policy(algorithm: Any, state: Any, fraction: jax.Array, explore: bool) -> Any:
     return algorithm.policy(state, fraction, explore)
 
 
-@jax.jit
+@jit
 def _act(algorithm: Any, policy: Any, observation: Any, call: jax.Array) -> Any:
     return algorithm.act(policy, observation, (), random.fold_in(random.key(0), call))[0]
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
+from thorndike.compilation import jit
 from thorndike.core import Actor, Environment, finite
 from thorndike.errors import EnvironmentFault
 from thorndike.trainer import CHUNK_SECONDS, as_arrays, keys_of
@@ -129,7 +130,7 @@ def evaluate(
     return play(algorithm, environment, policy, key, episodes, max_steps, pause)
 
 
-@jax.jit
+@jit
 def _greedy(algorithm: Any, state: Any) -> Any:
     return algorithm.policy(state, jnp.float32(1), explore=False)
 
@@ -170,12 +171,12 @@ def _play_batch(algorithm, environment, policy, key, max_steps, pause) -> Played
     return Played(returns, lengths, ~running)
 
 
-@partial(jax.jit, static_argnames="environment")
+@partial(jit, static_argnames="environment")
 def _reset(environment, key):
     return environment.reset(key)
 
 
-@partial(jax.jit, static_argnames="environment")
+@partial(jit, static_argnames="environment")
 def _compiled_unroll(algorithm, environment, policy, actor, key):
     actor, trajectory = compiled.unroll(algorithm, environment, policy, actor, key, SHORT)
     return actor, trajectory.reward, trajectory.terminated | trajectory.truncated, finite(trajectory)

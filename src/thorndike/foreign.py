@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
+from thorndike.convolutions import with_quick_convolutions
 from thorndike.errors import SettingError, ThorndikeError
 from thorndike.networks import NETWORKS, Network, Part, features, parts_of
 from thorndike.spaces import stored
@@ -195,7 +196,7 @@ class ForeignModule(eqx.Module):
     def __call__(self, observation: Any) -> jax.Array:
         """Observations with one leading batch axis [B, ...] to outputs, float32 [B, outputs]."""
         x = observation if self.parts is None else features(self.parts, observation)
-        return self.source.apply(self.parameters, x).astype(jnp.float32)
+        return with_quick_convolutions(self.source.apply)(self.parameters, x).astype(jnp.float32)
 
     def original(self) -> Any:
         """What the user gave, with these weights: a Keras model, an Equinox module, the parameters of a pair."""

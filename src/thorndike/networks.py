@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium import spaces
 from jax import lax, random
 
+from thorndike.convolutions import convolution
 from thorndike.errors import SettingError, UnsuitableError
 from thorndike.hyperparameters import hyperparameters
 
@@ -146,10 +147,7 @@ class ConvolutionalPerceptron(Perceptron):
     def _convolved(self, part: Part, x: jax.Array, kernels: tuple, biases: tuple) -> jax.Array:
         x = _numbers(part, x)
         for kernel, bias, stride in zip(kernels, biases, self.strides, strict=True):
-            x = lax.conv_general_dilated(
-                x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            x = ACTIVATIONS[self.activation](x + bias[None, None, None])
+            x = ACTIVATIONS[self.activation](convolution(x, kernel, (stride, stride)) + bias[None, None, None])
         return x.reshape(x.shape[0], -1)
 
 

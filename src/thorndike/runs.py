@@ -22,7 +22,7 @@ import numpy as np
 from thorndike import (
     algorithms,
     checkpoints,
-    compilation_cache,
+    compilation,
     configuration,
     console,
     environments,
@@ -207,7 +207,7 @@ def load(
     """
     folder = Path(run_dir)
     run = configuration.read(folder, _given_networks(network, networks))
-    compilation_cache.switch_on()
+    compilation.cache_programs()
     checkpoint = checkpoints.newest(folder / CHECKPOINTS)
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint yet")
@@ -422,7 +422,7 @@ def _check_suitable(chosen: _Chosen, observation_space: Any, action_space: Any) 
 
 def _prepare() -> None:
     """Set JAX up before anything touches it."""
-    compilation_cache.switch_on()
+    compilation.cache_programs()
     trainer.configure()
 
 

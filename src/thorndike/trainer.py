@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax, random
 
 from thorndike import core, foreign
+from thorndike.compilation import jit
 from thorndike.core import Actor, Environment, Progress
 from thorndike.errors import EnvironmentFault, SettingError
 from thorndike.snapshots import ENVIRONMENT, Arrays, from_arrays, to_arrays
@@ -276,7 +277,7 @@ class _Host(_Mode):
         self.seconds = {"acting": 0.0, "learning": 0.0}
         env_key, start_key = random.split(start_key)
         observation = environment.reset(env_key)[1]
-        begin = jax.jit(lambda observation: core.start(beginning, environment, (), observation, start_key))
+        begin = jit(lambda observation: core.start(beginning, environment, (), observation, start_key))
         progress = begin(observation) if saved[0] is None else from_arrays(begin.eval_shape(observation), saved[0])
         if saved[0] is not None:
             here = {name.removeprefix(ENVIRONMENT): x for name, x in saved[0].items() if name.startswith(ENVIRONMENT)}
@@ -335,7 +336,7 @@ def _restarted(algorithm: Any, progress: Progress, begun: np.ndarray) -> Progres
     )
 
 
-@partial(jax.jit, static_argnames="environment")
+@partial(jit, static_argnames="environment")
 def _begin(algorithm, environment, key) -> Progress:
     """The progress of runs that have not begun: of one, or of several for keys [S]."""
 
@@ -347,7 +348,7 @@ def _begin(algorithm, environment, key) -> Progress:
     return jax.vmap(begin)(key) if key.ndim else begin(key)
 
 
-@partial(jax.jit, static_argnames=("environment", "warmup"), donate_argnames="progress")
+@partial(jit, static_argnames=("environment", "warmup"), donate_argnames="progress")
 def _advance(algorithm, environment, progress, key, total, iterations, warmup) -> Progress:
     """So many iterations of one run, or of several for keys [S]."""
 
@@ -360,10 +361,10 @@ def _advance(algorithm, environment, progress, key, total, iterations, warmup) -
     return jax.vmap(advance)(progress, key) if key.ndim else advance(progress, key)
 
 
-_plan = jax.jit(core.plan)
+_plan = jit(core.plan)
 
 
-@partial(jax.jit, static_argnames="warmup", donate_argnames="progress")
+@partial(jit, static_argnames="warmup", donate_argnames="progress")
 def _conclude_and_plan(algorithm, progress, trajectory, learn_key, run_key, total, warmup) -> tuple[Progress, tuple]:
     """Learning, and in the same call the policy and keys of the next rollout."""
     progress = core.conclude(algorithm, progress, None, trajectory, learn_key, total, warmup)

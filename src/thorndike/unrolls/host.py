@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax import random
 
+from thorndike.compilation import jit
 from thorndike.core import Actor, Transition
 from thorndike.unrolls.compiled import choose
 
@@ -64,7 +65,7 @@ def _compiled_choice(structure: Any, action_space: _Space, uniform: bool) -> Any
     Whatever environment is acted in, the program is the same: evaluations use that of training.
     """
 
-    @jax.jit
+    @jit
     def act(leaves, observation, carry, done, t):
         algorithm, policy, key = jax.tree.unflatten(structure, leaves)
         actor = Actor((), observation, carry, done)

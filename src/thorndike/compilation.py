@@ -1,18 +1,33 @@
-"""Compiled programs kept between processes, in a folder that only the user can write."""
+"""How everything here is compiled, and where compiled programs are kept between processes."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
+import jaxlib
 
 OFF = "THORNDIKE_NO_CACHE"
 MIN_SECONDS = 0.1  # of compiling, for a program to be kept
 
+# On CPUs jaxlib 0.10 gives wrong sums from some 16 rows on, where its YNNPACK library fuses one with what it adds up.
+# Every backend knows the option, and only CPUs heed it: so no backend has to be started to decide.
+OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""} if jaxlib.version.__version_info__ < (0, 11) else {}
 
-def switch_on() -> Path | None:
+
+def jit(function: Callable, **settings: Any) -> Any:
+    """`jax.jit` as every program of this package is compiled: without what the installed XLA is known to get wrong.
+
+    `settings` are those of `jax.jit`. JAX refuses to call such a function inside another compiled one.
+    """
+    return jax.jit(function, compiler_options=OPTIONS, **settings)
+
+
+def cache_programs() -> Path | None:
     """Let JAX keep what it compiles; None where that is switched off, already set, or the folder not private."""
     if os.environ.get(OFF) or jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         return None
