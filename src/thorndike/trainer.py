@@ -6,7 +6,6 @@ The caller drives. Between two chunks it may log, evaluate, save, or simply stop
 from __future__ import annotations
 
 import dataclasses
-import os
 import queue
 import threading
 import time
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, random
 
-from thorndike import core, foreign
+from thorndike import core, foreign, machine
 from thorndike.core import Actor, Environment, Progress
 from thorndike.errors import EnvironmentFault, SettingError
 from thorndike.snapshots import ENVIRONMENT, Arrays, from_arrays, to_arrays
@@ -143,11 +142,7 @@ def _best_parallel(environment: Environment, seeds: int, own_networks: bool) -> 
         return "sequential"
     if jax.default_backend() != "cpu":
         return "vmap" if own_networks else "sequential"
-    return "threads" if _cores() > 1 else "sequential"
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
+    return "threads" if machine.cores() > 1 else "sequential"
 
 
 class _Run:
@@ -360,7 +355,7 @@ def _threaded(runs: list[_Run]) -> Iterator[Chunk]:
         except BaseException as error:  # it is the caller's to see
             ready.put((error, None))
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(runs), _cores()))]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(runs), machine.cores()))]
     waiting = None
     try:
         for thread in threads:
