@@ -60,7 +60,10 @@ class Memory(Protocol):
     """What is kept of the experience, and how batches are drawn from it."""
 
     def init(self, transition: PyTree, shape: tuple[int, int]) -> PyTree:
-        """Empty, for one step's shapes (without leading axes) and trajectories of `shape` (T, N)."""
+        """Empty, for one step's shapes (without leading axes) and trajectories of `shape` (T, N).
+
+        Where the state has `steps` [rows, ...] and `size`, rows from `size` on are zeros, and are not saved.
+        """
 
     def add(self, memory: PyTree, trajectory: Transition) -> PyTree: ...
 

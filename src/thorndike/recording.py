@@ -195,7 +195,7 @@ class Recording:
         if chunk.last:
             about["results"] = {"recent": outcome.recent, "evaluated": outcome.evaluated}
         try:
-            self.writer.add(chunk.seed, chunk.arrays(), about)
+            self.writer.add(chunk.seed, chunk.arrays(copy=False), about)
         except (OSError, SafetensorError) as error:
             raise self.failed(error) from error
 

@@ -9,7 +9,7 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -57,9 +57,12 @@ class Chunk:
         kept = [i % core.RING for i in range(max(0, finished - core.RING), finished)]
         return np.asarray(episodes.returns)[kept], np.asarray(episodes.lengths)[kept]
 
-    def arrays(self) -> Arrays:
-        """Everything that a checkpoint holds of this seed, by name, as copies on the host."""
-        return to_arrays(self.progress, self.environment)
+    def arrays(self, copy: bool = True) -> dict[str, np.ndarray]:
+        """Everything that a checkpoint holds of this seed, by name, on the host.
+
+        Without `copy` they are no more valid than the chunk, and to be let go before the next turn.
+        """
+        return to_arrays(self.progress, self.environment, copy)
 
 
 def train(
@@ -70,7 +73,7 @@ def train(
     seed: int = 0,
     seeds: int = 1,
     every: Sequence[int] = (),
-    resume: dict[int, Arrays] | None = None,
+    resume: Mapping[int, Arrays] | None = None,
     parallel: Parallel = "auto",
 ) -> Iterator[Chunk]:
     """Train seeds `seed`, `seed + 1`, ... side by side, yielding each one's chunks as they come.
@@ -264,7 +267,8 @@ class _Host(_Mode):
         progress = begin(observation) if saved[0] is None else from_arrays(begin.eval_shape(observation), saved[0])
         done = np.asarray(progress.actor.done)
         if saved[0] is not None:
-            here = {name.removeprefix(ENVIRONMENT): x for name, x in saved[0].items() if name.startswith(ENVIRONMENT)}
+            names = [name for name in saved[0] if name.startswith(ENVIRONMENT)]
+            here = {name.removeprefix(ENVIRONMENT): saved[0][name] for name in names}
             observation, begun = environment.restore(here), environment.restarted
             episodes = progress.episodes
             reward, length = (jnp.where(begun, 0, x) for x in (episodes.reward, episodes.length))
