@@ -9,12 +9,16 @@ import shutil
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thorndike import checkpoints, persistence, records
+from thorndike import checkpoints, persistence, records, snapshots
 from thorndike.checkpoints import Checkpoint, Writer, newest
+from thorndike.core import Actor, Progress, Transition
 from thorndike.errors import CorruptCheckpointError, RunError
+from thorndike.memories import Latest, Prioritized, Replay
 
 
 def arrays(value: float) -> dict[str, np.ndarray]:
@@ -426,3 +430,102 @@ def test_a_file_of_metrics_that_is_none_is_refused(tmp_path):
     (tmp_path / records.FILE).write_text("[1, 2]\n")
     with pytest.raises(RunError, match="line 1 is not a row"):
         records.read(tmp_path)
+
+
+# Of a memory, the rows written
+
+
+class Compiled:
+    compiled = True
+
+
+def remembering(memory, added: int, rollout=(4, 2)) -> Progress:
+    """Progress whose memory has been given `added` trajectories of 4 steps in 2 copies."""
+    number, flag = jnp.arange(1.0, 9).reshape(rollout), jnp.ones(rollout, bool)
+    images = jnp.full((*rollout, 10, 10), 7, jnp.uint8)
+    trajectory = Transition(images, number, number, flag, flag, images + 1, {"log_prob": -number})
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), trajectory)
+    kept = memory.init(one, rollout)
+    for i in range(added):
+        kept = memory.add(kept, trajectory._replace(reward=number + 10 * i))
+    return Progress({"weights": jnp.ones(3)}, kept, Actor((), number, (), flag), (), jnp.uint32(added))
+
+
+MEMORIES = {
+    "latest": Latest(),
+    "replay": Replay(1_000, 8),
+    "prioritized": Prioritized(1_000, 8, window=3),
+    "full": Replay(16, 8),
+}
+
+
+def saved(progress, folder):
+    """What a checkpoint of `progress` gives back, and the size of its file."""
+    writer = Writer(folder, (0,))
+    writer.add(0, snapshots.to_arrays(progress, Compiled, copy=False), about(10))
+    writer.commit(100, {"seconds": {}})
+    return newest(folder).arrays(0), newest(folder).seeds[0]["size"]
+
+
+@pytest.mark.parametrize("added", [0, 1, 3])
+@pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
+def test_a_memory_comes_back_bit_for_bit_from_a_file_of_its_written_rows_alone(tmp_path, memory, added):
+    progress = remembering(memory, added)
+    found, size = saved(progress, tmp_path)
+    back = snapshots.from_arrays(jax.eval_shape(lambda: progress), found)
+    assert jax.tree.structure(back) == jax.tree.structure(progress)
+    jax.tree.map(np.testing.assert_array_equal, back, progress)
+    if hasattr(progress.memory, "size"):
+        a_step = sum(x.nbytes for x in jax.tree.leaves(progress.memory.steps)) / progress.memory.steps.reward.size
+        rest = sum(x.nbytes for x in jax.tree.leaves(progress.memory._replace(steps=())))
+        assert size < 2 * int(progress.memory.size) * a_step + rest + 2_000  # the header, names and numbers
+
+
+def test_a_checkpoint_from_before_with_every_row_is_read_as_well():
+    progress = remembering(MEMORIES["replay"], 2)
+    whole = {name: np.asarray(leaf) for name, leaf in snapshots._named(progress)}
+    assert whole["memory/steps/observation"].shape == (500, 2, 10, 10)
+    back = snapshots.from_arrays(jax.eval_shape(lambda: progress), whole)
+    jax.tree.map(np.testing.assert_array_equal, back, progress)
+
+
+@pytest.mark.parametrize("rows", [3, 501])
+def test_rows_that_are_fewer_than_were_written_or_more_than_there_are_do_not_fit(rows):
+    progress = remembering(MEMORIES["replay"], 1)
+    arrays = snapshots.to_arrays(progress, Compiled) | {"memory/steps/reward": np.zeros((rows, 2), np.float32)}
+    with pytest.raises(CorruptCheckpointError, match=r"'memory/steps/reward' is float32"):
+        snapshots.from_arrays(jax.eval_shape(lambda: progress), arrays)
+
+
+def test_arrays_are_copied_where_they_are_to_be_kept_and_only_there():
+    progress = remembering(MEMORIES["replay"], 1)
+    buffer = progress.memory.steps.observation.unsafe_buffer_pointer()
+    for copy in (True, False):
+        array = snapshots.to_arrays(progress, Compiled, copy=copy)["memory/steps/observation"]
+        assert (array.ctypes.data == buffer) != copy
+
+
+def test_arrays_are_read_one_by_one_and_stay_readable_once_their_checkpoint_is_gone(tmp_path):
+    writer = write(tmp_path, 10)
+    found = newest(tmp_path).arrays(0)
+    for steps in (20, 30, 40):
+        writer.add(0, arrays(steps), about(steps))
+        writer.commit(100, {"seconds": {}})
+    assert "step-000000010" not in names(tmp_path)
+    assert found["state/weights"][0, 0] == 10
+    assert found["state/weights"] is not found["state/weights"]
+    assert "memory/none" not in found
+
+
+def test_a_checkpoint_of_the_format_before_is_read(tmp_path):
+    write(tmp_path, 10)
+    assert rewritten_as(tmp_path / "step-000000010", format=1).arrays(0)["state/weights"][0, 0] == 10
+    with pytest.raises(RunError, match="has format 3, this version of thorndike reads up to 2"):
+        rewritten_as(tmp_path / "step-000000010", format=3)
+
+
+def rewritten_as(folder, **changes) -> Checkpoint:
+    manifest = json.loads((folder / "manifest.json").read_text()) | changes
+    del manifest["digest"]
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"digest": checkpoints._digest_of(manifest)}))
+    return Checkpoint(folder)

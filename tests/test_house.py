@@ -39,13 +39,14 @@ MAY_KNOW = {
     "unrolls": LEAVES | {"core", "compilation"},
     "environments": LEAVES | {"core"},
     "snapshots": LEAVES | {"core"},
-    "trainer": PARTS | {"compilation", "foreign", "snapshots", "algorithms", "unrolls", "environments"},
+    "machine": set(),
+    "trainer": PARTS | {"compilation", "foreign", "snapshots", "algorithms", "unrolls", "environments", "machine"},
 }
 BELOW = set(MAY_KNOW)
 # All else sits on top: it may know everything below, and of each other what stands further down in this list.
 ON_TOP = [
-    "cli", "listing", "runs", "recording", "settings", "configuration", "agents", "evaluation", "console", "records",
-    "checkpoints", "persistence", "words", "interrupts",
+    "cli", "listing", "runs", "recording", "sizes", "settings", "configuration", "agents", "evaluation", "console",
+    "records", "checkpoints", "persistence", "words", "interrupts",
 ]  # fmt: skip
 FRONT = {"__init__", "__main__"}  # the doors to all of it
 

@@ -285,6 +285,53 @@ def test_bytes_of_an_image_are_divided_by_255_exactly_once(recipe):
     assert not np.allclose(call(bytes_net, image), call(float_net, np.float32(image)))
 
 
+# Wide choices: rows of the first weight, looked up
+
+WIDE_SPACES = {
+    "alone": (MLP((9, 8)), spaces.Discrete(500, start=-3)),
+    "alone and linear": (MLP((), head="dueling"), spaces.Discrete(500)),
+    "several": (MLP((9,)), spaces.MultiDiscrete([[300, 2], [3, 400]], start=[[5, -1], [0, 2]])),
+    "beside others": (
+        MLP((9,)),
+        spaces.Dict(a=VECTOR, b=spaces.Discrete(200), c=spaces.Discrete(3), d=spaces.MultiDiscrete([70, 70])),
+    ),
+    "beside an image": (SMALL_CNN, spaces.Tuple((spaces.Discrete(90), IMAGE, spaces.Discrete(80, start=7), VECTOR))),
+}
+
+
+@pytest.mark.parametrize(("recipe", "space"), WIDE_SPACES.values(), ids=WIDE_SPACES)
+def test_looking_up_a_wide_choice_is_the_product_with_its_one_hot(monkeypatch, recipe, space):
+    net, batch = filled(recipe, space, 2), batch_of(space, 16)
+    target = random.normal(random.key(1), (16, 2))
+
+    def outputs_and_gradient():
+        of = jax.grad(lambda net: jnp.square(net(batch) - target).sum())
+        return jax.jit(lambda net: (net(batch), of(net)))(net)
+
+    looked_up = outputs_and_gradient()
+    text = str(jax.make_jaxpr(lambda net: net(batch))(net))
+    assert "gather" in text
+    monkeypatch.setattr("thorndike.networks.WIDE", 10**9)
+    assert str(jax.make_jaxpr(lambda net: net(batch))(net)) != text
+    multiplied = outputs_and_gradient()
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), looked_up, multiplied)
+    if isinstance(space, spaces.Discrete):
+        np.testing.assert_array_equal(looked_up[0], multiplied[0])
+
+
+def test_a_value_that_is_no_choice_picks_no_row():
+    net = filled(MLP(()), spaces.MultiDiscrete([200, 300], start=[5, 0]), 2)
+    values = np.array([[4, -1], [205, 300], [-(2**31), 2**31 - 1]], np.int32)
+    np.testing.assert_array_equal(call(net, values), np.tile(net.biases[-1], (3, 1)))
+
+
+def test_narrow_choices_are_multiplied():
+    net, batch = filled(MLP((9,)), spaces.MultiDiscrete([3] * 100), 2), np.zeros((4, 100), np.int32)
+    assert not any(part.is_wide for part in net.parts)  # a hundred rows each would cost more than the product
+    assert not any(part.is_wide for part in filled(MLP((9,)), spaces.Discrete(64), 2).parts)
+    assert call(net, batch).shape == (4, 2)
+
+
 # What JAX may rely on
 
 RECIPES = [MLP(), MLP((), head="dueling"), SMALL_CNN, CNN((4,), (3,), (1,), (), head="dueling")]

@@ -8,6 +8,7 @@ last KEPT stay. Nothing is ever unpickled, evaluated or imported.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -15,7 +16,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from safetensors.numpy import save_file
 from thorndike.errors import CorruptCheckpointError, RunError
 from thorndike.persistence import digest, discard, plain, read_json, sync, write_json
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # 1 held every row of a memory, written or not
 KEPT = 3
 MAX_HEADER_BYTES = 16_000_000
 MANIFEST = "manifest.json"
@@ -55,14 +57,41 @@ class Checkpoint:
         """Of the whole run, as it was planned when this was saved."""
         return self.manifest["iterations"]
 
-    def arrays(self, seed: int, prefix: str = "") -> dict[str, np.ndarray]:
+    def arrays(self, seed: int, prefix: str = "") -> SavedArrays:
         """A seed's arrays whose names begin with `prefix`."""
-        path = self.path / self.seeds[seed]["file"]
+        return SavedArrays(self.path / self.seeds[seed]["file"], prefix)
+
+
+class SavedArrays(Mapping[str, np.ndarray]):
+    """Arrays by name, each read when it is asked for: a large memory is never here twice.
+
+    The file stays open, and so readable even after newer checkpoints have taken its place.
+    """
+
+    def __init__(self, path: Path, prefix: str) -> None:
+        self.path = path
+        with self._readable():
+            self.file = safe_open(path, framework="numpy")
+            self.names = [name for name in self.file.keys() if name.startswith(prefix)]  # noqa: SIM118
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.names:
+            raise KeyError(name)
+        with self._readable():
+            return self.file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
         try:
-            with safe_open(path, framework="numpy") as file:
-                return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+            yield
         except (SafetensorError, TypeError) as error:
-            raise CorruptCheckpointError(f"{path} is not a safetensors file: {error}") from None
+            raise CorruptCheckpointError(f"{self.path} is not a safetensors file: {error}") from None
 
 
 class Writer:
@@ -85,14 +114,14 @@ class Writer:
                 discard(path)
         self.saved, self.committed = dict(checkpoint.seeds), checkpoint.path
 
-    def add(self, seed: int, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+    def add(self, seed: int, arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> None:
         """Write one seed's arrays; `about` (steps, iteration, ...) goes into the manifest. Nothing is committed yet."""
         incoming = self.folder / INCOMING
         incoming.mkdir(exist_ok=True)
         self._need_space(sum(array.nbytes for array in arrays.values()))
         name = f"seed-{seed}.safetensors"
         path, temporary = incoming / name, incoming / f".{name}"
-        save_file({key: np.array(array, order="C") for key, array in arrays.items()}, temporary)
+        save_file({key: np.asarray(array, order="C") for key, array in arrays.items()}, temporary)  # copies nothing
         sync(temporary)
         os.replace(temporary, path)
         self.saved[seed] = plain(about) | {"file": name, "size": path.stat().st_size, "sha256": digest(path)}
@@ -185,8 +214,8 @@ def _digest_of(manifest: dict[str, Any]) -> str:
 def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
     if manifest.get("digest") != _sealed(manifest)["digest"]:
         raise CorruptCheckpointError(f"{path.name}/{MANIFEST} is not as it was written")
-    if manifest.get("format") != FORMAT:
-        raise RunError(f"{path} has format {manifest.get('format')}, this version of thorndike reads {FORMAT}")
+    if manifest.get("format") not in READABLE:
+        raise RunError(f"{path} has format {manifest.get('format')}, this version of thorndike reads up to {FORMAT}")
     if not _is_ours(manifest):
         raise CorruptCheckpointError(f"{path.name}/{MANIFEST} is not one that thorndike wrote")
 

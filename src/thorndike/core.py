@@ -64,7 +64,10 @@ class Memory(Protocol):
     """What is kept of the experience, and how batches are drawn from it."""
 
     def init(self, transition: PyTree, shape: tuple[int, int]) -> PyTree:
-        """Empty, for one step's shapes (without leading axes) and trajectories of `shape` (T, N)."""
+        """Empty, for one step's shapes (without leading axes) and trajectories of `shape` (T, N).
+
+        Where the state has `steps` [rows, ...] and `size`, rows from `size` on are zeros, and are not saved.
+        """
 
     def add(self, memory: PyTree, trajectory: Transition) -> PyTree: ...
 
@@ -217,22 +220,31 @@ def start(algorithm, environment, env_state: PyTree, observation: PyTree, key) -
     init_key, shape_key = random.split(key)
     n, length = environment.num_environments, algorithm.rollout_length
     state = algorithm.init(init_key, environment.observation_space, environment.action_space)
-    carry = algorithm.initial_carry(n)
-    policy = jax.eval_shape(lambda: algorithm.policy(state, jnp.float32(0)))
-    action, _, extras = jax.eval_shape(algorithm.act, policy, observation, carry, shape_key)
-    flag, number = jnp.zeros(n, bool), jnp.zeros(n, jnp.float32)
-    step = Transition(observation, action, number, flag, flag, observation, extras)
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), step)
-    memory = algorithm.memory.init(one, (length, n))
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype), step)
+    step = shapes_of_step(algorithm, state, observation, shape_key)
+    memory = algorithm.memory.init(step, (length, n))
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, n, *x.shape), x.dtype), step)
     metrics = jax.eval_shape(learn, algorithm, state, memory, batch, jnp.float32(0), shape_key)[2]
     row = {name: jnp.float32(0) for name in ("return", "length", *metrics)}
     row |= {"episodes": jnp.uint32(0), "learned": jnp.uint32(0)}
-    ring = jnp.zeros(RING, jnp.float32)
+    ring, carry = jnp.zeros(RING, jnp.float32), algorithm.initial_carry(n)
+    flag, number = jnp.zeros(n, bool), jnp.zeros(n, jnp.float32)
     episodes = Episodes(
         number, jnp.zeros(n, jnp.int32), jnp.uint32(0), ring, ring.astype(jnp.int32), row, jnp.zeros(3, jnp.uint32)
     )
     return Progress(state, memory, Actor(env_state, observation, carry, flag), episodes, jnp.uint32(0))
+
+
+def shapes_of_step(algorithm, state: PyTree, observation: PyTree, key) -> Transition:
+    """What is remembered of one step, as shapes without axes, of a policy that acts on observations [N, ...]."""
+
+    def step(state, observation):
+        n = len(jax.tree.leaves(observation)[0])
+        policy = algorithm.policy(state, jnp.float32(0))
+        action, _, extras = algorithm.act(policy, observation, algorithm.initial_carry(n), key)
+        flag, number = jnp.zeros(n, bool), jnp.zeros(n, jnp.float32)
+        return Transition(observation, action, number, flag, flag, observation, extras)
+
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), jax.eval_shape(step, state, observation))
 
 
 def count_episodes(episodes: Episodes, trajectory: Transition, iteration, metrics: dict | None) -> Episodes:

@@ -1,7 +1,8 @@
 """Networks: recipes that a user chooses, the modules they make, and observations of any space as features.
 
 The one order of features: dictionary keys sorted, tuples in order, every leaf raveled row by row. A choice
-(Discrete, MultiDiscrete) becomes its one-hot, counted from its `start`; an image (uint8, [height, width, channels])
+(Discrete, MultiDiscrete) becomes its one-hot, counted from its `start`, and where that is wide, dense layers look up
+the row of weights that it picks instead of multiplying; an image (uint8, [height, width, channels])
 is divided by 255; a dictionary's `action_mask` is reserved and never a feature.
 """
 
@@ -26,6 +27,7 @@ from thorndike.hyperparameters import hyperparameters
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu, "elu": jax.nn.elu}
 Activation = Literal["tanh", "relu", "gelu", "silu", "elu"]
 Initialization = Literal["orthogonal", "default"]
+WIDE = 64  # one-hots up to this wide are multiplied with weights: looking rows up would gain little
 
 
 class Part(NamedTuple):
@@ -41,6 +43,11 @@ class Part(NamedTuple):
     def is_image(self) -> bool:
         """Whether convolutions may look at it: numbers [height, width, channels]."""
         return len(self.shape) == 3 and not self.choices
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether one-hots would be wide: then weights are looked up."""
+        return sum(self.choices) > WIDE * len(self.choices)
 
 
 def parts_of(space: spaces.Space, path: tuple[str | int, ...] = ()) -> tuple[Part, ...]:
@@ -93,6 +100,14 @@ def _flat(part: Part, x: jax.Array) -> jax.Array:
     return (x[:, column] == value[None]).astype(jnp.float32)
 
 
+def _rows(part: Part, x: jax.Array) -> jax.Array:
+    """The rows that choices pick of a weight, [B, choices]; beyond the last one for a value that is no choice."""
+    sizes, start = np.array(part.choices)[None], np.array(part.start)[None]
+    choice = x.reshape(x.shape[0], -1) - start
+    begin = np.cumsum(sizes, axis=1) - sizes
+    return jnp.where((choice >= 0) & (choice < sizes), choice + begin, sizes.sum())
+
+
 def _numbers(part: Part, x: jax.Array) -> jax.Array:
     x = x.astype(jnp.float32)
     return x / 255 if part.scaled else x
@@ -110,19 +125,33 @@ class Perceptron(eqx.Module):
     activation: str = eqx.field(static=True)
     dueling: bool = eqx.field(static=True)
 
-    def features(self, observation: Any) -> jax.Array:
-        return features(self.parts, observation)
+    def features(self, part: Part, observation: Any) -> jax.Array:
+        """A part's features [B, F]; of a wide one, the rows that it picks."""
+        x = _leaf(part, observation)
+        return _rows(part, x) if part.is_wide else _flat(part, x)
 
     def __call__(self, observation: Any) -> jax.Array:
         """Observations with one leading batch axis [B, ...] to outputs [B, outputs]."""
-        x = self.features(observation)
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            x = ACTIVATIONS[self.activation](x @ weight + bias[None])
-        x = x @ self.weights[-1].T + self.biases[-1][None]
+        first, *others = (*self.weights[:-1], self.weights[-1].T)
+        x = self._first(observation, first) + self.biases[0][None]
+        for weight, bias in zip(others, self.biases[1:], strict=True):
+            x = ACTIVATIONS[self.activation](x) @ weight + bias[None]
         if not self.dueling:
             return x
         value, advantage = x[:, :1], x[:, 1:]  # Wang et al. (2016), equation 9
         return value + advantage - advantage.mean(1, keepdims=True)
+
+    def _first(self, observation: Any, weight: jax.Array) -> jax.Array:
+        """All features times a weight [inputs, outputs]: one product or, where some are looked up, a sum over parts."""
+        columns = [self.features(part, observation) for part in self.parts]
+        if not any(part.is_wide for part in self.parts):
+            return (columns[0] if len(columns) == 1 else jnp.concatenate(columns, axis=1)) @ weight
+        widths = [_width(part) if part.is_wide else x.shape[1] for part, x in zip(self.parts, columns, strict=True)]
+        terms = [
+            block.at[x].get(mode="fill", fill_value=0).sum(1) if part.is_wide else x @ block
+            for part, x, block in zip(self.parts, columns, jnp.split(weight, np.cumsum(widths)[:-1]), strict=True)
+        ]
+        return sum(terms[1:], terms[0])
 
     def original(self) -> Perceptron:
         """What the user gave, with these weights: for our own networks, the module itself."""
@@ -136,13 +165,11 @@ class ConvolutionalPerceptron(Perceptron):
     kernel_biases: tuple[tuple[jax.Array, ...], ...]
     strides: tuple[int, ...] = eqx.field(static=True)
 
-    def features(self, observation: Any) -> jax.Array:
-        stacks = iter(zip(self.kernels, self.kernel_biases, strict=True))
-        columns = []
-        for part in self.parts:
-            x = _leaf(part, observation)
-            columns.append(self._convolved(part, x, *next(stacks)) if part.is_image else _flat(part, x))
-        return columns[0] if len(columns) == 1 else jnp.concatenate(columns, axis=1)
+    def features(self, part: Part, observation: Any) -> jax.Array:
+        if not part.is_image:
+            return super().features(part, observation)
+        image = [part for part in self.parts if part.is_image].index(part)
+        return self._convolved(part, _leaf(part, observation), self.kernels[image], self.kernel_biases[image])
 
     def _convolved(self, part: Part, x: jax.Array, kernels: tuple, biases: tuple) -> jax.Array:
         x = _numbers(part, x)

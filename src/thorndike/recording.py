@@ -242,7 +242,7 @@ class Recording:
         if chunk.last:
             about["results"] = self.outcomes[chunk.seed].results
         with self.saving():
-            self.writer.add(chunk.seed, chunk.arrays(), about)
+            self.writer.add(chunk.seed, chunk.arrays(copy=False), about)
 
     def commit(self) -> None:
         """Make a checkpoint of what has been saved."""

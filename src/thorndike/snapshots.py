@@ -1,7 +1,12 @@
-"""What a run holds as named arrays, and back: the inside of a checkpoint, before anything is a file."""
+"""What a run holds as named arrays, and back: the inside of a checkpoint, before anything is a file.
+
+Of a memory that fills row by row (one whose state has `steps` and `size`) only the rows written are held: the others
+are zeros, and in a large memory that has just begun to fill they are nearly all of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,15 +17,25 @@ from jax import random
 from thorndike.core import Environment, Progress
 from thorndike.errors import CorruptCheckpointError
 
-Arrays = dict[str, np.ndarray]
+Arrays = Mapping[str, np.ndarray]
 STATE, ENVIRONMENT = "state/", "environment/"
+STEPS, SIZE = "memory/steps/", "memory/size"
 
 
-def to_arrays(progress: Progress, environment: Environment) -> Arrays:
-    """Progress by the names of its leaves; a host environment adds what it needs to be here again."""
+def to_arrays(progress: Progress, environment: Environment, copy: bool = True) -> dict[str, np.ndarray]:
+    """Progress by the names of its leaves; a host environment adds what it needs to be here again.
+
+    Without `copy` the arrays are, on CPUs, the very buffers of `progress`: to be let go before those are donated.
+    """
     if not environment.compiled:
         progress = progress._replace(actor=progress.actor._replace(env_state=()))
-    named = {name: np.array(_key_data(leaf)) for name, leaf in _named(progress)}
+    size = getattr(progress.memory, "size", None)
+    rows = slice(None if size is None else int(size))
+    named = {}
+    for name, leaf in _named(progress):
+        array = np.asarray(_key_data(leaf))
+        array = array[rows] if name.startswith(STEPS) else array
+        named[name] = np.array(array) if copy else array
     if not environment.compiled:
         named |= {ENVIRONMENT + name: np.array(x) for name, x in environment.save().items()}  # type: ignore[attr-defined]
     return named
@@ -34,6 +49,8 @@ def from_arrays(template: Any, arrays: Arrays, prefix: str = "") -> Any:
         is_key = jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key)
         expected = jax.eval_shape(random.key_data, like) if is_key else like
         found = arrays.get(name)
+        if found is not None and name.startswith(STEPS):
+            found = _with_unwritten(found, expected.shape, arrays.get(SIZE))
         if found is None or found.shape != expected.shape or found.dtype != expected.dtype:
             what = "missing" if found is None else f"{found.dtype}{list(found.shape)}"
             raise CorruptCheckpointError(
@@ -47,6 +64,15 @@ def arrays_to_state(algorithm: Any, observation_space: Any, action_space: Any, a
     """The algorithm's state alone, without an environment."""
     template = jax.eval_shape(lambda key: algorithm.init(key, observation_space, action_space), random.key(0))
     return from_arrays(template, arrays, STATE)
+
+
+def _with_unwritten(rows: np.ndarray, shape: tuple[int, ...], size: np.ndarray | None) -> np.ndarray:
+    """A memory's leaf of `shape` from its written rows; as it is, where that is not what `rows` are."""
+    if rows.shape[1:] != shape[1:] or size is None or not size <= len(rows) < shape[0]:
+        return rows
+    whole = np.zeros(shape, rows.dtype)
+    whole[: len(rows)] = rows
+    return whole
 
 
 def _named(tree: Any) -> list[tuple[str, Any]]:

@@ -6,11 +6,10 @@ The caller drives. Between two chunks it may log, evaluate, save, or simply stop
 from __future__ import annotations
 
 import dataclasses
-import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, random
 
-from thorndike import core, foreign
+from thorndike import core, foreign, machine
 from thorndike.compilation import jit
 from thorndike.core import Actor, Environment, Progress
 from thorndike.errors import EnvironmentFault, SettingError
@@ -59,9 +58,12 @@ class Chunk:
         kept = [i % core.RING for i in range(max(0, finished - core.RING), finished)]
         return np.asarray(episodes.returns)[kept], np.asarray(episodes.lengths)[kept]
 
-    def arrays(self) -> Arrays:
-        """Everything that a checkpoint holds of this seed, by name, as copies on the host."""
-        return to_arrays(self.progress, self.environment)
+    def arrays(self, copy: bool = True) -> dict[str, np.ndarray]:
+        """Everything that a checkpoint holds of this seed, by name, on the host.
+
+        Without `copy` they are no more valid than the chunk, and to be let go before the next turn.
+        """
+        return to_arrays(self.progress, self.environment, copy)
 
 
 def train(
@@ -73,7 +75,7 @@ def train(
     seeds: int = 1,
     every: Sequence[int] = (),
     lend_every: int = 0,
-    resume: dict[int, Arrays] | None = None,
+    resume: Mapping[int, Arrays] | None = None,
     parallel: Parallel = "auto",
 ) -> Iterator[Chunk]:
     """Train seeds `seed`, `seed + 1`, ... side by side, yielding each one's chunks as they come.
@@ -144,11 +146,7 @@ def _best_parallel(environment: Environment, seeds: int, own_networks: bool) -> 
         return "sequential"
     if jax.default_backend() != "cpu":
         return "vmap" if own_networks else "sequential"
-    return "threads" if _cores() > 1 else "sequential"
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
+    return "threads" if machine.cores() > 1 else "sequential"
 
 
 class _Run:
@@ -280,8 +278,8 @@ class _Host(_Mode):
         begin = jit(lambda observation: core.start(beginning, environment, (), observation, start_key))
         progress = begin(observation) if saved[0] is None else from_arrays(begin.eval_shape(observation), saved[0])
         if saved[0] is not None:
-            here = {name.removeprefix(ENVIRONMENT): x for name, x in saved[0].items() if name.startswith(ENVIRONMENT)}
-            observation = environment.restore(here)
+            names = [name for name in saved[0] if name.startswith(ENVIRONMENT)]
+            observation = environment.restore({name.removeprefix(ENVIRONMENT): saved[0][name] for name in names})
         self.go_on(progress, observation)
         self.plan = _plan(self.algorithm, self.progress._replace(actor=None), self.key, self.total)
         self.iteration = int(self.progress.iteration)
@@ -392,7 +390,7 @@ def _threaded(runs: list[_Run]) -> Iterator[Chunk]:
         except BaseException as error:  # it is the caller's to see
             ready.put((error, None))
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(runs), _cores()))]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(runs), machine.cores()))]
     waiting = None
     try:
         for thread in threads:
