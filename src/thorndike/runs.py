@@ -30,6 +30,7 @@ from thorndike import (
     interrupts,
     records,
     settings,
+    sizes,
     snapshots,
     spaces,
     trainer,
@@ -162,6 +163,8 @@ def train(
         )
         given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
         run, worlds = _worlds(run.begun(), given, copies, stack)
+        place = None if run_dir is None else Path("runs" if run_dir == AUTO else run_dir)
+        worlds.notes.append(sizes.check(run, place))
         folder = None if run_dir is None else _new_folder(run_dir, run)
         if folder is not None:
             stack.enter_context(locked(folder))
@@ -187,6 +190,7 @@ def training(
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
         run, copies = _configure(chosen, seed, seeds, stack)
+        sizes.check(run, None)
         stack.pop_all()  # from here on they are the loop's: it closes them at its end
     return trainer.train(run.algorithm, lambda: copies, run.steps, seed=run.seed, seeds=run.seeds)
 
@@ -252,6 +256,7 @@ def resume(
         checkpoint = checkpoints.newest(folder / CHECKPOINTS)
         _check_unfinished(run, checkpoint, folder)
         run, worlds = _worlds(run.begun(), given, copies, stack)
+        worlds.notes.append(sizes.check(run, folder))
         done = {seed: entry["steps"] for seed, entry in checkpoint.seeds.items()} if checkpoint else {}
         rows = records.cut_back(folder, done)
         (folder / SUMMARY).unlink(missing_ok=True)
@@ -344,7 +349,7 @@ class _Worlds:
 
     training: Any
     evaluation: Any  # None where nothing is evaluated; those of training where there can be no others
-    note: str = ""  # what is to be said of that
+    notes: list[str]  # what is to be said of them
 
     @property
     def shared(self) -> bool:
@@ -364,20 +369,20 @@ def _worlds(
             evaluation_environment_is_id=is_id,
         )
     if not run.evaluation_interval:
-        return run, _Worlds(training, None)
+        return run, _Worlds(training, None, [])
     if other is not None:
         made = _make(other, _copies(run), {})
         stack.callback(made.close)
         _check_spaces(run, made, "the evaluation_environment")
-        return run, _Worlds(training, made)
+        return run, _Worlds(training, made, [])
     made, reason = _beside(run, given[ENVIRONMENT], training)
     if made is not training:
         stack.callback(made.close)
-        return run, _Worlds(training, made)
+        return run, _Worlds(training, made, [])
     note = "evaluations play in the one copy that there is, and cut its running episode (a truncation)"
     *before, now = run.history
     run = dataclasses.replace(run, history=(*before, now | {"evaluation": f"{note}: {reason}"}))
-    return run, _Worlds(training, training, note)
+    return run, _Worlds(training, training, [note])
 
 
 def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, str]:
@@ -458,7 +463,7 @@ def _record(
     story = console.Story(title, total_steps, run.seeds, settings.solved_at(given[ENVIRONMENT]), rows or [])
     display = console.display(story, quiet)
     recording = Recording(run, worlds.evaluation, folder, display, checkpoint, rows)
-    story.notes = [line for line in (recording.plan.cost if recording.plan else "", worlds.note) if line]
+    story.notes = [note for note in (recording.plan.cost if recording.plan else "", *worlds.notes) if note]
     interval = recording.interval(run.evaluation_interval)
     every = [interval, recording.interval(run.checkpoint_every) if folder else 0]
     saved = {seed: checkpoint.arrays(seed) for seed in checkpoint.seeds} if checkpoint else None
