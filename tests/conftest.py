@@ -14,7 +14,8 @@ import tempfile
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # the tests compile much and run little
 OWN_CACHE = "THORNDIKE_TEST_CACHE"
-if OWN_CACHE not in os.environ:  # the workers of a parallel run, and commands that tests start, share one
+MADE_HERE = OWN_CACHE not in os.environ
+if MADE_HERE:  # the workers of a parallel run, and commands that tests start, share one
     os.environ[OWN_CACHE] = tempfile.mkdtemp(prefix="thorndike-tests-")
 os.environ["XDG_CACHE_HOME"] = os.environ[OWN_CACHE]
 
@@ -50,5 +51,5 @@ def pytest_runtest_teardown():
 
 
 def pytest_unconfigure(config):
-    if not hasattr(config, "workerinput"):  # not in a worker: the others may still be at work
+    if MADE_HERE and not hasattr(config, "workerinput"):  # not in a worker: the others may still be at work
         shutil.rmtree(os.environ[OWN_CACHE], ignore_errors=True)

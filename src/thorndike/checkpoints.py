@@ -71,7 +71,7 @@ class SavedArrays(Mapping[str, np.ndarray]):
     def __init__(self, path: Path, prefix: str) -> None:
         self.path = path
         with self._readable():
-            self.file = safe_open(path, framework="numpy")
+            self.file = safe_open(path, framework="numpy", backend="pread")
             self.names = [name for name in self.file.keys() if name.startswith(prefix)]  # noqa: SIM118
 
     def __getitem__(self, name: str) -> np.ndarray:

@@ -84,7 +84,7 @@ class Recording:
         stopped: set[int] = set()
         try:
             self.catch_up(interrupts)
-            for chunk in () if interrupts.pending else chunks:
+            for chunk in () if self.owed else chunks:
                 if interrupts.pending:
                     self.display.stopping()
                 if chunk.seed in stopped:
