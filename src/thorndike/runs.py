@@ -283,21 +283,23 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any) -> Configuration:
 
 
 def _check_suitable(chosen: _Chosen, observation_space: Any, action_space: Any) -> None:
-    """Where the algorithm refuses the spaces, say which ones do not; refuse networks that do not fit them."""
+    """Where the algorithm refuses the spaces, say which others do not; refuse networks that do not fit them."""
     try:
         chosen.algorithm.check(observation_space, action_space)
-        jax.eval_shape(lambda key: chosen.algorithm.init(key, observation_space, action_space), jax.random.key(0))
     except UnsuitableError as error:
         fitting = []
         for name in algorithms.ALGORITHMS:
+            other = algorithms.get(name)
             try:
-                algorithms.get(name)().check(observation_space, action_space)
-                fitting.append(name)
+                other().check(observation_space, action_space)
             except UnsuitableError:
-                pass
+                continue
+            if other is not type(chosen.algorithm):
+                fitting.append(name)
         if not fitting:
             raise
         raise UnsuitableError(f"{error}. These fit: {', '.join(fitting)}") from None
+    jax.eval_shape(lambda key: chosen.algorithm.init(key, observation_space, action_space), jax.random.key(0))
 
 
 def _prepare() -> None:
