@@ -523,7 +523,7 @@ def test_an_answer_that_breaks_its_word_is_named_by_copy_seed_episode_and_step(n
     ("change", "text"),
     [
         (lambda observation, reward: (observation[:, :3], reward), r"expected float32\[4\], got float32\[3\]"),
-        (lambda observation, reward: (observation.astype(int), reward), r"expected float32\[4\], got int64\[4\]"),
+        (lambda observation, reward: (observation.astype(complex), reward), r"expected float32\[4\], got ndarray"),
         (lambda observation, reward: (observation[:1], reward), "copy 1.* observation: there is none"),
         (lambda observation, reward: ({"a": observation}, reward), "expected float32.*got dict"),
         (lambda observation, reward: (observation, reward[:1]), r"reward: expected float32\[2\], got float32\[1\]"),
@@ -575,3 +575,25 @@ def test_making_and_closing_pools_leaves_no_thread_or_file_behind():
 
 def test_environments_of_envpool_are_mentioned_where_environments_are_listed():
     assert ("envpool:ID", "on the host: EnvPool's, in C++", "") in listing.environments()
+
+
+class Cold:
+    """A pool that fails."""
+
+    def reset(self, copies):
+        raise RuntimeError("engine is cold")
+
+    step = reset
+
+
+def test_whatever_the_pool_raises_is_a_fault():
+    environment = make("envpool:CartPole-v1", 2)
+    environment.reset(random.key(0))
+    environment.step((), np.zeros(2, np.int32))
+    seed = int(environment.save()["run_seed"])
+    environment._pool = Cold()
+    with pytest.raises(EnvironmentFault, match=rf"copies \[0, 1\], run seed {seed}, steps \[2, 2\]: .*engine is cold"):
+        environment.step((), np.zeros(2, np.int32))
+    environment._pool_of = lambda seeds: Cold()
+    with pytest.raises(EnvironmentFault, match="reset: RuntimeError: engine is cold"):
+        environment.reset(random.key(0))

@@ -126,6 +126,53 @@ def test_what_cannot_be_is_said_before_a_folder_is_made(line, said, tmp_path, mo
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "environment", "fitting"),
+    [
+        (td.DQN(), "Pendulum-v1", "ppo, reinforce, sac, td3, ddpg"),
+        (td.SAC(), "CartPole-v1", "dqn, ppo, reinforce"),
+        (td.SAC(network=td.CNN()), "Pendulum-v1", ""),
+        (td.PPO(network=td.CNN()), "CartPole-v1", ""),
+        (td.PPO(critic_network=td.CNN()), "CartPole-v1", ""),
+    ],
+)
+def test_what_is_said_to_fit_fits_and_is_never_what_has_refused(algorithm, environment, fitting):
+    with pytest.raises(td.UnsuitableError) as caught:
+        td.train(algorithm, environment, 100, run_dir=None, **QUIET)
+    said = str(caught.value).partition("These fit: ")[2]
+    assert sorted(said.split(", ")) == sorted(fitting.split(", "))
+    assert "CNN needs an image" in str(caught.value) or said
+
+
+def test_what_refuses_for_its_settings_is_not_named_for_its_defaults(monkeypatch):
+    def check(self, observation_space, action_space):
+        if self.num_environments == PPO.num_environments:
+            raise td.UnsuitableError("not so many copies")
+
+    monkeypatch.setattr(td.PPO, "check", check)
+    with pytest.raises(td.UnsuitableError, match=r"not so many copies. These fit: dqn, reinforce$"):
+        td.train(PPO, "CartPole-v1", 100, run_dir=None, **QUIET)
+
+
+class Leaves(Hidden):
+    """Ends the process in its first step, or tries to."""
+
+    def step(self, action):
+        raise SystemExit(0)
+
+
+def test_an_environment_that_wants_to_exit_ends_the_run_with_a_fault():
+    with pytest.raises(td.EnvironmentFault, match=r"copy 0, episode seed \d+, step 1: SystemExit: 0"):
+        td.train(PPO, Leaves, 64, run_dir=None, **QUIET)
+
+
+def test_an_object_that_was_changed_is_trained_in_as_it_is():
+    environment = gymnasium.make("CartPole-v1")
+    environment.unwrapped.length = 40.0
+    with pytest.raises(td.SettingError, match=r"'length' differs.*lambda: make_mine\(\)"):
+        td.train(PPO, environment, 64, run_dir=None, **QUIET)
+
+
 def test_evaluating_in_another_kind_of_environment_is_refused(tmp_path):
     td.train(PPO, "CartPole-v1", 16, run_dir=tmp_path / "run", **QUIET)
     with pytest.raises(td.RunError, match="observation_space"):

@@ -243,7 +243,7 @@ class Liar:
         return jnp.zeros(())
 
     def observe(self, state):
-        wrong = {"shape": jnp.zeros(3), "kind": jnp.zeros(2, jnp.int32), "structure": {"a": jnp.zeros(2)}}
+        wrong = {"shape": jnp.zeros(3), "kind": jnp.zeros(2, complex), "structure": {"a": jnp.zeros(2)}}
         return wrong[self.given]
 
     def transition(self, state, action, key):
@@ -254,6 +254,61 @@ class Liar:
 def test_observations_that_break_the_promise_of_their_space_are_an_error(given):
     with pytest.raises(EnvironmentFault, match=r"Liar\.observe gave .* promises float32\[2\]"):
         Vectorized(Liar(given), 2).reset(random.key(0))
+
+
+@dataclass(frozen=True)
+class Odd:
+    """Sees a count and a flag, and fails where it is told to."""
+
+    failing: str = ""
+    flag: Any = False
+    seen: type = int
+    max_steps: int | None = None
+    observation_space: ClassVar = spaces.Box(-1.0, 1.0, (2,))
+    action_space: ClassVar = spaces.Box(2, 5, (2,), np.int8)
+
+    def initial(self, key):
+        self.fail_in("initial")
+        return jnp.zeros(2, jnp.int8)
+
+    def observe(self, state):
+        self.fail_in("observe")
+        return state.astype(self.seen)
+
+    def transition(self, state, action, key):
+        self.fail_in("transition")
+        return action, 0, self.flag
+
+    def fail_in(self, method):
+        if method == self.failing:
+            raise KeyError(method)
+
+
+def step_of(environment):
+    state, _ = environment.reset(random.key(0))
+    return environment.step(state, jnp.zeros((2, 2), jnp.int32), random.key(0))[1]
+
+
+@pytest.mark.parametrize("method", ["initial", "observe", "transition"])
+def test_whatever_a_method_raises_is_a_fault_of_that_method(method):
+    with pytest.raises(EnvironmentFault, match=rf"Odd\.{method}: KeyError: '{method}'"):
+        step_of(Vectorized(Odd(method), 2))
+
+
+@pytest.mark.parametrize("seen", [int, bool, jnp.uint8])
+def test_whole_numbers_and_booleans_are_taken_for_floats(seen):
+    assert step_of(Vectorized(Odd(seen=seen), 2)).observation.dtype == jnp.float32
+
+
+def test_floats_are_not_taken_for_a_flag():
+    with pytest.raises(EnvironmentFault, match=r"must give True or False as terminated, gave float\d\d"):
+        step_of(Vectorized(Odd(flag=0.0), 2))
+
+
+def test_whole_numbers_within_bounds_are_acted_on_as_choices_in_their_own_type():
+    environment = Vectorized(Odd(), 2)
+    assert environment.action_space == spaces.MultiDiscrete([4, 4], start=[2, 2])
+    np.testing.assert_array_equal(step_of(environment).observation, 2)
 
 
 def test_settings_that_cannot_work_are_refused_at_once():

@@ -23,6 +23,7 @@ from thorndike.errors import (
     CorruptCheckpointError,
     EnvironmentFault,
     SettingError,
+    Terminated,
     ThorndikeError,
     UnsuitableError,
 )
@@ -449,17 +450,47 @@ class Broken(gymnasium.Env):
         changes = self.changes if self.t == 3 else {}
         if "error" in changes:
             raise changes["error"]
-        return changes.get("answer") or tuple((answer | changes).values())
+        return changes["answer"] if "answer" in changes else tuple(changes.get(name, answer[name]) for name in answer)
+
+
+class Graph:
+    """Refuses to be a number, as a tensor with a graph does."""
+
+    def fail(self, *_, **__):
+        raise RuntimeError("can't call numpy() on a tensor that requires grad")
+
+    __array__ = __float__ = __len__ = __iter__ = __getitem__ = __bool__ = __int__ = __index__ = fail
+
+
+class Exits(Graph):
+    def __array__(self, *_, **__):
+        sys.exit(5)
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError
 
 
 PIXELS, DICT = spaces.Box(0, 255, (3,), np.uint8), spaces.Dict(a=spaces.Discrete(3))
 FAULTS = [
     ({"error": ValueError("engine is cold")}, "ValueError: engine is cold"),
+    ({"error": SystemExit(3)}, "SystemExit: 3"),
+    ({"error": Unspeakable()}, "Unspeakable$"),
+    ({"error": RuntimeError("first line\nsecond line")}, "RuntimeError: first line$"),
+    ({"observation": Graph()}, "observation: expected float32.*, got Graph"),
+    ({"observation": Exits()}, "SystemExit: 5"),
+    ({"space": DICT, "observation": Graph()}, "observation: expected a dict .*, got Graph"),
+    ({"space": DICT, "observation": {"a": Graph()}}, "observation.*got Graph"),
+    ({"reward": Graph()}, "reward: expected a number, got Graph"),
+    ({"reward": Exits()}, "SystemExit: 5"),
+    ({"terminated": Graph()}, "terminated: expected True or False, got Graph"),
+    ({"answer": Graph()}, "step must return .*, got Graph"),
     ({"observation": np.array([0, np.nan, 0, 0], "f")}, r"observation: nan at index \[1\]"),
     ({"observation": np.array([0, 0, 0, 1e39])}, "observation: inf"),
     ({"observation": np.zeros(5, "f")}, r"expected float32\[4\], got float32\[5\]"),
     ({"observation": np.zeros(1, "f")}, r"expected float32\[4\], got float32\[1\]"),
-    ({"observation": np.zeros(4, int)}, r"expected float32\[4\], got int64\[4\]"),
+    ({"observation": np.zeros(4, complex)}, r"expected float32\[4\], got ndarray"),
     ({"observation": None}, "got NoneType"),
     ({"space": PIXELS, "observation": np.array([300, -1, 256])}, "from -1 to 300"),
     ({"space": PIXELS, "observation": np.zeros(3)}, r"expected uint8\[3\], got float64\[3\]"),
@@ -499,6 +530,9 @@ def test_a_step_that_breaks_its_word_is_named_by_copy_seed_and_step(changes, tex
 @pytest.mark.parametrize(
     ("first", "text"),
     [
+        (Graph(), r"reset must return \(observation, info\), got Graph"),
+        ((Graph(), {}), "got Graph"),
+        ((Exits(), {}), "SystemExit: 5"),
         (np.zeros(4, "f"), r"reset must return \(observation, info\)"),
         ((np.zeros(4, "f"),), "got 1 values"),
         ((np.zeros(4, "f"), None), "reset must return"),
@@ -509,6 +543,23 @@ def test_a_step_that_breaks_its_word_is_named_by_copy_seed_and_step(changes, tex
 def test_a_reset_that_breaks_its_word_is_named(first, text):
     with pytest.raises(EnvironmentFault, match=rf"^copy 0, episode seed \d+, reset: .*{text}"):
         make(lambda: Broken(first=first), 2).reset(random.key(0))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated(143)])
+def test_the_users_own_signals_pass(error):
+    environment = make(lambda: Broken(error=error), 1)
+    environment.reset(random.key(0))
+    with pytest.raises(type(error)):
+        play(environment, np.zeros((3, 1), np.int32))
+
+
+@pytest.mark.parametrize("given", [np.arange(4), np.arange(4, dtype=np.uint8), np.array([True, False, True, True])])
+def test_whole_numbers_and_booleans_are_taken_for_floats(given):
+    environment = make(lambda: Broken(observation=given, first=(given, {}), reward=np.int64(2)), 1)
+    assert environment.reset(random.key(0))[1].dtype == np.float32
+    outcome = play(environment, np.zeros((3, 1), np.int32))
+    np.testing.assert_array_equal(outcome.next_observation[2, 0], given)
+    assert outcome.next_observation.dtype == np.float32
 
 
 def test_an_observation_that_changes_its_shape_at_a_later_reset_is_named():
@@ -564,9 +615,10 @@ def test_closing_reaches_every_copy():
     class Closing(Broken):
         def close(self):
             closed.append(self)
-            raise OSError("already gone")
+            raise SystemExit(7) if len(closed) == 1 else OSError("already gone")
 
-    make(Closing, 3).close()
+    with pytest.warns(UserWarning, match="copy 0 could not be closed: SystemExit: 7"):
+        make(Closing, 3).close()
     assert len(closed) == 3
 
 

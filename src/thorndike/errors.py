@@ -42,6 +42,10 @@ class UnsafeCheckpointError(RunError):
     """A run folder that asks for something that loading never does."""
 
 
+class Terminated(SystemExit):
+    """The end that SIGTERM asks for: no boundary holds it up, as it does an environment's own `sys.exit()`."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`" Did you mean 'x'?"`, or an empty string where nothing is near."""
     folded = {candidate.lower(): candidate for candidate in known}

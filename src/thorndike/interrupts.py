@@ -7,6 +7,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from thorndike.errors import Terminated
+
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -48,4 +50,4 @@ class Interrupts:
         """KeyboardInterrupt for Ctrl-C, SystemExit(143) for SIGTERM."""
         if number == signal.SIGINT:
             raise KeyboardInterrupt(message)
-        raise SystemExit(EXIT_CODES[signal.SIGTERM])
+        raise Terminated(EXIT_CODES[signal.SIGTERM])

@@ -387,18 +387,15 @@ def _worlds(
 
 def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, str]:
     """Copies of the environment trained in for evaluations: new ones, or `training` where it can only exist once."""
-    alone = not training.compiled and training.num_environments == 1 and run.evaluation_copies is None
     try:
         made = _make(environment, _copies(run), run.environment_arguments)
+        environments.check_distinct(training, made)
     except ThorndikeError as error:
-        if not alone:
+        alone = not training.compiled and training.num_environments == 1
+        if not alone or run.evaluation_copies is not None:
             raise
         return training, str(error)
-    if made.compiled or not environments.same_instance(made, training):
-        return made, ""
-    if not alone:
-        raise SettingError("a function that makes an environment must make a new one at every call")
-    return training, "the environment handed in makes no second one"
+    return made, ""
 
 
 def _copies(run: Configuration) -> int:
@@ -408,21 +405,23 @@ def _copies(run: Configuration) -> int:
 
 
 def _check_suitable(chosen: _Chosen, observation_space: Any, action_space: Any) -> None:
-    """Where the algorithm refuses the spaces, say which ones do not; refuse networks that do not fit them."""
+    """Where the algorithm refuses the spaces, say which others do not; refuse networks that do not fit them."""
     try:
         chosen.algorithm.check(observation_space, action_space)
-        jax.eval_shape(lambda key: chosen.algorithm.init(key, observation_space, action_space), jax.random.key(0))
     except UnsuitableError as error:
         fitting = []
         for name in algorithms.ALGORITHMS:
+            other = algorithms.get(name)
             try:
-                algorithms.get(name)().check(observation_space, action_space)
-                fitting.append(name)
+                other().check(observation_space, action_space)
             except UnsuitableError:
-                pass
+                continue
+            if other is not type(chosen.algorithm):
+                fitting.append(name)
         if not fitting:
             raise
         raise UnsuitableError(f"{error}. These fit: {', '.join(fitting)}") from None
+    jax.eval_shape(lambda key: chosen.algorithm.init(key, observation_space, action_space), jax.random.key(0))
 
 
 def _prepare() -> None:

@@ -26,10 +26,10 @@ MAX_ELEMENTS = 2**24  # of all the bounds in one description: more is an attack 
 MAX_DEPTH = 32  # of Dicts and Tuples in each other
 
 # The kinds of number (NumPy's letters) that are accepted where a kind was promised.
-ACCEPTED = {"f": "f", "i": "iub", "u": "iub", "b": "b"}
+ACCEPTED = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}
 
 
-def stored(space: Space) -> PyTree:
+def stored(space: Space, name: str = "observation") -> PyTree:
     """How one value of `space` is stored: a pytree of `jax.ShapeDtypeStruct`.
 
     Box keeps its shape, and its dtype up to 32 bits; Discrete is an int32, with the values that the environment
@@ -40,19 +40,19 @@ def stored(space: Space) -> PyTree:
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         first, count = (space.start, space.n) if isinstance(space, spaces.Discrete) else (space.start, space.nvec)
         if np.min(first) < INT32.min or np.max(np.asarray(first, object) + count) > INT32.max:
-            raise UnsuitableError(f"{space} does not fit into 32 bits")
+            raise UnsuitableError(f"{name}: {space} does not fit into 32 bits")
         return jax.ShapeDtypeStruct(space.shape, np.dtype(np.int32))
     if isinstance(space, spaces.MultiBinary):
         return jax.ShapeDtypeStruct(space.shape, np.dtype(np.int8))
     if isinstance(space, spaces.Dict):
         if not all(isinstance(key, str) for key in space.spaces):
             raise UnsuitableError(f"the keys of a Dict space must be words, got {list(space.spaces)}")
-        return {key: stored(space[key]) for key in sorted(space.spaces)}
+        return {key: stored(space[key], f"{name}[{key!r}]") for key in sorted(space.spaces)}
     if isinstance(space, spaces.Tuple):
-        return tuple(stored(part) for part in space.spaces)
+        return tuple(stored(part, f"{name}[{i}]") for i, part in enumerate(space.spaces))
     raise UnsuitableError(
-        f"{type(space).__name__} spaces are not supported: "
-        "use Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these"
+        f"{name}: {type(space).__name__} spaces are not supported "
+        "(Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of these are)"
     )
 
 
@@ -86,20 +86,39 @@ def plain(space: Space, value: Any, name: str = "observation") -> PyTree:
             found = f"{len(value)} parts" if isinstance(value, (tuple, list)) else outline(value)
             raise ValueError(f"{name}: expected a tuple of {len(space.spaces)} parts, got {found}")
         return tuple(plain(part, value[i], f"{name}[{i}]") for i, part in enumerate(space.spaces))
-    stored(space)  # raises: it says which spaces are supported
+    stored(space, name)  # raises: it says which spaces are supported
     raise AssertionError
 
 
+def as_choices(space: Space) -> Space:
+    """A space of actions that are whole numbers, each within bounds, as the choices that they are.
+
+    A Box of integers, and MultiBinary, become MultiDiscrete (of a lone number Discrete); any other space is returned.
+    """
+    if isinstance(space, spaces.MultiBinary):
+        return spaces.MultiDiscrete(np.full(space.shape, 2))
+    if not isinstance(space, spaces.Box) or space.dtype.kind not in "iub":
+        return space
+    low, high = space.low.astype(object) + 0, space.high.astype(object) + 0  # Python's integers overflow nowhere
+    if np.max(high) >= INT32.max or np.min(low) <= INT32.min or np.max(high - low) >= INT32.max:
+        return space
+    if space.shape == ():
+        return spaces.Discrete(int(high - low) + 1, start=int(low))
+    return spaces.MultiDiscrete((high - low + 1).astype(np.int64), start=low.astype(np.int64))
+
+
 def check_action_space(space: Space) -> None:
-    """Raise UnsuitableError unless `space` is Discrete, MultiDiscrete or a Box of floats."""
+    """Raise UnsuitableError unless `space` is Discrete, MultiDiscrete of one axis, or a Box of floats."""
     if isinstance(space, spaces.Box):
         if space.dtype.kind != "f":
-            raise UnsuitableError(f"a Box of actions must hold floats, got {space}")
+            raise UnsuitableError(f"a Box of actions must hold floats, or whole numbers within bounds, got {space}")
     elif not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         raise UnsuitableError(
-            f"actions from a {type(space).__name__} space are not supported: use Discrete, MultiDiscrete or Box"
+            f"actions from a {type(space).__name__} space are not supported (Discrete, MultiDiscrete and Box are)"
         )
-    stored(space)
+    elif len(space.shape or ()) > 1:
+        raise UnsuitableError(f"choices must stand side by side, in one axis, got actions of the shape {space.shape}")
+    stored(space, "action")
 
 
 def check_bounded_actions(algorithm: str, space: Space) -> None:
@@ -163,7 +182,7 @@ def as_array(value: Any) -> np.ndarray:
     """`value` as an array: of one object, where it can be none of numbers."""
     try:
         return np.asarray(value)
-    except (ValueError, TypeError):  # ragged lists, and things that refuse to be arrays
+    except Exception:  # ragged lists, and things that refuse to be arrays: a tensor with a graph, for example
         return np.asarray(None)
 
 

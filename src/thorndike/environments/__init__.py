@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
+from thorndike.environments.boundary import PASSING, guarded
 from thorndike.errors import SettingError
 
 if TYPE_CHECKING:
@@ -19,31 +21,24 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     `environment` is an id ("CartPole-v1": its compiled twin where there is one that takes the arguments, else
     Gymnasium's; "gymnasium:ID": Gymnasium's; "envpool:ID": EnvPool's; "my_module:MyEnv-v0": imports the module, which
     registers it), a gymnasium.Env class, a function that makes a gymnasium.Env or a compiled environment, a compiled
-    environment or its class, an EnvSpec, or an environment object whose spec is registered. `arguments` go to whatever
-    makes it.
+    environment or its class, an EnvSpec, or an environment object: of that, fresh copies where they are sure to equal
+    it, else it is itself the one copy (`single`), and asking for more is an error. `arguments` go to whatever makes it.
 
-    Raises UnknownNameError, SettingError, UnsuitableError, or MissingExtraError with the pip line.
+    Raises UnknownNameError, SettingError, UnsuitableError, MissingExtraError with the pip line, or EnvironmentFault
+    for whatever goes wrong inside.
     """
-    from thorndike.environments import gymnasium as host
-    from thorndike.environments.functional import Vectorized
-
     if type(num_environments) is not int or num_environments < 1:
         raise SettingError(f"num_environments must be a whole number, at least 1, got {num_environments!r}")
     name = environment if isinstance(environment, str) else name_of(environment)
-    if isinstance(environment, str) and environment.startswith("envpool:"):
-        from thorndike.environments import envpool
+    with guarded(f"{name} could not be made"):
+        return _made(environment, name, num_environments, arguments)
 
-        return envpool.copies_of_id(environment.removeprefix("envpool:"), num_environments, arguments)
-    if _is_functional(environment) and not isinstance(environment, type):
-        if arguments:
-            raise SettingError(f"{name} is made already: give {', '.join(arguments)} where it is made")
-        return Vectorized(environment, num_environments)  # type: ignore[return-value]
-    factory = _factory_of_id(environment, arguments) if isinstance(environment, str) else None
-    factory = factory or host.factory_of_object(environment)
-    first = host.create(factory, name, arguments)
-    if _is_functional(first):
-        return Vectorized(first, num_environments)  # type: ignore[return-value]
-    return host.copies_of(factory, first, name, num_environments, arguments)
+
+def check_distinct(*environments: Environment) -> None:
+    """Raise SettingError where two copies of what `make` made, for training and evaluation say, are one object."""
+    from thorndike.environments.gymnasium import check_distinct
+
+    check_distinct(*environments)
 
 
 def twins() -> dict[str, type]:
@@ -62,27 +57,56 @@ def known_ids() -> list[str]:
 
 def name_of(environment: Any) -> str:
     """A name for run folders: the id without its prefix, or that of the class or function."""
-    spec = getattr(environment, "spec", None)
+    spec = _attribute(environment, "spec")
     if isinstance(environment, str):
         name = environment.rpartition(":")[2]
     elif isinstance(environment, functools.partial):
         name = name_of(environment.func)
-    elif hasattr(environment, "entry_point"):  # an EnvSpec
+    elif _attribute(environment, "entry_point"):  # an EnvSpec
         name = environment.id
-    elif spec is not None and hasattr(spec, "id"):
-        name = spec.id
     else:
-        name = getattr(environment, "__name__", type(environment).__name__)
+        name = _attribute(spec, "id") or _attribute(environment, "__name__") or type(environment).__name__
     return re.sub(r"[^\w.-]+", "-", name.replace("<lambda>", "")).strip(".-") or "environment"
 
 
-def same_instance(first: Environment, second: Environment) -> bool:
-    """Whether two sets of copies on the host have an environment in common."""
+def _attribute(value: Any, name: str) -> Any:
+    """None where there is no such attribute, or a property of the environment's own fails: `make` will meet it too."""
+    try:
+        return getattr(value, name, None)
+    except PASSING:
+        raise
+    except BaseException:
+        return None
 
-    def instances(environment: Any) -> set[int]:
-        return {id(copy.unwrapped) for copy in getattr(environment, "copies", ())}
 
-    return bool(instances(first) & instances(second))
+def _made(environment: Any, name: str, n: int, arguments: dict[str, Any]) -> Any:
+    from thorndike.environments import gymnasium as host
+    from thorndike.environments.functional import Vectorized
+
+    if isinstance(environment, str) and environment.startswith("envpool:"):
+        from thorndike.environments import envpool
+
+        return envpool.copies_of_id(environment.removeprefix("envpool:"), n, arguments)
+    is_one = not isinstance(environment, type) and (_is_functional(environment) or host.is_environment(environment))
+    if is_one and arguments:
+        raise SettingError(f"{name} is made already: give {', '.join(arguments)} where it is made")
+    if is_one:
+        return (
+            Vectorized(environment, n) if _is_functional(environment) else host.copies_of_object(environment, name, n)
+        )
+    factory = _factory_of_id(environment, arguments) if isinstance(environment, str) else None
+    factory = factory or host.factory_of_object(environment)
+    first = host.create(factory, name, arguments)
+    if _is_functional(first):
+        return Vectorized(first, n)
+    copies = host.copies_of(factory, first, name, n, arguments)
+    if isinstance(environment, str) and name in twins():
+        taken = ", ".join(field.name for field in dataclasses.fields(twins()[name]))
+        warnings.warn(
+            f"{name} with {', '.join(arguments)} runs on the host, as Gymnasium's: the compiled one takes only {taken}",
+            stacklevel=1,  # one place, so that it is shown once for all that a run makes
+        )
+    return copies
 
 
 def _factory_of_id(name: str, arguments: dict[str, Any]) -> Any:
@@ -97,4 +121,4 @@ def _factory_of_id(name: str, arguments: dict[str, Any]) -> Any:
 
 
 def _is_functional(environment: Any) -> bool:
-    return callable(getattr(environment, "transition", None))
+    return all(callable(getattr(environment, method, None)) for method in ("initial", "observe", "transition"))

@@ -19,6 +19,7 @@ import numpy as np
 from thorndike import spaces
 from thorndike.core import Step
 from thorndike.environments import repeating
+from thorndike.environments.boundary import PASSING, guarded, told
 from thorndike.environments.gymnasium import registered
 from thorndike.environments.repeating import Repeatable, episode_seed
 from thorndike.errors import (
@@ -73,7 +74,7 @@ class EnvPool(Repeatable):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Gymnasium's, on the precision of bounds that EnvPool gives it
             observation_space, action_space = spec.gymnasium_observation_space, spec.gymnasium_action_space
-        super().__init__(num_environments, observation_space, _choices(action_space))
+        super().__init__(num_environments, observation_space, action_space)
         self._continuous = isinstance(self.action_space, gymnasium.spaces.Box)
         self._action_name, array = list(spec.action_array_spec.items())[-1]
         self._action_type, self._action_shape = array.dtype, [size for size in array.shape if size != -1]
@@ -107,7 +108,7 @@ class EnvPool(Repeatable):
             self._check_choices(real)
         copies = self._everyone if self._left.all() else self._playing.astype(np.int32)
         self._length[copies] += 1
-        answer, reward, terminated, truncated, _ = self._pool.step(self._message(real[copies], copies))
+        answer, reward, terminated, truncated, _ = self._stepped(real[copies], copies)
         following = self._plain(answer, copies)
         if reward.shape != copies.shape or not np.isfinite(reward).all():
             self._blame(reward, copies)
@@ -179,7 +180,7 @@ class EnvPool(Repeatable):
                 raise SettingError(f"{self._id} has no argument '{word[1]}'") from error
             raise SettingError(f"{self._id} cannot be made with {self._arguments}: {error!s:.200}") from error
         except Exception as error:
-            raise EnvironmentFault(f"{self._id} could not be made: {type(error).__name__}: {error}") from error
+            raise EnvironmentFault(f"{self._id} could not be made: {told(error)}") from error
 
     def _message(self, real: np.ndarray, copies: np.ndarray) -> dict[str, np.ndarray]:
         """Actions for some copies as EnvPool takes them: it reads other types and shapes as if they were these."""
@@ -196,7 +197,19 @@ class EnvPool(Repeatable):
     def _first(self, copies: Sequence[int] | np.ndarray) -> PyTree:
         """The first observations of new episodes of some copies, in the order given."""
         self._length[copies] = 0
-        return self._plain(self._pool.reset(np.asarray(copies, np.int32))[0], copies)
+        with guarded(f"copies {list(copies)}, run seed {self._run_seed}, reset"):
+            answer = self._pool.reset(np.asarray(copies, np.int32))[0]
+        return self._plain(answer, copies)
+
+    def _stepped(self, real: np.ndarray, copies: np.ndarray) -> tuple:
+        """What EnvPool answers to actions for some copies; a failure in there is that of all of them."""
+        try:
+            return self._pool.step(self._message(real, copies))
+        except PASSING:
+            raise
+        except BaseException as error:
+            where = f"copies {copies.tolist()}, run seed {self._run_seed}, steps {self._length[copies].tolist()}"
+            raise EnvironmentFault(f"{where}: {told(error)}") from error
 
     def _renewed(self, following: PyTree, done: np.ndarray) -> PyTree:
         """The observations to act on next: where an episode ended, the first of the next one."""
@@ -237,7 +250,7 @@ class EnvPool(Repeatable):
         for t, real in enumerate(actions):
             copies = self._everyone[begin <= t]
             self._length[copies] += 1
-            answer, _, terminated, truncated, _ = self._pool.step(self._message(real[copies], copies))
+            answer, _, terminated, truncated, _ = self._stepped(real[copies], copies)
             _write(observation, copies, self._plain(answer, copies))
             for i in copies[terminated | truncated].tolist():
                 reasons[i] = f"repeated, it ended after {self._length[i]} of {lengths[i]} steps"
@@ -308,14 +321,6 @@ def _family(id: str) -> str:
     from envpool.registration import registry
 
     return registry.specs[id][0]
-
-
-def _choices(space: Any) -> Any:
-    """A Box of whole numbers as the MultiDiscrete that it is; EnvPool knows no other word."""
-    if isinstance(space, gymnasium.spaces.Box) and space.dtype.kind in "iu":
-        low, high = space.low.astype(np.int64), space.high.astype(np.int64)
-        return gymnasium.spaces.MultiDiscrete(high - low + 1, start=low)
-    return space
 
 
 def _batch(space: Any, stored: PyTree, answer: PyTree, rows: int) -> PyTree:

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax import lax, random
 
 from thorndike.core import Step
+from thorndike.environments.boundary import guarded
 from thorndike.errors import EnvironmentFault, SettingError, UnsuitableError
-from thorndike.spaces import stored, to_real
+from thorndike.spaces import as_choices, check_action_space, stored, to_real
 
 PyTree = Any
 
@@ -70,6 +71,8 @@ class Vectorized:
             hash(self.environment)
         except TypeError as error:
             raise UnsuitableError(f"{name} must be hashable: make it a frozen dataclass of plain values") from error
+        stored(self.observation_space)
+        check_action_space(self.action_space)
 
     @property
     def observation_space(self) -> Any:
@@ -77,7 +80,7 @@ class Vectorized:
 
     @property
     def action_space(self) -> Any:
-        return self.environment.action_space
+        return as_choices(self.environment.action_space)
 
     @property
     def max_steps(self) -> int | None:
@@ -89,7 +92,8 @@ class Vectorized:
     def reset(self, key: jax.Array) -> tuple[EnvironmentState, PyTree]:
         """New episodes in all copies: (env_state, observation [N, ...])."""
         keys = random.split(key, self.num_environments)
-        state = jax.tree.map(_strongly_typed, jax.vmap(self.environment.initial)(keys))
+        with guarded(f"{type(self.environment).__name__}.initial"):
+            state = jax.tree.map(_strongly_typed, jax.vmap(self.environment.initial)(keys))
         return EnvironmentState(state, jnp.zeros(self.num_environments, jnp.int32)), self._observe(state)
 
     def step(self, env_state: EnvironmentState, action: PyTree, key: jax.Array) -> tuple[EnvironmentState, Step]:
@@ -98,8 +102,11 @@ class Vectorized:
         An episode may end for both reasons at once; each of the two flags is true to its own.
         """
         keys = random.split(random.fold_in(key, 0), self.num_environments)
-        action = to_real(self.action_space, jnp)(action)
-        moved = jax.vmap(self.environment.transition)(env_state.state, action, keys)
+        action, real_space = to_real(self.action_space, jnp)(action), self.environment.action_space
+        if self.action_space is not real_space:
+            action = action.astype(stored(real_space).dtype)
+        with guarded(f"{type(self.environment).__name__}.transition"):
+            moved = jax.vmap(self.environment.transition)(env_state.state, action, keys)
         state, reward, terminated = self._checked(env_state.state, moved)
         steps, limit = env_state.steps + 1, self.environment.max_steps
         truncated = jnp.zeros_like(terminated) if limit is None else steps >= limit
@@ -131,6 +138,8 @@ class Vectorized:
             if getattr(value, "shape", None) != (self.num_environments,):
                 given = "nothing" if value is None else _text(_of_one(value))
                 raise EnvironmentFault(f"{name} must give one number as {what} and no axes, gave {given}")
+        if jnp.issubdtype(terminated.dtype, jnp.inexact):
+            raise EnvironmentFault(f"{name} must give True or False as terminated, gave {_text(_of_one(terminated))}")
         then, now = _text(_of_one(before)), _text(_of_one(state))
         if then != now:
             raise EnvironmentFault(f"{name} was given the state {then} and made {now} of it")
@@ -138,7 +147,8 @@ class Vectorized:
 
     def _observe(self, state: PyTree) -> PyTree:
         """Observations [N, ...] in the dtypes that they are stored in; an error where the space promised otherwise."""
-        observation = jax.vmap(self.environment.observe, axis_size=self.num_environments)(state)
+        with guarded(f"{type(self.environment).__name__}.observe"):
+            observation = jax.vmap(self.environment.observe, axis_size=self.num_environments)(state)
         promised = stored(self.observation_space)
         given = _of_one(observation)
         fits = jax.tree.structure(given) == jax.tree.structure(promised)  # type: ignore[operator]
@@ -154,8 +164,9 @@ def _of_one(values: PyTree) -> PyTree:
 
 
 def _suits(given: jax.ShapeDtypeStruct, promised: jax.ShapeDtypeStruct) -> bool:
-    floating = [jnp.issubdtype(x.dtype, jnp.floating) for x in (given, promised)]
-    return given.shape == promised.shape and floating[0] == floating[1]
+    """Whether shapes are the same, and no floats were given where whole numbers or booleans were promised."""
+    kinds = [jnp.integer, jnp.bool_] + [jnp.floating] * jnp.issubdtype(promised.dtype, jnp.floating)
+    return given.shape == promised.shape and any(jnp.issubdtype(given.dtype, kind) for kind in kinds)
 
 
 def _text(types: PyTree) -> str:

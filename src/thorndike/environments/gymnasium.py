@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -19,13 +20,14 @@ import numpy as np
 
 from thorndike import spaces
 from thorndike.core import Step
-from thorndike.environments import repeating
+from thorndike.environments import advice, repeating
+from thorndike.environments.boundary import PASSING, guarded, told
+from thorndike.environments.likeness import UnlikeError, check_alike
 from thorndike.environments.repeating import NotRepeatableError, Repeatable, episode_seed
 from thorndike.errors import (
     EnvironmentFault,
     MissingExtraError,
     SettingError,
-    ThorndikeError,
     UnknownNameError,
     UnsuitableError,
     nearest,
@@ -43,18 +45,20 @@ class Gymnasium(Repeatable):
     episode can be repeated from its seed and its actions: that is what `save` and `restore` do.
     """
 
-    def __init__(self, copies: Sequence[gymnasium.Env]) -> None:
-        """`copies`: separate environments with the same spaces. Raises UnsuitableError where the spaces do not suit."""
-        self.copies = list(copies)
+    def __init__(self, copies: Sequence[gymnasium.Env], single: bool = False) -> None:
+        """`copies`: separate environments with the same spaces. Raises UnsuitableError where the spaces do not suit.
+
+        `single` says that the one copy is the user's own object, of which no more can be made; it is never closed here.
+        """
+        self.copies, self.single = list(copies), single
         super().__init__(len(self.copies), self.copies[0].observation_space, self.copies[0].action_space)
-        self._single = isinstance(self._stored, jax.ShapeDtypeStruct)
+        self._one_leaf = isinstance(self._stored, jax.ShapeDtypeStruct)
         box = isinstance(self.observation_space, gymnasium.spaces.Box)
         self._box = self._stored if box else jax.ShapeDtypeStruct((), np.dtype(object))
-        if len({id(copy.unwrapped) for copy in self.copies}) < self.num_environments:
-            raise SettingError("a function that makes an environment must make a new one at every call")
+        check_distinct(self)
         self.max_steps = _time_limit(self.copies[0])
         for copy in self.copies[1:]:
-            if copy.observation_space != self.observation_space or copy.action_space != self.action_space:
+            if copy.observation_space != self.observation_space or copy.action_space != self._real_space:
                 raise UnsuitableError("the copies of the environment differ in their spaces")
 
     def reset(self, key: jax.Array, episodes: np.ndarray | None = None) -> tuple[tuple, PyTree]:
@@ -77,17 +81,17 @@ class Gymnasium(Repeatable):
         reward: Any = np.empty(n, np.float32)
         terminated: Any = np.empty(n, bool)
         truncated: Any = np.empty(n, bool)
-        rows: Any = np.empty((n, *stored.shape), stored.dtype) if self._single else [None] * n
+        rows: Any = np.empty((n, *stored.shape), stored.dtype) if self._one_leaf else [None] * n
         playing = range(n) if self._left.all() else self._playing.tolist()
         if len(playing) < n:
             reward[:], terminated[:], truncated[:] = 0.0, False, False
-            rows[:] = self._observation if self._single else [_row(self._observation, i) for i in range(n)]
+            rows[:] = self._observation if self._one_leaf else [_row(self._observation, i) for i in range(n)]
         for i in playing:
             self._length[i] += 1
             rows[i], reward[i], terminated[i], truncated[i] = self._step_copy(i, actions[i])
-        if self._single and not np.isfinite(rows).all():
+        if self._one_leaf and not np.isfinite(rows).all():
             self._blame(rows)
-        following = rows if self._single else _stack(rows)
+        following = rows if self._one_leaf else _stack(rows)
         done = terminated | truncated
         self._observation = self._renewed(following, done) if done.any() else following
         return (), Step(self._observation, reward, terminated, truncated, following)
@@ -113,44 +117,50 @@ class Gymnasium(Repeatable):
         return self._observation
 
     def close(self) -> None:
-        """Release what the copies hold; what goes wrong in that changes nothing any more."""
-        while self.copies:
-            with contextlib.suppress(Exception):
-                self.copies.pop().close()
+        """Release what the copies hold, with a warning where that fails: it changes nothing any more."""
+        copies, self.copies = self.copies, []
+        faults = []
+        for i, copy in enumerate([] if self.single else copies):
+            try:
+                with guarded(f"copy {i} could not be closed"):
+                    copy.close()
+            except EnvironmentFault as fault:
+                faults.append(str(fault))
+        if faults:
+            warnings.warn(faults[0], stacklevel=2)
 
     def _one_by_one(self, real: np.ndarray) -> list:
         """Actions as the copies take them, one for each; a copy may write into its own."""
-        discrete = isinstance(self.action_space, gymnasium.spaces.Discrete)
-        return real.tolist() if discrete else list(real.astype(self.action_space.dtype))
+        discrete = isinstance(self._real_space, gymnasium.spaces.Discrete)
+        return real.tolist() if discrete else list(real.astype(self._real_space.dtype))
 
     def _begin(self, i: int) -> PyTree:
         """Copy i's episode from its beginning: the first observation."""
-        self._length[i] = 0
+        self._length[i], checking = 0, False
         try:
             answer = self.copies[i].reset(seed=self._seed(i))
-        except Exception as error:
-            if isinstance(error, TypeError) and "unexpected keyword argument 'seed'" in str(error):
-                raise self._fault(i, "it must accept reset(seed=...), as Gymnasium's environments do") from error
-            raise self._fault(i, f"{type(error).__name__}: {error}") from error
-        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
-            raise self._fault(i, f"reset must return (observation, info), got {_outline(answer)}")
-        try:
+            checking = True
+            if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
+                raise ValueError(f"reset must return (observation, info), got {_outline(answer)}")
             return spaces.plain(self.observation_space, answer[0])
-        except ValueError as error:
-            raise self._fault(i, str(error)) from error
+        except PASSING:
+            raise
+        except BaseException as error:
+            text = told(error, checking)
+            if text.startswith("TypeError") and "unexpected keyword argument 'seed'" in text:
+                text = "it must accept reset(seed=...), as Gymnasium's environments do"
+            raise self._fault(i, text) from error
 
     def _step_copy(self, i: int, action: Any) -> tuple[Any, float, bool, bool]:
         """One step of copy i, checked, except whether a plain Box is finite: that is cheaper for all copies at once."""
+        box, checking = self._box, False
         try:
             answer = self.copies[i].step(action)
-        except Exception as error:
-            raise self._fault(i, f"{type(error).__name__}: {error}") from error
-        if not isinstance(answer, tuple) or len(answer) != 5:
-            expected = "(observation, reward, terminated, truncated, info)"
-            raise self._fault(i, f"step must return {expected}, got {_outline(answer)}")
-        observation, reward, terminated, truncated, _ = answer
-        box = self._box
-        try:
+            checking = True
+            if not isinstance(answer, tuple) or len(answer) != 5:
+                expected = "(observation, reward, terminated, truncated, info)"
+                raise ValueError(f"step must return {expected}, got {_outline(answer)}")
+            observation, reward, terminated, truncated, _ = answer
             if type(observation) is not np.ndarray or observation.dtype != box.dtype or observation.shape != box.shape:
                 observation = spaces.plain(self.observation_space, observation)
             if not isinstance(reward, float):
@@ -159,8 +169,10 @@ class Gymnasium(Repeatable):
                 raise ValueError(f"reward: {reward} is not a finite float32 number")
             if type(terminated) not in BOOLEANS or type(truncated) not in BOOLEANS:
                 terminated, truncated = _flag("terminated", terminated), _flag("truncated", truncated)
-        except ValueError as error:
-            raise self._fault(i, str(error)) from error
+        except PASSING:
+            raise
+        except BaseException as error:
+            raise self._fault(i, told(error, checking)) from error
         return observation, reward, terminated, truncated
 
     def _blame(self, rows: np.ndarray) -> None:
@@ -205,6 +217,11 @@ class Gymnasium(Repeatable):
         return EnvironmentFault(f"copy {i}, episode seed {self._seed(i)}, {moment}: {text}")
 
 
+def is_environment(value: Any) -> bool:
+    """Whether `value` is an environment itself, not what makes one."""
+    return isinstance(value, gymnasium.Env)
+
+
 def registered() -> list[str]:
     """The ids that Gymnasium knows at this moment."""
     return sorted(gymnasium.registry)
@@ -213,75 +230,146 @@ def registered() -> list[str]:
 def factory_of_id(name: str, known: Sequence[str] = ()) -> Callable[..., gymnasium.Env]:
     """A function that makes the environment `name`, "ID" or "module:ID"; the module is imported.
 
-    `known` are further ids to suggest from where the name is unknown (UnknownNameError).
+    So is a well-known package that an ID without one belongs to. `known` are further ids to suggest from where the
+    name is unknown (UnknownNameError).
     """
     module, _, id = name.rpartition(":")
+    package = None if module else advice.package_of(id)
     if module:
-        _import(module)
-    elif id.startswith("ALE/"):
+        _import(module, id)
+    elif package and package.module and id not in gymnasium.registry:
         with contextlib.suppress(ImportError):
-            importlib.import_module("ale_py")  # importing it registers its environments
+            importlib.import_module(package.module)
     if id in gymnasium.registry:
         return partial(gymnasium.make, id, disable_env_checker=True)
-    if id.startswith("ALE/") and not any(other.startswith("ALE/") for other in gymnasium.registry):
-        raise MissingExtraError(f'{id} needs a package that is not installed: pip install "gymnasium[atari]"')
+    if package and package not in map(advice.package_of, gymnasium.registry):
+        raise MissingExtraError(f"{id} needs a package that is not installed: {advice.to_install(id)}")
+    newest = advice.newest_version(id, [*known, *registered()])
+    meant = f" Did you mean '{newest}'?" if newest else nearest(id, registered() if module else [*known, *registered()])
     if module:
-        raise UnknownNameError(f"the module '{module}' registers no environment '{id}'.{nearest(id, registered())}")
-    raise UnknownNameError(f"there is no environment '{id}'.{nearest(id, [*known, *registered()])}")
+        raise UnknownNameError(f"the module '{module}' registers no environment '{id}'.{meant}")
+    raise UnknownNameError(f"there is no environment '{id}'.{meant}")
 
 
 def factory_of_object(environment: Any) -> Callable[..., Any]:
-    """A function that makes copies of a class, function, EnvSpec, or environment whose spec is registered."""
+    """A function that makes copies of a class, function or EnvSpec."""
     if callable(environment):
         return environment
     if isinstance(environment, gymnasium.envs.registration.EnvSpec):
         return partial(gymnasium.make, environment, disable_env_checker=True)
+    old = f": {advice.OF_OLD_GYM}" if advice.is_of_old_gym(environment) else ""
     name = type(environment).__name__
-    if not isinstance(environment, gymnasium.Env):
-        raise SettingError(f"an environment is an id, a class, or a function that makes one, got {name}")
-    spec = environment.spec
-    if spec is None or spec.id not in gymnasium.registry or any(w.kwargs is None for w in spec.additional_wrappers):
-        raise SettingError(f"copies of this {name} cannot be made: pass the class or a function that makes it")
-    return partial(gymnasium.make, spec, disable_env_checker=True)
+    raise SettingError(f"an environment is an id, a class, or a function that makes one, got {name}{old}")
 
 
 def create(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> Any:
     """What `factory` makes; whatever goes wrong in it becomes a plain error about `name`."""
     try:
-        return factory(**arguments)
-    except ThorndikeError:
-        raise
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        extra = re.search(r"gymnasium\[[\w-]+\]", str(error))
-        remedy = f'pip install "{extra[0]}"' if extra else str(error)
-        raise MissingExtraError(f"{name} needs a package that is not installed: {remedy}") from error
-    except Exception as error:
-        word = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        with guarded(f"{name} could not be made"):
+            return factory(**arguments)
+    except EnvironmentFault as fault:
+        error = fault.__cause__
+        if isinstance(error, (gymnasium.error.DependencyNotInstalled, ImportError)):
+            extra = re.search(r"gymnasium\[[\w-]+\]", str(error))
+            newest = advice.newest_version(name, registered())
+            remedy = f'pip install "{extra[0]}"' if extra else str(error) + f" (there is {newest})" * bool(newest)
+            raise MissingExtraError(f"{name} needs a package that is not installed: {remedy}") from error
+        word = re.search(r"unexpected keyword argument '(\w+)'", str(fault))
         if isinstance(error, TypeError) and word and word[1] in arguments:
             raise SettingError(f"{name} has no argument '{word[1]}'") from error
-        raise EnvironmentFault(f"{name} could not be made: {type(error).__name__}: {error}") from error
+        raise
 
 
 def copies_of(factory: Callable[..., Any], first: Any, name: str, n: int, arguments: Mapping[str, Any]) -> Gymnasium:
     """`n` copies from a factory, whose first product is there already."""
-    copies = [first, *(create(factory, name, arguments) for _ in range(n - 1))]
-    for copy in copies:
-        if not isinstance(copy, gymnasium.Env):
-            raise UnsuitableError(
-                f"{name} gave {spaces.outline(copy)}, expected one gymnasium.Env, "
-                "or a compiled environment with initial, observe and transition"
-            )
-        for side in ("observation_space", "action_space"):
-            if not isinstance(getattr(copy, side, None), gymnasium.Space):
-                raise UnsuitableError(f"{name} has no {side}: it must be one of gymnasium.spaces")
+    copies = [first]
+    _check(first, name)
+    for _ in range(n - 1):
+        copies.append(create(factory, name, arguments))
+        _check(copies[-1], name)
     return Gymnasium(copies)
 
 
-def _import(module: str) -> None:
+def copies_of_object(environment: gymnasium.Env, name: str, n: int) -> Gymnasium:
+    """`n` copies of an object: fresh ones where they are sure to equal it, else the object itself, which is but one.
+
+    Raises SettingError where more than one is asked for and none that is sure to equal it can be made.
+    """
+    _check(environment, name)
+    factory, reason = _remaking(environment), "it is not made from a registered id"
+    if factory:
+        first = None
+        try:
+            first = create(factory, name, {})
+            check_alike(environment, first)
+        except PASSING:
+            raise
+        except BaseException as error:
+            reason = f"{error}, beside a fresh one" if isinstance(error, UnlikeError) else told(error)
+            with contextlib.suppress(Exception):
+                first.close()  # type: ignore[union-attr]
+        else:
+            return copies_of(factory, first, name, n, {})
+    if n > 1:
+        id = f"{environment.spec.id!r} if it is unchanged, " if environment.spec else ""
+        raise SettingError(
+            f"{n} copies of this {name} that are sure to equal it cannot be made ({reason}): pass the class or a "
+            f"function that makes it, td.train(..., lambda: make_mine(), ...), {id}or set num_environments=1"
+        )
+    return Gymnasium([environment], single=True)
+
+
+def _remaking(environment: gymnasium.Env) -> Callable[[], gymnasium.Env] | None:
+    """A function that makes what `environment` was when it was made; None where its spec does not tell."""
+    spec = environment.spec
+    if spec is None or spec.id not in gymnasium.registry or any(w.kwargs is None for w in spec.additional_wrappers):
+        return None
+    return partial(gymnasium.make, spec, disable_env_checker=True)
+
+
+def check_distinct(*environments: Any) -> None:
+    """Raise SettingError where two copies, of one or several `environments`, are the same object inside."""
+    copies = [copy for environment in environments for copy in getattr(environment, "copies", ())]
+    if len({id(copy.unwrapped) for copy in copies}) < len(copies):
+        raise SettingError("a function that makes an environment must make a new one at every call")
+
+
+def _check(copy: Any, name: str) -> None:
+    """Raise UnsuitableError, with what to write instead, where this is no environment that can be learned in."""
+    advice.check_keeps_no_statistics(copy)
+    if not isinstance(copy, gymnasium.Env):
+        remedy = advice.OF_OLD_GYM if advice.is_of_old_gym(copy) else ""
+        raise UnsuitableError(
+            f"{name} gave {spaces.outline(copy)}, expected one gymnasium.Env, "
+            + (remedy or "or a compiled environment with initial, observe and transition")
+        )
+    id = name.removeprefix("gymnasium:")
+    known = id.rpartition(":")[2] in gymnasium.registry
+    maker = f"gymnasium.make({id if ':' in id else advice.written(id)!r})" if known else "make_mine()"
+    for side, check, advised in (
+        ("observation_space", spaces.stored, advice.for_observations),
+        ("action_space", spaces.check_action_space, advice.for_actions),
+    ):
+        space = getattr(copy, side, None)
+        if not isinstance(space, gymnasium.Space):
+            old = f", its {type(space).__name__} is of the old gym package" if advice.is_of_old_gym(space) else ""
+            raise UnsuitableError(f"{name} has no {side}: it must be one of gymnasium.spaces{old}")
+        space = spaces.as_choices(space) if side == "action_space" else space
+        try:
+            check(space)
+        except UnsuitableError as error:
+            raise UnsuitableError(f"{error}; {advised(space, maker)}") from None
+
+
+def _import(module: str, id: str) -> None:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and f"{module}.".startswith(f"{error.name}."):
+            if advice.package_of(id):
+                raise MissingExtraError(
+                    f"{module}:{id} needs a package that is not installed: {advice.to_install(id)}"
+                ) from error
             raise UnknownNameError(f"there is no module '{error.name}' to import environments from") from error
         raise MissingExtraError(f"the module '{module}' needs '{error.name}', which is not installed") from error
     except (ValueError, TypeError) as error:  # "", "..x": no name of a module

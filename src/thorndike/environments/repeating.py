@@ -26,13 +26,15 @@ class Repeatable:
     """The half of a `core.Environment` on the host that knows which seeds and actions have led to where it is."""
 
     compiled = False
+    single = False  # whether there is but one of it, which serves training and evaluation alike
 
     def __init__(self, num_environments: int, observation_space: Any, action_space: Any) -> None:
         """Raises UnsuitableError where the spaces do not suit."""
-        spaces.check_action_space(action_space)
         self.num_environments = num_environments
-        self.observation_space, self.action_space = observation_space, action_space
-        self._stored, self._to_real = spaces.stored(observation_space), spaces.to_real(action_space, np)
+        self.observation_space, self.action_space = observation_space, spaces.as_choices(action_space)
+        spaces.check_action_space(self.action_space)
+        self._real_space = action_space
+        self._stored, self._to_real = spaces.stored(observation_space), spaces.to_real(self.action_space, np)
         self._observation: PyTree = None  # [N, ...] what is seen now
         self.max_steps: int | None = None  # of an episode, where that is known
         self._start(0)

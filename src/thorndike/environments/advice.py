@@ -1,0 +1,128 @@
+"""What to write instead: of ids whose package is not installed, and of environments that do not fit as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from gymnasium import spaces
+
+from thorndike.errors import UnsuitableError
+from thorndike.spaces import stored
+
+
+class Package(NamedTuple):
+    """A well-known package of environments, which registers them when its module is imported."""
+
+    ids: str  # a regular expression for their beginnings
+    module: str  # "" where there is nothing to import
+    pip: str
+    id: str = "{module}:{id}"  # as it is written with the module
+
+
+PACKAGES = (
+    Package(
+        r"ALE/|\w+(NoFrameskip|Deterministic)-v\d|(Asterix|BeamRider|Breakout|Enduro|Freeway|MontezumaRevenge|MsPacman|"
+        r"Pong|Qbert|Seaquest|SpaceInvaders)(-ram)?-v\d",
+        "ale_py",
+        "gymnasium[atari]",
+    ),
+    Package(r"(MiniGrid|BabyAI)-", "minigrid", "minigrid"),
+    Package(r"MiniWorld-", "miniworld", "miniworld"),
+    Package(
+        r"(highway|merge|roundabout|parking|intersection|racetrack|exit|two-way|lane-keeping|u-turn)(-\w+)*-v\d",
+        "highway_env",
+        "highway-env",
+    ),
+    Package(
+        r"Fetch(Reach|Push|Slide|PickAndPlace)|Hand(Reach|Manipulate)|AdroitHand|(Point|Ant)Maze_|FrankaKitchen",
+        "gymnasium_robotics",
+        "gymnasium-robotics",
+    ),
+    Package(r"dm_control/", "shimmy", "shimmy[dm-control]"),
+    Package(r"procgen-", "", "thorndike[envpool]", "envpool:{game}Easy-v0"),  # procgen itself registers in the old gym
+    Package(r"Panda(Reach|Push|Slide|PickAndPlace|Stack|Flip)", "panda_gym", "panda-gym"),
+    Package(r"FlappyBird-", "flappy_bird_gymnasium", "flappy-bird-gymnasium"),
+    Package(r"Vizdoom", "vizdoom.gymnasium_wrapper", "vizdoom"),
+    Package(r"PyFlyt/", "PyFlyt.gym_envs", "PyFlyt"),
+)
+
+
+def package_of(id: str) -> Package | None:
+    """The well-known package that an id without a module's name belongs to."""
+    return next((package for package in PACKAGES if re.match(package.ids, id)), None)
+
+
+def written(id: str) -> str:
+    """An id with its module's name before it, where it is of a well-known package: "minigrid:MiniGrid-Empty-5x5-v0"."""
+    package = package_of(id)
+    game = id.split("-")[1].capitalize() if "-" in id else id
+    return package.id.format(module=package.module, id=id, game=game) if package else id
+
+
+def to_install(id: str) -> str:
+    """What to do where the package of `id` is not installed; "" where it is of none that is well known."""
+    package = package_of(id)
+    return f'pip install "{package.pip}", then write {written(id)}' if package else ""
+
+
+def newest_version(id: str, known: Iterable[str]) -> str:
+    """The newest of the `known` ids that differ from `id` in their version alone; "" where there is none."""
+    name, _, version = id.rpartition("-v")
+    others = [other for other in known if other.rpartition("-v")[0] == name and other.rpartition("-v")[2].isdigit()]
+    newest = max(others, key=lambda other: int(other.rpartition("-v")[2]), default="")
+    return newest if version.isdigit() and newest != id else ""
+
+
+def is_of_old_gym(value: Any) -> bool:
+    """Whether an object (or class) comes of the package gym, which Gymnasium replaced."""
+    cls = value if isinstance(value, type) else type(value)
+    return any(base.__module__.split(".")[0] == "gym" for base in cls.__mro__)
+
+
+OF_OLD_GYM = (
+    "it is of the old gym package: hand in lambda: shimmy.GymV26CompatibilityV0(env=make_mine()) "
+    '(before gym 0.26: GymV21CompatibilityV0), after pip install "shimmy[gym-v26]"'
+)
+
+
+def for_observations(space: Any, maker: str) -> str:
+    """How to make observations fit that do not: `maker` is the call that makes the environment."""
+    fitting = [name for name in space.spaces if _fits(space[name])] if isinstance(space, spaces.Dict) else []
+    if fitting:
+        return f"leave it out: lambda: gymnasium.wrappers.FilterObservation({maker}, {sorted(fitting)})"
+    return f"make numbers of it: lambda: gymnasium.wrappers.TransformObservation({maker}, function, space)"
+
+
+def for_actions(space: Any, maker: str) -> str:
+    """How to act by choices or numbers where the environment wants something else."""
+    if isinstance(space, spaces.MultiDiscrete):
+        count, start = space.nvec.ravel().tolist(), space.start.ravel().tolist()
+        more = f", start={start}" if any(start) else ""
+        function, flat = f"lambda a: a.reshape{space.shape}", f"gymnasium.spaces.MultiDiscrete({count}{more})"
+    else:
+        function, flat = "function", "space"
+    return f"act through a wrapper: lambda: gymnasium.wrappers.TransformAction({maker}, {function}, {flat})"
+
+
+def check_keeps_no_statistics(environment: Any) -> None:
+    """Raise UnsuitableError where a wrapper normalises by statistics of its own, which differ from copy to copy."""
+    layer = environment
+    while isinstance(attributes := getattr(layer, "__dict__", None), dict) and "env" in attributes:
+        for name, value in attributes.items():
+            if type(value).__name__ == "RunningMeanStd" and getattr(layer, "update_running_mean", True):
+                setting = "normalize_observations" if name.startswith("obs") else "normalize_rewards"
+                raise UnsuitableError(
+                    f"{type(layer).__name__} keeps statistics that evaluation, checkpoints and agents would lack: "
+                    f"leave it out and set {setting}=True in the algorithm"
+                )
+        layer = attributes["env"]
+
+
+def _fits(space: Any) -> bool:
+    try:
+        stored(space)
+    except UnsuitableError:
+        return False
+    return True
