@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -77,11 +78,11 @@ def flattened(space, x):
     if isinstance(space, spaces.MultiDiscrete):
         choices = zip(space.nvec.ravel(), space.start.ravel(), np.ravel(x), strict=True)
         return [float(int(value) == start + i) for n, start, value in choices for i in range(n)]
-    image = space.dtype == np.uint8 and len(space.shape) == 3
+    image = space.dtype == np.uint8 and len(space.shape) in (3, 4)
     return [float(value) / (255 if image else 1) for value in np.asarray(x).ravel()]
 
 
-shapes = st.lists(st.integers(1, 3), max_size=3).map(tuple)
+shapes = st.lists(st.integers(1, 3), max_size=4).map(tuple)
 leaves = st.one_of(
     shapes.map(lambda shape: spaces.Box(-2, 2, shape, np.float32)),
     shapes.map(lambda shape: spaces.Box(0, 255, shape, np.uint8)),
@@ -332,6 +333,45 @@ def test_narrow_choices_are_multiplied():
     assert call(net, batch).shape == (4, 2)
 
 
+# Two RGB frames, (16, 16, 6), as they may come.
+GIVEN = {
+    "channels_last": lambda x: x,
+    "channels_first": lambda x: x.transpose(0, 3, 1, 2),
+    "a stack of channels_last": lambda x: x.reshape(-1, 16, 16, 2, 3).transpose(0, 3, 1, 2, 4),
+    "a stack of channels_first": lambda x: x.reshape(-1, 16, 16, 2, 3).transpose(0, 3, 4, 1, 2),
+}
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_an_image_gives_the_same_wherever_its_channels_are(given):
+    batch = np.random.default_rng(0).integers(0, 256, (BATCH, 16, 16, 6), np.uint8)
+    expected = call(filled(SMALL_CNN, spaces.Box(0, 255, batch.shape[1:], np.uint8)), batch)
+    batch = GIVEN[given](batch)
+    for layout in ("auto", given.removeprefix("a stack of ")):
+        recipe = dataclasses.replace(SMALL_CNN, layout=layout)
+        net = filled(recipe, spaces.Box(0, 255, batch.shape[1:], np.uint8))
+        np.testing.assert_allclose(call(net, batch), expected, atol=1e-5)
+
+
+def layout_of(shape, dtype=np.uint8):
+    recipe = CNN((2,), (1,), (1,), ())
+    [layout] = jax.eval_shape(lambda key: recipe.init(key, spaces.Box(0, 255, shape, dtype), 2), random.key(0)).layouts
+    return layout
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        *[(shape, "channels_first") for shape in ((4, 84, 84), (12, 84, 84), (3, 7, 7), (3, 210, 160), (111, 8, 8))],
+        *[(shape, "channels_last") for shape in ((84, 84, 4), (7, 7, 3), (210, 160, 3), (10, 10, 10), (5, 4, 26))],
+        ((4, 84, 84, 3), "channels_last"),
+        ((4, 1, 84, 84), "channels_first"),
+    ],
+)
+def test_where_the_channels_are_is_told_from_the_shape(shape, layout):
+    assert layout_of(shape) == layout
+
+
 # What JAX may rely on
 
 RECIPES = [MLP(), MLP((), head="dueling"), SMALL_CNN, CNN((4,), (3,), (1,), (), head="dueling")]
@@ -402,7 +442,10 @@ def test_networks_side_by_side_are_the_networks_alone():
         (lambda: MLP(head="duelling"), "Did you mean 'dueling'"),
         (lambda: CNN(channels=(4,)), "must be of one length, got 1, 3 and 3"),
         (lambda: CNN(strides=(4, 2, 0)), "strides must be a tuple of whole numbers"),
-        (lambda: make(CNN(), spaces.Box(0, 255, (10, 10, 4), np.uint8), 2), "too small for kernels"),
+        (lambda: make(CNN(), spaces.Box(0, 255, (10, 10, 4), np.uint8), 2), "read as channels_last, is too small"),
+        (lambda: layout_of((4, 5, 5)), r'write CNN\(layout="channels_first"\) or'),
+        (lambda: layout_of((4, 30, 6)), "cannot tell which axis"),
+        (lambda: CNN(layout="NCHW"), "layout must be one of 'auto', 'channels_last', 'channels_first'"),
     ],
 )
 def test_settings_that_cannot_work_are_answered(give, says):

@@ -2,8 +2,8 @@
 
 The one order of features: dictionary keys sorted, tuples in order, every leaf raveled row by row. A choice
 (Discrete, MultiDiscrete) becomes its one-hot, counted from its `start`, and where that is wide, dense layers look up
-the row of weights that it picks instead of multiplying; an image (uint8, [height, width, channels])
-is divided by 255; a dictionary's `action_mask` is reserved and never a feature.
+the row of weights that it picks instead of multiplying; an image (uint8 of three axes, or of four: a stack of them) is
+divided by 255; a dictionary's `action_mask` is reserved and never a feature.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from thorndike.hyperparameters import hyperparameters
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu, "elu": jax.nn.elu}
 Activation = Literal["tanh", "relu", "gelu", "silu", "elu"]
 Initialization = Literal["orthogonal", "default"]
+Layout = Literal["auto", "channels_last", "channels_first"]
 WIDE = 64  # one-hots up to this wide are multiplied with weights: looking rows up would gain little
 
 
@@ -41,8 +42,8 @@ class Part(NamedTuple):
 
     @property
     def is_image(self) -> bool:
-        """Whether convolutions may look at it: numbers [height, width, channels]."""
-        return len(self.shape) == 3 and not self.choices
+        """Whether convolutions may look at it: numbers with axes of height, width and channels, or a stack of such."""
+        return len(self.shape) in (3, 4) and not self.choices
 
     @property
     def is_wide(self) -> bool:
@@ -57,7 +58,7 @@ def parts_of(space: spaces.Space, path: tuple[str | int, ...] = ()) -> tuple[Par
         UnsuitableError: for a space whose observations have no fixed size.
     """
     if isinstance(space, spaces.Box):
-        return (Part(path, space.shape, scaled=space.dtype == np.uint8 and len(space.shape) == 3),)
+        return (Part(path, space.shape, scaled=space.dtype == np.uint8 and len(space.shape) in (3, 4)),)
     if isinstance(space, spaces.MultiBinary):
         return (Part(path, tuple(space.shape)),)
     if isinstance(space, spaces.Discrete):
@@ -164,15 +165,17 @@ class ConvolutionalPerceptron(Perceptron):
     kernels: tuple[tuple[jax.Array, ...], ...]  # for each image in order, [height, width, inputs, outputs]
     kernel_biases: tuple[tuple[jax.Array, ...], ...]
     strides: tuple[int, ...] = eqx.field(static=True)
+    layouts: tuple[Layout, ...] = eqx.field(static=True)  # of each image
 
     def features(self, part: Part, observation: Any) -> jax.Array:
         if not part.is_image:
             return super().features(part, observation)
         image = [part for part in self.parts if part.is_image].index(part)
-        return self._convolved(part, _leaf(part, observation), self.kernels[image], self.kernel_biases[image])
+        stack = self.layouts[image], self.kernels[image], self.kernel_biases[image]
+        return self._convolved(part, _leaf(part, observation), *stack)
 
-    def _convolved(self, part: Part, x: jax.Array, kernels: tuple, biases: tuple) -> jax.Array:
-        x = _numbers(part, x)
+    def _convolved(self, part: Part, x: jax.Array, layout: Layout, kernels: tuple, biases: tuple) -> jax.Array:
+        x = _numbers(part, _channels_last(x, layout))
         for kernel, bias, stride in zip(kernels, biases, self.strides, strict=True):
             x = ACTIVATIONS[self.activation](convolution(x, kernel, (stride, stride)) + bias[None, None, None])
         return x.reshape(x.shape[0], -1)
@@ -229,8 +232,10 @@ class MLP(Network):
 class CNN(Network):
     """Convolutions, then dense layers; as in DQN (Mnih et al., 2015) unless told otherwise.
 
-    Images are [height, width, channels]; in a Dict or Tuple every image has convolutions of its own, and the other
-    leaves join their outputs, in the one order of features. The other fields are those of `MLP`.
+    Images are [height, width, channels] or [channels, height, width]: `layout` says which, and "auto" tells it from the
+    shape, the channels being the axis whose length is unlike the others (84, 84, 4). A fourth axis before them is a
+    stack of frames, which joins the channels. In a Dict or Tuple every image has convolutions of its own, and the
+    other leaves join their outputs, in the one order of features. The other fields are those of `MLP`.
     """
 
     channels: tuple[int, ...] = (32, 64, 64)
@@ -240,6 +245,7 @@ class CNN(Network):
     activation: Activation = "relu"
     initialization: Initialization = "orthogonal"
     head: Literal["linear", "dueling"] = "linear"
+    layout: Layout = "auto"
 
     def validate(self) -> None:
         for name in ("channels", "kernels", "strides", "sizes"):
@@ -257,11 +263,13 @@ class CNN(Network):
         images = [part for part in parts if part.is_image]
         if not images:
             raise UnsuitableError(
-                f"CNN needs an image, a Box of shape (height, width, channels), got {observation_space}: use MLP"
+                "CNN needs an image, a Box of shape (height, width, channels) or (channels, height, width) with 1 "
+                f"channel for gray, got {observation_space}: use MLP"
             )
         convolutions, inputs = [], sum(_width(part) for part in parts if not part.is_image)
-        for part in images:
-            shapes, outputs_of_image = self._convolutions(part)
+        layouts = tuple(_layout(part.shape) if self.layout == "auto" else self.layout for part in images)
+        for part, layout in zip(images, layouts, strict=True):
+            shapes, outputs_of_image = self._convolutions(part, layout)
             convolutions += shapes
             inputs += outputs_of_image
         weights, biases = _drawn(self, key, [*convolutions, *_dense_shapes(self, inputs, outputs)], gain)
@@ -269,20 +277,20 @@ class CNN(Network):
         stacks = [slice(i, i + depth) for i in range(0, first, depth)] if depth else [slice(0, 0)] * len(images)
         return ConvolutionalPerceptron(
             weights[first:], biases[first:], parts, self.activation, self.head == "dueling",
-            tuple(weights[i] for i in stacks), tuple(biases[i] for i in stacks), self.strides,
+            tuple(weights[i] for i in stacks), tuple(biases[i] for i in stacks), self.strides, layouts,
         )  # fmt: skip
 
-    def _convolutions(self, part: Part) -> tuple[list[tuple[int, ...]], int]:
+    def _convolutions(self, part: Part, layout: Layout) -> tuple[list[tuple[int, ...]], int]:
         """The shapes of the kernels for one image, and how many numbers they make of it."""
-        height, width, inputs = part.shape
+        _, height, width, inputs = jax.eval_shape(lambda x: _channels_last(x, layout), np.empty((1, *part.shape))).shape
         shapes: list[tuple[int, ...]] = []
         for channels, side, stride in zip(self.channels, self.kernels, self.strides, strict=True):
             shapes.append((side, side, inputs, channels))
             height, width, inputs = (height - side) // stride + 1, (width - side) // stride + 1, channels
             if min(height, width) < 1:
                 raise SettingError(
-                    f"CNN: an image of shape {part.shape} is too small for kernels {self.kernels} with strides "
-                    f"{self.strides}: give smaller ones (the image's axes are height, width, channels)"
+                    f"CNN: an image of shape {part.shape}, read as {layout}, is too small for kernels {self.kernels} "
+                    f"with strides {self.strides}: give smaller ones, or another layout"
                 )
         return shapes, height * width * inputs
 
@@ -323,6 +331,31 @@ class FirstOutputs(eqx.Module):
 
     def __call__(self, observation: Any) -> jax.Array:
         return self.network(observation)[:, : self.count]
+
+
+def _layout(shape: tuple[int, ...]) -> Layout:
+    """Where an image's channels are: of its first and last axis the one more unlike the middle one, which is a side.
+
+    Raises SettingError where the first is, but not clearly so.
+    """
+    first, middle, last = shape[-3:]
+    unlike_first, unlike_last = (max(axis / middle, middle / axis) for axis in (first, last))
+    if unlike_first <= unlike_last:
+        return "channels_last"
+    if unlike_first < 2 * unlike_last:
+        raise SettingError(
+            f"CNN cannot tell which axis of an image of shape {shape} holds its channels: write "
+            'CNN(layout="channels_first") or CNN(layout="channels_last")'
+        )
+    return "channels_first"
+
+
+def _channels_last(x: jax.Array, layout: Layout) -> jax.Array:
+    """Images [B, ...] as [B, height, width, channels], the frames of a stack being so many more channels."""
+    channels = x.ndim - (1 if layout == "channels_last" else 3)
+    axes = (*range(1, x.ndim - 3), channels)  # a stack's, where there is one, and the channels'
+    x = jnp.moveaxis(x, axes, range(-len(axes), 0))
+    return x.reshape(*x.shape[:3], -1)
 
 
 def init_critics(
