@@ -88,7 +88,7 @@ def returns(algorithm, data):
 
 
 def sac_target(algorithm, state, data, ent_coef):
-    """r_0 + sum_k gamma^k (r_k + alpha H(s_k)) + gamma^n (min Q'(s_n, a_n) + alpha H(s_n)), each H by one sample of pi."""
+    """r_0 + sum_k gamma^k (r_k + alpha H(s_k)) + gamma^n (min Q'(s_n, a_n) + alpha H(s_n)); each H by one sample."""
     following = np.stack([observation for *_, observation in returns(algorithm, data)])
     key, _, between = jax.random.split(new_key(), 3)
     drawn, log_prob = state.head(state.network(following)).sample_and_log_prob(key)
@@ -145,7 +145,9 @@ def test_sac_is_its_definition_on_every_combination_of_ends(window, ent_coef):
     error = errors(algorithm, state, data, sac_target(algorithm, state, data, ent_coef or 0.7))
     np.testing.assert_allclose(metrics["critic_loss"], 0.5 * np.square(error).mean(-1).sum(), rtol=1e-4)
     np.testing.assert_allclose(metrics["priority"], np.abs(error).mean(0), rtol=1e-4, atol=1e-5)
-    drawn, log_prob = state.head(state.network(data.observation[0])).sample_and_log_prob(jax.random.split(new_key(), 3)[1])
+    drawn, log_prob = state.head(state.network(data.observation[0])).sample_and_log_prob(
+        jax.random.split(new_key(), 3)[1]
+    )
     np.testing.assert_allclose(metrics["entropy"], -log_prob.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["ent_coef"], ent_coef or 0.7, rtol=1e-6)
     by_pair = [[q(after.critics, i, data.observation[0, b], drawn[b]) for b in range(4)] for i in range(2)]

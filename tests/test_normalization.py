@@ -149,7 +149,7 @@ def test_a_scaled_reward_keeps_its_sign():
 )  # fmt: skip
 def test_a_hint_is_given_where_values_are_far_off(row, off):
     found = normalization.hint(row)
-    assert found == (off and f"values are off by some {off}: such rewards are out of scale for a network, "
+    assert found == (off and f"values are off by some {off}: rewards are out of scale for a network, "
                      "try normalize_rewards=True")  # fmt: skip
 
 
@@ -173,7 +173,9 @@ def test_a_trajectory_is_normalised_as_it_was_acted_and_known_afterwards():
     for name in ("observation", "next_observation"):
         expected = normalize(before.observations, getattr(new, name), CLIP)
         np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-6)
-    rewards, done = (np.concatenate([getattr(s, name) for s in (steps(20, 2), new)]) for name in ("reward", "truncated"))
+    rewards, done = (
+        np.concatenate([getattr(s, name) for s in (steps(20, 2), new)]) for name in ("reward", "truncated")
+    )
     done = done | np.concatenate([steps(20, 2).terminated, new.terminated])
     spread = discounted_by_hand(np.float64(rewards), done, 0.9).std()
     np.testing.assert_allclose(found.reward, np.clip(new.reward / spread, -CLIP, CLIP), rtol=1e-4)

@@ -317,6 +317,23 @@ class Breaking:
         return (state, count + 1), step._replace(reward=reward)
 
 
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if "prioritized" in name])
+def test_every_step_is_known_once_to_what_normalises_warming_up_included(name):
+    algorithm = ALGORITHMS[name]
+    *_, last = trainer.train(algorithm, maker(algorithm), 90)
+    ring, (moments, scale) = last.progress.memory, last.progress.state.statistics
+    steps = jax.tree.map(lambda x: np.asarray(x)[: int(ring.size)], ring.steps)
+    seen = steps.observation.reshape(90, -1)
+    assert moments.seen == scale.returns.seen == 90
+    np.testing.assert_allclose(moments.mean[0], seen.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(moments.variance[0], seen.var(0), rtol=1e-4)
+    running, returns = np.zeros(2), []
+    for reward, terminated, truncated in zip(steps.reward, steps.terminated, steps.truncated, strict=True):
+        returns.append(algorithm.gamma * running + reward)
+        running = np.where(terminated | truncated, 0, returns[-1])
+    np.testing.assert_allclose(scale.returns.variance[0], np.var(returns), rtol=1e-4)
+
+
 class Forgetful(gymnasium.Env):
     """An endless environment whose observations no seed repeats: a copy that is restored begins anew."""
 

@@ -172,7 +172,7 @@ def hint(row: Mapping[str, float]) -> str | None:
     error = max(row.get("td_error", 0.0), math.sqrt(max(squared, 0.0)))
     if not error > LARGE_ERROR:
         return None
-    return f"values are off by some {error:.0e}: such rewards are out of scale for a network, try normalize_rewards=True"
+    return f"values are off by some {error:.0e}: rewards are out of scale for a network, try normalize_rewards=True"
 
 
 def _floating(x: Any) -> bool:
