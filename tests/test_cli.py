@@ -171,7 +171,7 @@ WRONG = {
     "train dqn CartPole-v1 --nonsense 1": "no flag --nonsense.\n",
     "train dqn CartPole-v1 --bogus 1": "no flag --bogus.\n",
     "train dqn CartPole-v1 --memory same": "--memory takes one of replay, prioritized, got 'same'",
-    "train ppo CartPole-v1 --critic-network.size 4": "no flag --critic-network.size. Did you mean '--critic-network.sizes'?",
+    "train ppo CartPole-v1 --critic-network.size 4": "Did you mean '--critic-network.sizes'?",
     "train ppo CartPole-v1 --network same --steps 5 --run-dir none": "give the actor's network itself",
     "train ppo CartPole-v1 --value-coef 1": "here it is --vf-coef (of half the mean squared error",
     "train dqn Nope-v0 --steps 5 --run-dir none": "there is no environment 'Nope-v0'.\n",

@@ -223,6 +223,36 @@ def test_latest_is_the_newest_trajectory_whole():
     batch = memory.sample(state, new_key())
     jax.tree.map(np.testing.assert_array_equal, batch, second)
     assert memory.feedback(state, batch, {}) is state
+    assert memory.restarted(state, jnp.ones(3, bool)) is state
+
+
+@pytest.mark.parametrize("kind", [Replay, Prioritized])
+def test_the_newest_step_of_a_restarted_copy_becomes_a_truncation_wherever_it_is_stored(kind):
+    """In every row of the ring, the last one and the first included; nothing else changes."""
+    memory, rows = kind(10, 4, window=3), 5
+
+    for count in (1, 4, rows, rows + 1, 2 * rows):
+        state = memory.init(ONE, (1, 2))
+        happened = jax.tree.map(lambda x: x[0], experience(1, count, 2))
+        for t in range(count):
+            state, told = life_of(memory)(state, jax.tree.map(lambda x, t=t: x[t : t + 1], happened))
+        newest = (count - 1) % rows
+        expected = np.array(state.steps.truncated)
+        expected[newest, 0] = True
+        np.testing.assert_array_equal(told.steps.truncated, expected)
+        unchanged = told._replace(steps=told.steps._replace(truncated=state.steps.truncated))
+        jax.tree.map(np.testing.assert_array_equal, unchanged, state)
+
+
+@cache
+def life_of(memory):
+    """Compiled: a step more, and what is stored after it once copy 0 of two has restarted."""
+
+    def live(state, steps):
+        state = memory.add(state, steps)
+        return state, memory.restarted(state, jnp.array([True, False]))
+
+    return jax.jit(live)
 
 
 SMALL = Transition(*[jax.ShapeDtypeStruct((), jnp.float32)] * 3, *[jax.ShapeDtypeStruct((), bool)] * 2,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +17,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import random
 
+import thorndike as td
+from thorndike.configuration import hyperparameter_classes
 from thorndike.errors import SettingError, UnsuitableError
+from thorndike.foreign import ForeignModule
 from thorndike.hyperparameters import from_json, to_json
-from thorndike.networks import ACTIVATIONS, CNN, MLP, NETWORKS, Network, features, parts_of
+from thorndike.networks import (
+    ACTIVATIONS,
+    CNN,
+    MLP,
+    NETWORKS,
+    ConvolutionalPerceptron,
+    Network,
+    Same,
+    features,
+    parts_of,
+)
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 IMAGE = spaces.Box(0, 255, (12, 10, 3), np.uint8)
@@ -475,3 +490,58 @@ def test_nothing_of_lapack_stands_between_a_key_and_the_weights():
     critics = jax.vmap(lambda key: MLP((300, 300)).init(key, spaces.Box(-1, 1, (300,)), 2))
     text = jax.jit(critics).lower(jax.random.split(jax.random.key(0))).as_text()
     assert "lapack" not in text
+
+
+# --- critics that follow the actor ------------------------------------------------------------------------------------
+
+WITH_CRITIC = {
+    "ppo": (td.PPO, lambda state: state.parameters.critic),
+    "reinforce": (td.REINFORCE, lambda state: state.parameters.baseline),
+    "sac": (td.SAC, lambda state: state.critics),
+    "td3": (td.TD3, lambda state: state.critics),
+    "ddpg": (td.DDPG, lambda state: state.critics),
+}
+
+
+def critic_of(name, space, **fields):
+    cls, critic = WITH_CRITIC[name]
+    actions = spaces.Box(-1, 1, (2,), np.float32)
+    return critic(jax.eval_shape(lambda key: cls(**fields).init(key, space, actions), random.key(0)))
+
+
+@pytest.mark.parametrize("name", WITH_CRITIC)
+def test_a_critic_is_made_like_the_actor_unless_given(name):
+    """It was an MLP over raw pixels beside an actor with convolutions."""
+    field = "baseline_network" if name == "reinforce" else "critic_network"
+    assert type(critic_of(name, IMAGE, network=SMALL_CNN)) is ConvolutionalPerceptron
+    assert critic_of(name, VECTOR, network=MLP((5, 6))).weights[0].shape[-1] == 5
+    assert critic_of(name, VECTOR, network=MLP((5, 6)), **{field: MLP((7,))}).weights[0].shape[-1] == 7
+    pair = (lambda key, x, outputs: jnp.zeros((x.shape[1], outputs)), lambda w, x: x @ w)
+    assert isinstance(critic_of(name, VECTOR, network=pair), ForeignModule)
+
+
+@pytest.mark.parametrize("name", WITH_CRITIC)
+def test_a_network_with_fixed_outputs_cannot_be_followed(name):
+    """The default recipe takes its place for numbers; what sees images is for the user to say."""
+    outputs = 4 if name == "sac" else 2
+    module = eqx.nn.MLP(4, outputs, 3, 1, key=random.key(0))
+    assert critic_of(name, VECTOR, network=module).weights[0].shape[-1] == WITH_CRITIC[name][0].network.sizes[0]
+    field = "baseline_network" if name == "reinforce" else "critic_network"
+    flat = eqx.nn.Sequential([eqx.nn.Lambda(jnp.ravel), eqx.nn.Linear(360, outputs, key=random.key(0))])
+    with pytest.raises(SettingError, match=rf"such as {field}=CNN\(\)"):
+        critic_of(name, IMAGE, network=flat)
+
+
+def test_an_actor_cannot_follow_itself():
+    with pytest.raises(SettingError, match="give the actor's network itself"):
+        critic_of("ppo", VECTOR, network=Same())
+
+
+def test_following_is_recorded_and_a_given_critics_weights_are_data():
+    algorithm = td.PPO()
+    assert from_json(json.loads(json.dumps(to_json(algorithm))), hyperparameter_classes()) == algorithm
+    before = to_json(algorithm) | {"critic_network": to_json(MLP((64, 64)))}  # as recorded before there was Same
+    assert from_json(before, hyperparameter_classes()) == td.PPO(critic_network=MLP((64, 64)))
+    module = eqx.nn.MLP(4, 1, 3, 1, key=random.key(0))
+    leaves = {id(x) for x in jax.tree.leaves(td.PPO(critic_network=module))}
+    assert {id(x) for x in jax.tree.leaves(eqx.filter(module, eqx.is_inexact_array))} <= leaves

@@ -6,11 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium import spaces
 from jax import lax
 
 from thorndike import normalization
+from thorndike.algorithms.ppo import PPO
+from thorndike.core import Transition
 
 CLIP = 10.0
+SPACE = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 update = jax.jit(normalization.update)
 normalize = jax.jit(normalization.normalize, static_argnums=2)
 
@@ -133,6 +137,68 @@ def test_a_scaled_reward_keeps_its_sign():
         normalization.init_reward_scale(1), jnp.full((50, 1), 5, jnp.float32), jnp.zeros((50, 1), bool), 0.99
     )
     assert (normalization.scale_reward(scale, jnp.full((2, 1), 5.0), CLIP) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("row", "off"),
+    [
+        ({}, None), ({"loss": 0.1, "td_error": 0.3}, None), ({"value_loss": 2e5, "policy_loss": -1e9}, None),
+        ({"critic_loss": float("nan")}, None), ({"td_error": 2e6}, "2e+06"), ({"value_loss": 9e12}, "3e+06"),
+        ({"critic_loss": 4e8, "td_error": 1.0}, "2e+04"),
+    ],
+)  # fmt: skip
+def test_a_hint_is_given_where_values_are_far_off(row, off):
+    found = normalization.hint(row)
+    assert found == (off and f"values are off by some {off}: rewards are out of scale for a network, "
+                     "try normalize_rewards=True")  # fmt: skip
+
+
+def steps(length, copies, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (length, copies)
+    observation = (rng.normal(size=(*shape, 3)) * 100 + 7).astype(np.float32)
+    ends = rng.random((2, *shape)) < 0.1
+    reward = rng.normal(2, 1e3, shape).astype(np.float32)
+    return Transition(observation, np.zeros(shape, np.int32), reward, *ends, observation + 1, {})
+
+
+def test_a_trajectory_is_normalised_as_it_was_acted_and_known_afterwards():
+    """Observations by what was known before, rewards by what is known now."""
+    algorithm = PPO(normalize_observations=True, normalize_rewards=True, num_environments=2)
+    before = normalization.observe(normalization.begin(algorithm, SPACE), steps(20, 2), 0.9)
+    new = steps(30, 2, seed=1)
+    found, after = normalization.as_acted(before, new, 0.9)
+    seen = np.concatenate([steps(20, 2).observation, new.observation]).reshape(-1, 3)
+    np.testing.assert_allclose(after.observations.mean[0], seen.mean(0), rtol=1e-5)
+    for name in ("observation", "next_observation"):
+        expected = normalize(before.observations, getattr(new, name), CLIP)
+        np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-6)
+    rewards, done = (
+        np.concatenate([getattr(s, name) for s in (steps(20, 2), new)]) for name in ("reward", "truncated")
+    )
+    done = done | np.concatenate([steps(20, 2).terminated, new.terminated])
+    spread = discounted_by_hand(np.float64(rewards), done, 0.9).std()
+    np.testing.assert_allclose(found.reward, np.clip(new.reward / spread, -CLIP, CLIP), rtol=1e-4)
+
+
+def test_where_nothing_is_normalised_there_are_no_statistics_and_steps_pass():
+    statistics = normalization.begin(PPO(), SPACE)
+    assert jax.tree.leaves(statistics) == []
+    new = steps(3, 2)
+    found, after = normalization.as_acted(statistics, new, 0.9)
+    assert after == statistics
+    jax.tree.map(np.testing.assert_array_equal, found, new)
+    assert normalization.restarted(statistics, np.ones(2, bool)) == statistics
+
+
+def test_returns_of_restarted_copies_run_from_0_again():
+    statistics = normalization.begin(PPO(normalize_rewards=True, num_environments=2), SPACE)
+    unended = steps(5, 2)._replace(terminated=np.zeros((5, 2), bool), truncated=np.zeros((5, 2), bool))
+    statistics = normalization.observe(statistics, unended, 0.9)
+    anew = normalization.restarted(statistics, np.array([True, False])).rewards
+    assert statistics.rewards.running.all()
+    np.testing.assert_array_equal(anew.running, statistics.rewards.running * np.array([0, 1]))
+    assert anew.returns is statistics.rewards.returns
 
 
 def test_no_spread_yet_gives_finite_rewards():

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +29,7 @@ from thorndike.memories import Prioritized, Replay
 from thorndike.networks import MLP
 
 SMALL = MLP((16,), activation="tanh", initialization="default")
+NORMALIZED = {"normalize_observations": True, "normalize_rewards": True}
 OFF_POLICY = {
     "network": SMALL, "critic_network": SMALL, "warmup_steps": 40, "num_environments": 2, "rollout_length": 3,
     "updates_per_rollout": 2,
@@ -39,17 +41,17 @@ ALGORITHMS = {
     ),
     "dqn n-step prioritized": DQN(
         network=SMALL, memory=Prioritized(500, 16, window=3), warmup_steps=40, num_environments=2, rollout_length=3,
-        updates_per_rollout=2,
+        updates_per_rollout=2, **NORMALIZED,
     ),
     "ppo": PPO(
         network=SMALL, critic_network=SMALL, num_environments=2, rollout_length=16, batch_size=8, epochs=2,
-        normalize_observations=True, normalize_rewards=True, target_kl=0.05,
+        **NORMALIZED, target_kl=0.05,
     ),
-    "reinforce": REINFORCE(network=SMALL, baseline_network=SMALL, num_environments=2, rollout_length=16),
+    "reinforce": REINFORCE(network=SMALL, baseline_network=SMALL, num_environments=2, rollout_length=16, **NORMALIZED),
     "sac": SAC(**OFF_POLICY, memory=Replay(500, 16)),
-    "sac n-step prioritized": SAC(**OFF_POLICY, memory=Prioritized(500, 16, window=3)),
+    "sac n-step prioritized": SAC(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
     "td3": TD3(**OFF_POLICY, memory=Replay(500, 16)),
-    "ddpg n-step prioritized": DDPG(**OFF_POLICY, memory=Prioritized(500, 16, window=3)),
+    "ddpg n-step prioritized": DDPG(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
 }  # fmt: skip
 PREFIXES = ["", "gymnasium:", "envpool:"]
 
@@ -313,6 +315,53 @@ class Breaking:
         state, step = self.environment.step(state, action, key)
         reward = step.reward.at[1].add(jnp.where(count == 11, jnp.nan, 0))
         return (state, count + 1), step._replace(reward=reward)
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if "prioritized" in name])
+def test_every_step_is_known_once_to_what_normalises_warming_up_included(name):
+    algorithm = ALGORITHMS[name]
+    *_, last = trainer.train(algorithm, maker(algorithm), 90)
+    ring, (moments, scale) = last.progress.memory, last.progress.state.statistics
+    steps = jax.tree.map(lambda x: np.asarray(x)[: int(ring.size)], ring.steps)
+    seen = steps.observation.reshape(90, -1)
+    assert moments.seen == scale.returns.seen == 90
+    np.testing.assert_allclose(moments.mean[0], seen.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(moments.variance[0], seen.var(0), rtol=1e-4)
+    running, returns = np.zeros(2), []
+    for reward, terminated, truncated in zip(steps.reward, steps.terminated, steps.truncated, strict=True):
+        returns.append(algorithm.gamma * running + reward)
+        running = np.where(terminated | truncated, 0, returns[-1])
+    np.testing.assert_allclose(scale.returns.variance[0], np.var(returns), rtol=1e-4)
+
+
+class Forgetful(gymnasium.Env):
+    """An endless environment whose observations no seed repeats: a copy that is restored begins anew."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.random.default_rng().normal(size=2).astype(np.float32), {}
+
+    def step(self, action):
+        return self.reset()[0], 1.0, False, False, {}
+
+
+def test_no_stored_window_and_no_running_return_joins_the_episodes_around_a_restart():
+    algorithm = ALGORITHMS["dqn n-step prioritized"]
+
+    def run(resume=None):
+        return trainer.train(algorithm, lambda: make(Forgetful, 2), 60, every=(5,), resume=resume)
+
+    saved = next(chunk.arrays() for chunk in run() if chunk.iteration == 5)
+    *_, last = run({0: saved})
+    ring = last.progress.memory
+    steps = jax.tree.map(lambda x: np.asarray(x)[: int(ring.size)], ring.steps)  # [30, 2]
+    joined = (steps.next_observation[:-1] == steps.observation[1:]).all(-1)
+    np.testing.assert_array_equal(joined, ~steps.truncated[:-1])
+    assert np.argwhere(~joined).tolist() == [[14, 0], [14, 1]]
+    running = sum(np.float64(algorithm.gamma) ** k for k in range(15))  # of the 15 steps since
+    np.testing.assert_allclose(last.progress.state.statistics.rewards.running, running, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("steps", "seed"), [(0, 0), (10, -1), (10, 2**31)])

@@ -1,8 +1,8 @@
 """What is kept of the experience, and how batches are drawn from it.
 
-Every memory is `init, add, sample, feedback, restarted` around explicit state. Batches are trajectories: Transitions [window, B],
-windows of consecutive steps of one copy of the environment. A window may run past the end of an episode (formulas stop
-there), never past the newest step stored.
+Every memory is `init, add, sample, feedback, restarted` around explicit state. Batches are trajectories: Transitions
+[window, B], windows of consecutive steps of one copy of the environment. A window may run past the end of an episode
+(formulas stop there), never past the newest step stored.
 
 All of it is written in place where the caller donates the state or carries it through a loop, so that the time of an
 `add` or a `sample` does not depend on the capacity, also under `vmap`.

@@ -303,14 +303,15 @@ class Same(Network):
         raise SettingError("Same() makes a critic like the actor: give the actor's network itself, such as MLP()")
 
 
-def critic_recipe(algorithm: Any, given: Network | None, observation_space: spaces.Space) -> Network | None:
-    """What a critic of `algorithm` is made by: the recipe given or, where that is Same(), that of its `network`.
+def critic_recipe(algorithm: Any, field: str, observation_space: spaces.Space) -> Any:
+    """What a critic is made by: the recipe in that field of `algorithm` or, where that is Same(), in its `network`.
 
     A user's network with fixed outputs cannot be followed: the default recipe takes its place, but for images.
 
     Raises:
         SettingError: where such a network looks at images.
     """
+    given = getattr(algorithm, field)
     if not isinstance(given, Same):
         return given
     if not algorithm.network.fixed:
@@ -318,7 +319,7 @@ def critic_recipe(algorithm: Any, given: Network | None, observation_space: spac
     if any(part.is_image for part in parts_of(observation_space)):
         raise SettingError(
             f"a critic cannot be made like {algorithm.network!r}, whose outputs are fixed, and these observations hold "
-            "images: say what it is to be, such as critic_network=CNN()"
+            f"images: say what it is to be, such as {field}=CNN()"
         )
     return type(algorithm).network
 

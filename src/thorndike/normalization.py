@@ -11,6 +11,8 @@ and `apply` for what is drawn.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +24,7 @@ from thorndike.spaces import stored
 
 CLIP = 10.0  # normalised values stay within -10 and 10: a rare one does not tear at the weights
 EPSILON = 1e-8  # added to variances before dividing
+LARGE_ERROR = 1e4  # of values: networks that begin with outputs around 1 are long on their way there
 MOST = 2**32 - 1  # the count stays there, and later values keep that weight
 
 
@@ -161,6 +164,15 @@ def scale_reward(scale: RewardScale, reward: jax.Array, clip: float = CLIP) -> j
     if not scale:
         return reward
     return jnp.clip(reward * lax.rsqrt(scale.returns.variance[0] + EPSILON), -clip, clip)
+
+
+def hint(row: Mapping[str, float]) -> str | None:
+    """One line where the losses in a row of metrics say that rewards are out of scale; None where they do not."""
+    squared = max(row.get("value_loss", 0.0), row.get("critic_loss", 0.0))
+    error = max(row.get("td_error", 0.0), math.sqrt(max(squared, 0.0)))
+    if not error > LARGE_ERROR:
+        return None
+    return f"values are off by some {error:.0e}: rewards are out of scale for a network, try normalize_rewards=True"
 
 
 def _floating(x: Any) -> bool:

@@ -57,7 +57,7 @@ RECORDED: dict[tuple[str, str], Recorded] = {
     ("dqn", "CartPole-v1"): Recorded(DQN(), steps=50_000, result="greedy mean 498 of 500 over seeds"),
     ("ppo", "CartPole-v1"): Recorded(CLEANRL_PPO, steps=500_000, result="greedy mean 500 of 500 over seeds"),
     ("ppo", "Acrobot-v1"): Recorded(CLEANRL_PPO, steps=500_000, result="greedy mean -83 over seeds"),
-    # RL Zoo without generalised state-dependent exploration; vf_coef is twice the Zoo's 0.5, ours being of half the error.
+    # RL Zoo without generalised state-dependent exploration; its vf_coef 0.5 is 1.0 here.
     ("ppo", "Pendulum-v1"): Recorded(
         PPO(
             num_environments=4,

@@ -324,7 +324,7 @@ class _Host(_Mode):
 
 
 def _restarted(algorithm: Any, progress: Progress, begun: np.ndarray) -> Progress:
-    """Progress once copies `begun` [N] have left their episodes for new ones: nothing reaches from one into the other."""
+    """Progress once copies `begun` [N] have left their episodes for new ones: nothing joins the two."""
     episodes = progress.episodes
     reward, length = (jnp.where(begun, 0, x) for x in (episodes.reward, episodes.length))
     return progress._replace(

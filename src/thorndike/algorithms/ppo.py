@@ -108,7 +108,7 @@ class PPO:
         gain = jnp.full(head.outputs + 1, 0.01).at[-1].set(1.0)  # small for the policy, 1 for the value
         gain = gain[:-1] if self.critic_network else gain
         network = self.network.init(key_network, observation_space, gain.size, gain)
-        recipe = critic_recipe(self, self.critic_network, observation_space)
+        recipe = critic_recipe(self, "critic_network", observation_space)
         critic = recipe.init(key_critic, observation_space, 1) if recipe else ()
         parameters = Parameters(network, head, critic)
         return State(parameters, self.optimizer().init(parameters), normalization.begin(self, observation_space))

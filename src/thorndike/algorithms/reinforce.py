@@ -79,7 +79,7 @@ class REINFORCE:
         key_network, key_baseline = random.split(key)
         head = Head.of(action_space)
         network = self.network.init(key_network, observation_space, head.outputs, 0.01)
-        recipe = critic_recipe(self, self.baseline_network, observation_space)
+        recipe = critic_recipe(self, "baseline_network", observation_space)
         baseline = recipe.init(key_baseline, observation_space, 1) if recipe else ()
         parameters = Parameters(network, head, baseline)
         return State(parameters, self.optimizer().init(parameters), normalization.begin(self, observation_space))

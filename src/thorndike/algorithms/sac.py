@@ -77,7 +77,7 @@ class SAC:
         key_network, key_critics = random.split(key)
         head = Head.squashed(action_space)
         network = self.network.init(key_network, observation_space, head.outputs)
-        recipe = critic_recipe(self, self.critic_network, observation_space)
+        recipe = critic_recipe(self, "critic_network", observation_space)
         critics = init_critics(recipe, key_critics, observation_space, action_space, self.num_critics)
         log_ent_coef = jnp.float32(0) if self.ent_coef is None else ()
         optimizers = tuple(self.optimizer().init(trained) for trained in (network, critics, log_ent_coef))

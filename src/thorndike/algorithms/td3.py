@@ -101,7 +101,7 @@ class TD3:
         key_actor, key_critics = random.split(key)
         network = self.network.init(key_actor, observation_space, math.prod(action_space.shape))
         actor = Actor(network, action_space.shape)
-        recipe = critic_recipe(self, self.critic_network, observation_space)
+        recipe = critic_recipe(self, "critic_network", observation_space)
         critics = init_critics(recipe, key_critics, observation_space, action_space, self.num_critics)
         target_actor, target_critics = jax.tree.map(jnp.copy, (actor, critics))
         optimizers = self.optimizer().init(actor), self.optimizer().init(critics)
