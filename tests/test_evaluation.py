@@ -405,6 +405,17 @@ def test_a_function_that_always_gives_the_same_environment_is_known_at_once(tmp_
     assert run.summary["evaluation"]["episodes"] >= 5
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_object_that_cannot_be_made_again_trains_and_is_evaluated_itself():
+    environment = fresh()()
+    environment.longest = 7  # no second one would have it
+    run = td.train(ALONE, environment, 320, run_dir=None, quiet=True)
+    assert np.nanmax(run.metrics["evaluation_longest"]) <= 7
+    assert (type(environment).made, type(environment).closed) == (1, 0)
+    with pytest.raises(td.SettingError, match="num_environments=1"):
+        td.train(PPO, environment, 320, run_dir=None, quiet=True)
+
+
 # --- what cannot learn ------------------------------------------------------------------------------------------------
 
 

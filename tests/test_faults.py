@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -30,6 +32,7 @@ class Counter:
 
     break_at: int = 1000
     kind: str = ""
+    reward: float = 1.0
     max_steps: int | None = 20
 
     observation_space: ClassVar = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
@@ -42,7 +45,7 @@ class Counter:
         return state
 
     def transition(self, state, action, key):
-        reward = jnp.where(state[0] == self.break_at, jnp.nan, 1.0)
+        reward = jnp.where(state[0] == self.break_at, jnp.nan, self.reward)
         return {
             "": (state + 1, reward, jnp.zeros((), bool)),
             "four": (state + 1, reward, jnp.zeros((), bool), {}),
@@ -72,6 +75,19 @@ def test_a_reward_that_is_no_number_in_an_evaluation_stops_the_run():
     """Training, in rollouts of 8 steps with episodes of 20, meets step 15 only after the evaluation has."""
     with pytest.raises(td.EnvironmentFault, match="in an evaluation, copy 0, step 16"):
         td.train(PPO, Counter(break_at=15), 16, run_dir=None, quiet=True, evaluate_every=16)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("normalized", [False, True])
+def test_rewards_out_of_scale_are_pointed_out_once(normalized):
+    algorithm = dataclasses.replace(PPO, normalize_rewards=normalized)
+    with (
+        contextlib.nullcontext()
+        if normalized
+        else pytest.warns(UserWarning, match="try normalize_rewards=True") as told
+    ):
+        td.train(algorithm, Counter(reward=1e7), 64, run_dir=None, **QUIET)
+    assert normalized or len(told) == 1
 
 
 def test_an_evaluation_looks_at_nothing_after_an_episodes_end():

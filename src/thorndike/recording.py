@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
 
-from thorndike import checkpoints, evaluation, records, snapshots, trainer
+from thorndike import checkpoints, evaluation, normalization, records, snapshots, trainer
 from thorndike.checkpoints import Checkpoint
 from thorndike.configuration import Configuration
 from thorndike.console import Display
@@ -72,6 +72,7 @@ class Recording:
         self.running: set[int] = set()
         self.concurrent = 1  # how many seeds have been under way at once
         self.clocks: dict[int, tuple[dict[str, float], float]] = {}  # by seed: seconds, steps per second
+        self.hinted = False
         self.owed: set[int] = set()  # seeds whose newest evaluation a signal kept from its end
         self.writer = None
         if folder is not None:
@@ -220,8 +221,12 @@ class Recording:
         return any(row["seed"] == seed and row["steps"] == steps and "evaluation_mean" in row for row in self.rows)
 
     def record(self, chunk: Any) -> None:
-        """The row of metrics that ends with a chunk."""
+        """The row of metrics that ends with a chunk; once in a run, a hint where rewards are out of scale."""
         measured = dict(chunk.row)
+        advice = None if self.hinted or self.configuration.algorithm.normalize_rewards else normalization.hint(measured)
+        if advice:
+            self.hinted = True
+            warnings.warn(advice, stacklevel=2)
         first = ("return_mean", "episode_length_mean", "episodes")
         row = {name: measured.pop(name) for name in first if name in measured}
         self.add_row(chunk.seed, chunk.steps, row | {"steps_per_second": round(chunk.steps_per_second, 1)} | measured)
