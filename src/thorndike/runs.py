@@ -392,9 +392,10 @@ def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, s
         environments.check_distinct(training, made)
     except ThorndikeError as error:
         alone = not training.compiled and training.num_environments == 1
-        if not alone or run.evaluation_copies is not None:
-            raise
-        return training, str(error)
+        if alone and run.evaluation_copies is None:
+            return training, str(error)
+        remedy = "evaluate_every=0 does without, num_environments=1 lets one copy serve training and evaluation in turn"
+        raise type(error)(f"copies for evaluations cannot be made: {error} ({remedy})") from error
     return made, ""
 
 
