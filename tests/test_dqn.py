@@ -94,11 +94,12 @@ def test_doubling_one_weight_adds_exactly_that_samples_gradient():
     state, ones = fresh(), np.ones(4, np.float32)
     algorithm = dataclasses.replace(SMALL, beta=1.0)
     weight = np.array([1, 0.5, 0.25, 0.125], np.float32)
-    doubled = weight * np.array([1, 1, 2, 1], np.float32)
-    only = np.array([1, 0, 0.25, 0], np.float32)
+    doubled = weight * np.array([1, 2, 1, 1], np.float32)
+    only = np.array([1, 0.5, 0, 0], np.float32)
     gradient = [first_gradient(algorithm, state, batch(weight=w)) for w in (weight, doubled)]
     single = first_gradient(algorithm, state, batch(weight=only))
     alone = first_gradient(algorithm, state, batch(weight=np.array([1, 0, 0, 0], np.float32)))
+    assert np.abs(single - alone).max() > 1e-3  # or 0 would be compared with 0
     np.testing.assert_allclose(gradient[1] - gradient[0], single - alone, rtol=1e-3, atol=1e-6)
     unweighted = first_gradient(algorithm, state, batch())
     np.testing.assert_allclose(first_gradient(algorithm, state, batch(weight=ones)), unweighted, rtol=1e-5, atol=1e-7)
