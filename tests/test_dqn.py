@@ -173,18 +173,17 @@ def test_epsilon_falls_linearly_over_its_fraction_and_acts_that_often():
     np.testing.assert_allclose(share, expected, atol=0.015)
 
 
-def test_the_learning_rate_scales_the_step():
-    changes = []
-    for rate in (1e-3, 2e-3):
-        algorithm = dataclasses.replace(SMALL, learning_rate=rate)
+def test_the_learning_rate_scales_the_step_and_falls_linearly_to_its_end():
+    def change(rate, fraction):
         state = fresh()
-        after, _ = update(algorithm, state, batch(), jnp.float32(0), jax.random.key(0))
-        changes.append(
-            np.concatenate(
-                [np.ravel(a - b) for a, b in zip(*map(jax.tree.leaves, (after.network, state.network)), strict=True)]
-            )
-        )
-    np.testing.assert_allclose(changes[1], 2 * changes[0], rtol=1e-2, atol=2e-6)
+        algorithm = dataclasses.replace(SMALL, learning_rate=rate, learning_rate_end=0.0)
+        after, _ = update(algorithm, state, batch(), jnp.float32(fraction), jax.random.key(0))
+        pairs = zip(*map(jax.tree.leaves, (after.network, state.network)), strict=True)
+        return np.concatenate([np.ravel(a - b) for a, b in pairs])
+
+    whole = change(1e-3, 0.0)
+    for rate, fraction, share in [(2e-3, 0.0, 2), (1e-3, 0.25, 0.75), (1e-3, 1.0, 0)]:
+        np.testing.assert_allclose(change(rate, fraction), share * whole, rtol=1e-2, atol=2e-6)
 
 
 def test_what_cannot_work_is_refused_with_a_reason():
