@@ -179,9 +179,9 @@ def report(verdicts: dict[Case, Verdict]) -> str:
     lines = [
         "# A test of the tests",
         "",
-        "Bugs that libraries of this field really had, planted in copies of this package (`tests/mutants/table.py`)",
-        f"and met by a few of the quick tests. The first {CORE} are the core; a bug is killed when all its mutants are.",
-        "`make mutants` runs this again and writes this page.",
+        "Bugs that libraries of this field really had, planted in copies of this package (`tests/mutants/table.py`),",
+        f"one at a time, and met by a few of the quick tests. Bugs 1 to {CORE} are the core. A bug is killed when, for",
+        "each of its mutants, a test fails. `make mutants` runs this again and writes this page.",
         "",
         f"**{score(verdicts).capitalize()}.**",
         "",
