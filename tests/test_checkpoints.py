@@ -8,13 +8,15 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thorndike import checkpoints, persistence, records, snapshots
+from hostile import rewrite
+from thorndike import persistence, records, snapshots
 from thorndike.checkpoints import Checkpoint, Writer, newest
 from thorndike.core import Actor, Progress, Transition
 from thorndike.errors import CorruptCheckpointError, RunError
@@ -268,11 +270,8 @@ def test_a_header_larger_than_the_file_is_refused_before_it_is_read(tmp_path):
     path = folder / "seed-0.safetensors"
     data = (2**40).to_bytes(8, "little") + path.read_bytes()[8:]
     path.write_bytes(data)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["seeds"]["0"]["sha256"] = persistence.digest(path)
-    del manifest["digest"]
-    manifest["digest"] = checkpoints._digest_of(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    digest = persistence.digest(path)
+    rewrite(folder / "manifest.json", lambda manifest: manifest["seeds"]["0"].update(sha256=digest))
     with pytest.raises(CorruptCheckpointError, match="header"):
         Checkpoint(folder)
 
@@ -281,11 +280,7 @@ def test_a_header_larger_than_the_file_is_refused_before_it_is_read(tmp_path):
 def test_a_manifest_cannot_name_files_elsewhere(tmp_path, file):
     write(tmp_path, 10)
     path = tmp_path / "step-000000010" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["seeds"]["0"]["file"] = file
-    del manifest["digest"]
-    manifest["digest"] = checkpoints._digest_of(manifest)
-    path.write_text(json.dumps(manifest))
+    rewrite(path, lambda manifest: manifest["seeds"]["0"].update(file=file))
     with pytest.raises(CorruptCheckpointError, match="not one that thorndike wrote"):
         Checkpoint(path.parent)
 
@@ -297,10 +292,11 @@ def rewritten(folder, change) -> Checkpoint:
     """The checkpoint in `folder` after a stranger's `change` of its manifest, who knows how to make a digest."""
     write(folder, 10)
     path = folder / "step-000000010" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    del manifest["digest"]
-    change(manifest, manifest["seeds"]["0"])
-    path.write_text(json.dumps(manifest | {"digest": checkpoints._digest_of(manifest)}))
+
+    def changed(manifest):
+        change(manifest, manifest["seeds"]["0"])
+
+    rewrite(path, changed)
     return Checkpoint(path.parent)
 
 
@@ -332,7 +328,7 @@ NOT_OURS = {
 
 @pytest.mark.parametrize("change", NOT_OURS.values(), ids=NOT_OURS.keys())
 def test_a_manifest_whose_content_is_not_ours_is_refused_when_it_is_read(tmp_path, change):
-    with pytest.raises(CorruptCheckpointError, match="not one that thorndike wrote"):
+    with pytest.raises(CorruptCheckpointError, match=r"not one that thorndike wrote|not a JSON object"):
         rewritten(tmp_path, change)
 
 
@@ -410,15 +406,14 @@ def test_the_lock_of_another_machine_is_respected(tmp_path):
 
 
 def test_rows_of_metrics_survive_a_crash_in_the_last_line_and_are_cut_back_by_seed(tmp_path):
+    log = records.Log(tmp_path)
     for seed in (0, 1):
         for steps in (10, 20, 30):
-            records.append(
-                tmp_path, {"seed": seed, "steps": steps, "return_mean": float("nan") if steps == 10 else 1.0}
-            )
+            log.add({"seed": seed, "steps": steps, "return_mean": float("nan") if steps == 10 else 1.0})
     with open(tmp_path / records.FILE, "a") as file:
         file.write('{"seed": 0, "st')
     assert len(records.read(tmp_path)) == 6
-    kept = records.cut_back(tmp_path, {0: 20})
+    kept = records.cut_back(tmp_path, {0: 20}).rows
     assert [(row["seed"], row["steps"]) for row in kept] == [(0, 10), (0, 20)]
     assert records.read(tmp_path) == kept
     columns = records.columns(kept)
@@ -426,10 +421,39 @@ def test_rows_of_metrics_survive_a_crash_in_the_last_line_and_are_cut_back_by_se
     np.testing.assert_array_equal(columns["return_mean"], [np.nan, 1.0])
 
 
-def test_a_file_of_metrics_that_is_none_is_refused(tmp_path):
-    (tmp_path / records.FILE).write_text("[1, 2]\n")
-    with pytest.raises(RunError, match="line 1 is not a row"):
-        records.read(tmp_path)
+DAMAGED_LINES = [
+    "[1, 2]",
+    '{"seed": 0}',
+    '{"seed": 0, "steps": 1.5}',
+    '{"seed": 0, "steps": 9, "loss": "x"}',
+    "\x00",
+    "",
+]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED_LINES)
+def test_lines_of_metrics_that_are_damaged_are_left_out_with_a_warning(tmp_path, damaged):
+    (tmp_path / records.FILE).write_text(f'{{"seed": 0, "steps": 1}}\n{damaged}\n{{"seed": 0, "steps": 2}}\n')
+    with pytest.warns(UserWarning, match="1 of 3 lines are damaged, and left out"):
+        assert [row["steps"] for row in records.read(tmp_path)] == [1, 2]
+
+
+def test_a_line_that_was_changed_into_another_is_told_by_its_digest(tmp_path):
+    log = records.Log(tmp_path)
+    for steps in (10, 20):
+        log.add({"seed": 0, "steps": steps, "return_mean": 1.0})
+    written = {0: log.written(0)}
+    log.add({"seed": 0, "steps": 30})
+    log.add({"seed": 1, "steps": 30})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(records.read(tmp_path, written)) == 4  # whatever comes later
+        assert records.cut_back(tmp_path, {0: 20}).written(0) == written[0]
+        records.read(tmp_path, written)
+    path = tmp_path / records.FILE
+    path.write_bytes(path.read_bytes().replace(b'"return_mean": 1.0', b'"return_mean": 3.0', 1))
+    with pytest.warns(UserWarning, match="not as it was written: the rows of seed 0 may be wrong"):
+        records.read(tmp_path, written)
 
 
 # Of a memory, the rows written
@@ -519,13 +543,9 @@ def test_arrays_are_read_one_by_one_and_stay_readable_once_their_checkpoint_is_g
 
 def test_a_checkpoint_of_the_format_before_is_read(tmp_path):
     write(tmp_path, 10)
-    assert rewritten_as(tmp_path / "step-000000010", format=1).arrays(0)["state/weights"][0, 0] == 10
-    with pytest.raises(RunError, match="has format 3, this version of thorndike reads up to 2"):
-        rewritten_as(tmp_path / "step-000000010", format=3)
-
-
-def rewritten_as(folder, **changes) -> Checkpoint:
-    manifest = json.loads((folder / "manifest.json").read_text()) | changes
-    del manifest["digest"]
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"digest": checkpoints._digest_of(manifest)}))
-    return Checkpoint(folder)
+    folder = tmp_path / "step-000000010"
+    rewrite(folder / "manifest.json", lambda manifest: manifest.update(format=1))
+    assert Checkpoint(folder).arrays(0)["state/weights"][0, 0] == 10
+    rewrite(folder / "manifest.json", lambda manifest: manifest.update(format=99))
+    with pytest.raises(RunError, match="has format 99, this version of thorndike reads up to 3"):
+        Checkpoint(folder)

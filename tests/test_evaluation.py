@@ -440,6 +440,21 @@ def test_the_only_copy_of_an_environment_serves_training_and_evaluation_in_turn(
     assert "port is in use" in run.configuration.history[-1]["evaluation"]
 
 
+def test_copies_that_evaluation_cannot_have_are_missed_at_once():
+    kind = fresh("Scarce", __init__=lambda self: scarce(self))
+
+    def scarce(self):
+        if type(self).made == PPO.num_environments:
+            raise OSError("no more licences")
+        Line.__init__(self)
+
+    with pytest.raises(
+        td.EnvironmentFault, match=r"for evaluations cannot be made: .*no more licences.*evaluate_every=0"
+    ):
+        td.train(PPO, kind, 320, run_dir=None, quiet=True)
+    assert (kind.made, kind.closed, kind.stepped) == (2, 2, 0)
+
+
 @pytest.mark.parametrize("stop_at", [2, 5])
 def test_a_run_with_the_only_copy_resumes_exactly(tmp_path, monkeypatch, stop_at):
     td.train(OFF_POLICY, single(), 320, run_dir=tmp_path / "whole", quiet=True)

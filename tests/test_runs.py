@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -16,7 +17,8 @@ import pytest
 from gymnasium import spaces
 
 import thorndike as td
-from thorndike import checkpoints, compilation, console, records, settings
+from hostile import rewrite
+from thorndike import compilation, console, records, settings
 from thorndike.checkpoints import newest
 from thorndike.networks import MLP
 
@@ -111,6 +113,7 @@ def test_a_run_folder_holds_what_the_design_says(finished):
     assert sorted(path.name for path in last.iterdir()) == ["manifest.json", "seed-3.safetensors", "seed-4.safetensors"]
     summary = json.loads((folder / "summary.json").read_text())
     statistics = {"episodes", "mean", "std", "iqm", "ci95", "episode_std", "per_seed"}
+    assert summary.pop("digest")
     assert set(summary) == {
         "algorithm",
         "environment",
@@ -373,11 +376,8 @@ def test_a_network_of_the_users_own_is_handed_in_again(tmp_path):
 
 def stranger(folder, finished, **changes):
     """A copy of a finished run whose config.json was changed."""
-    import shutil
-
     shutil.copytree(finished.folder, folder)
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    rewrite(folder / "config.json", lambda config: config.update(changes))
     return folder
 
 
@@ -433,14 +433,8 @@ def test_a_pickle_in_the_place_of_arrays_is_refused(tmp_path, finished):
     for checkpoint in (folder / "checkpoints").iterdir():
         path = checkpoint / "seed-3.safetensors"
         path.write_bytes(pickle.dumps({"state/network": [1, 2, 3]}))
-        manifest = json.loads((checkpoint / "manifest.json").read_text())
-        manifest["seeds"]["3"] |= {
-            "size": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        del manifest["digest"]
-        manifest["digest"] = checkpoints._digest_of(manifest)
-        (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+        written = {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        rewrite(checkpoint / "manifest.json", lambda manifest, written=written: manifest["seeds"]["3"].update(written))
     with pytest.raises(td.CorruptCheckpointError):
         td.load(folder)
 

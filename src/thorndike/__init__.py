@@ -9,11 +9,8 @@ Names are imported when they are first used: `import thorndike` itself costs not
 """
 
 # ruff: noqa: F401 (the imports below are for type checkers and editors alone)
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# Nothing is imported here: under `python -m thorndike` the current folder, whoever's it is, still leads the path.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from thorndike.agents import Agent
     from thorndike.algorithms.dqn import DQN
@@ -73,7 +70,7 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str):
     if name == "__version__":
         from importlib import metadata
 
@@ -82,10 +79,12 @@ def __getattr__(name: str) -> Any:
         from thorndike.errors import nearest
 
         raise AttributeError(f"thorndike has no '{name}'.{nearest(name, __all__)}")
+    import importlib
+
     value = getattr(importlib.import_module(f"thorndike.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 
 
-def __dir__() -> list[str]:
+def __dir__():
     return sorted([*__all__, "__version__"])

@@ -9,31 +9,60 @@ last KEPT stay. Nothing is ever unpickled, evaluated or imported.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import math
-import os
 import re
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
 
-from thorndike.errors import CorruptCheckpointError, RunError
-from thorndike.persistence import digest, discard, plain, read_json, sync, write_json
+from thorndike import persistence, schema
+from thorndike.errors import CorruptCheckpointError, RunError, UnsafeCheckpointError, one_line
+from thorndike.records import Written
 
-FORMAT = 2
-READABLE = (1, 2)  # 1 held every row of a memory, written or not
+FORMAT = 3
+READABLE = (1, 2, 3)  # 1 held every row of a memory, written or not; before 3 nothing tied a checkpoint to its run
 KEPT = 3
-MAX_HEADER_BYTES = 16_000_000
 MANIFEST = "manifest.json"
 INCOMING = ".incoming"
+DELETED = ".deleted-"
 NAME = re.compile(r"step-(\d{9,15})")
+
+
+class Results(TypedDict):
+    """What a seed has come to at its end."""
+
+    recent: list[float]
+    evaluated: list[float] | None
+    unfinished: NotRequired[int]
+
+
+class Entry(TypedDict):
+    """What a manifest says of a seed."""
+
+    file: str
+    size: int
+    sha256: str
+    steps: int
+    iteration: Annotated[int, schema.Range(0, 2**32 - 1)]  # as training counts them
+    metrics: NotRequired[Written]  # its lines in metrics.jsonl at this moment
+    results: NotRequired[Results]
+
+
+class Manifest(TypedDict):
+    """All that a checkpoint holds beside arrays: enough to load it if everything else were lost."""
+
+    format: int
+    steps: int
+    iterations: int
+    seconds: dict[str, float]
+    seeds: dict[str, Entry]
+    run: NotRequired[str]  # the id of the run that it belongs to
+    configuration: NotRequired[dict[str, Any]]  # as config.json holds it
 
 
 class Checkpoint:
@@ -42,13 +71,12 @@ class Checkpoint:
     def __init__(self, path: Path) -> None:
         """Check every byte; CorruptCheckpointError names the file that differs."""
         self.path = path
-        self.manifest = read_json(path / MANIFEST)
-        _check_manifest(path, self.manifest)
+        self.manifest = _read_manifest(path)
         for entry in self.seeds.values():
             _check_file(path / entry["file"], entry)
 
     @property
-    def seeds(self) -> dict[int, dict[str, Any]]:
+    def seeds(self) -> dict[int, Any]:
         """By seed: file, size, sha256, steps, iteration, and once it has reached its end results."""
         return {int(seed): entry for seed, entry in self.manifest["seeds"].items()}
 
@@ -71,7 +99,7 @@ class SavedArrays(Mapping[str, np.ndarray]):
     def __init__(self, path: Path, prefix: str) -> None:
         self.path = path
         with self._readable():
-            self.file = safe_open(path, framework="numpy", backend="pread")
+            self.file = persistence.open_arrays(path)
             self.names = [name for name in self.file.keys() if name.startswith(prefix)]  # noqa: SIM118
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -103,28 +131,27 @@ class Writer:
         self.saved: dict[int, dict[str, Any]] = {}  # the newest of each seed, committed or not
         self.fresh: set[int] = set()  # those not committed yet
         self.committed: Path | None = None
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in [*folder.glob(".deleted-*"), folder / INCOMING]:
-            shutil.rmtree(leftover, ignore_errors=True)
+        persistence.make_folder(folder)
+        for path in persistence.entries(folder):
+            if path.name == INCOMING or path.name.startswith(DELETED):
+                persistence.remove(path)
+        for path in numbered(folder):
+            persistence.clear_leftovers(path)
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Begin where `checkpoint` stands: later ones (corrupted, or this would not be the newest) are deleted."""
-        for path in _numbered(self.folder):
+        for path in numbered(self.folder):
             if _number(path) > _number(checkpoint.path):
-                discard(path)
+                persistence.discard(path)
         self.saved, self.committed = dict(checkpoint.seeds), checkpoint.path
 
     def add(self, seed: int, arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> None:
         """Write one seed's arrays; `about` (steps, iteration, ...) goes into the manifest. Nothing is committed yet."""
-        incoming = self.folder / INCOMING
-        incoming.mkdir(exist_ok=True)
+        persistence.make_folder(self.folder / INCOMING)
         self._need_space(sum(array.nbytes for array in arrays.values()))
         name = f"seed-{seed}.safetensors"
-        path, temporary = incoming / name, incoming / f".{name}"
-        save_file({key: np.asarray(array, order="C") for key, array in arrays.items()}, temporary)  # copies nothing
-        sync(temporary)
-        os.replace(temporary, path)
-        self.saved[seed] = plain(about) | {"file": name, "size": path.stat().st_size, "sha256": digest(path)}
+        written = persistence.write_arrays(self.folder / INCOMING / name, arrays)
+        self.saved[seed] = persistence.plain(about) | {"file": name} | written
         self.fresh.add(seed)
 
     def commit(self, iterations: int, about: dict[str, Any]) -> Path | None:
@@ -134,20 +161,17 @@ class Writer:
         incoming = self.folder / INCOMING
         for seed, entry in self.saved.items():
             if seed not in self.fresh and self.committed is not None:
-                shutil.copyfile(self.committed / entry["file"], incoming / entry["file"])
-                sync(incoming / entry["file"])
+                persistence.copy(self.committed / entry["file"], incoming / entry["file"])
         steps = sum(entry["steps"] for entry in self.saved.values()) // len(self.seeds)
-        manifest = {"format": FORMAT, "steps": steps, "iterations": iterations, **plain(about)}
+        manifest = {"format": FORMAT, "steps": steps, "iterations": iterations, **about}
         manifest["seeds"] = {str(seed): entry for seed, entry in sorted(self.saved.items())}
-        write_json(incoming / MANIFEST, _sealed(manifest))
-        path = self.folder / f"step-{steps:09d}"
-        if path.exists():
-            discard(path)
-        os.rename(incoming, path)
-        sync(self.folder)
-        self.committed, self.fresh = path, set()
-        for old in _numbered(self.folder)[:-KEPT]:
-            discard(old)
+        persistence.write_json(incoming / MANIFEST, persistence.sealed(manifest))
+        path = self.folder / _name(steps)
+        if persistence.exists(path):
+            persistence.discard(path)
+        self.committed, self.fresh = persistence.rename(incoming, path.name), set()
+        for old in numbered(self.folder)[:-KEPT]:
+            persistence.discard(old)
         return path
 
     def holds(self, seed: int, iteration: int) -> bool:
@@ -156,11 +180,12 @@ class Writer:
 
     def amend(self, seed: int, about: dict[str, Any]) -> None:
         """Say more about the newest arrays of a seed, also in the manifest of the checkpoint that has them."""
-        self.saved[seed] |= plain(about)
+        self.saved[seed] |= persistence.plain(about)
         if self.committed is not None and seed not in self.fresh:
-            manifest = read_json(self.committed / MANIFEST)
-            manifest["seeds"][str(seed)] |= plain(about)
-            write_json(self.committed / MANIFEST, _sealed(manifest))
+            path = self.committed / MANIFEST
+            manifest = persistence.read_json(path)
+            manifest["seeds"][str(seed)] |= persistence.plain(about)
+            persistence.write_json(path, persistence.sealed(manifest))
 
     def _need_space(self, size: int) -> None:
         free = shutil.disk_usage(self.folder).free
@@ -171,29 +196,55 @@ class Writer:
             )
 
 
-def newest(folder: Path) -> Checkpoint | None:
+def newest(folder: Path, run: str | None = None) -> Checkpoint | None:
     """The newest checkpoint in `folder` that is whole, with a warning where a newer one is not; None if there is none.
 
-    CorruptCheckpointError where there are some and none is whole.
+    With `run`, the id of one, those of other runs count as not whole. CorruptCheckpointError where there are some and
+    none is whole, RunError where `folder` cannot be read.
     """
     problems = []
-    for path in reversed(_numbered(folder)):
+    for path in reversed(numbered(folder)):
         try:
-            checkpoint = Checkpoint(path)
-        except CorruptCheckpointError as error:
+            checkpoint = of_run(path, run)
+        except (CorruptCheckpointError, UnsafeCheckpointError) as error:
             problems.append((path, error))
             continue
         for broken, problem in problems:
-            warnings.warn(f"checkpoint {broken.name} is corrupted ({problem}); using {path.name} instead", stacklevel=3)
+            text = f"checkpoint {broken.name} is corrupted ({problem}); using {path.name} instead"
+            warnings.warn(one_line(text), stacklevel=3)
         return checkpoint
     if problems:
         raise CorruptCheckpointError(f"no checkpoint in {folder} is whole: {problems[0][1]}")
     return None
 
 
-def _numbered(folder: Path) -> list[Path]:
+def of_run(path: Path, run: str | None) -> Checkpoint:
+    """The checkpoint in `path`; CorruptCheckpointError where it is not whole or, with `run`, of another."""
+    checkpoint = Checkpoint(path)
+    if run is not None and _run_of(checkpoint.manifest) != run:
+        raise CorruptCheckpointError(f"{path.name} is of another run")
+    return checkpoint
+
+
+def run_of_most(folder: Path, also: Mapping[str, Any] | None) -> str | None:
+    """The id of the run that most manifests in `folder`, and the configuration `also`, belong to; None for no vote.
+
+    "" is the id of a run from before there were any. Where they are even, the configuration decides.
+    """
+    votes = Counter() if also is None else Counter([str(also.get("id", ""))])
+    for path in numbered(folder):
+        with contextlib.suppress(RunError):
+            votes[_run_of(_read_manifest(path))] += 1
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def _run_of(manifest: Mapping[str, Any]) -> str:
+    return manifest.get("run", "")
+
+
+def numbered(folder: Path) -> list[Path]:
     """The folders of checkpoints, in order of their number (never of their time: clocks jump)."""
-    found = [path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and not path.is_symlink()]
+    found = [path for path in persistence.entries(folder) if NAME.fullmatch(path.name) and persistence.is_folder(path)]
     return sorted(found, key=_number)
 
 
@@ -201,77 +252,35 @@ def _number(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
-def _sealed(manifest: dict[str, Any]) -> dict[str, Any]:
-    """A manifest with the digest of all else that it says."""
-    body = {name: value for name, value in manifest.items() if name != "digest"}
-    return body | {"digest": _digest_of(body)}
+def _name(steps: int) -> str:
+    return f"step-{steps:09d}"
 
 
-def _digest_of(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    if manifest.get("digest") != _sealed(manifest)["digest"]:
-        raise CorruptCheckpointError(f"{path.name}/{MANIFEST} is not as it was written")
+def _read_manifest(path: Path) -> Manifest:
+    """What the checkpoint in `path` says of itself, all of it of its kind and within its limits."""
+    where = path / MANIFEST
+    manifest: Any = persistence.unsealed(persistence.read_json(where), where)
     if manifest.get("format") not in READABLE:
         raise RunError(f"{path} has format {manifest.get('format')}, this version of thorndike reads up to {FORMAT}")
-    if not _is_ours(manifest):
-        raise CorruptCheckpointError(f"{path.name}/{MANIFEST} is not one that thorndike wrote")
-
-
-def _is_ours(manifest: dict[str, Any]) -> bool:
-    """Whether all that resuming and evaluating take from a manifest is there, of its kind and within its limits."""
     try:
-        return (
-            all(_is_count(manifest[name]) for name in ("steps", "iterations"))
-            and all(_is_number(value) and value >= 0 for value in manifest["seconds"].values())
-            and len(manifest["seeds"]) > 0
-            and all(_is_entry(seed, entry) for seed, entry in manifest["seeds"].items())
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return False
+        schema.check(manifest, Manifest, "manifest")
+        for seed, entry in manifest["seeds"].items():
+            if not seed.isdecimal() or seed != str(int(seed)) or entry["file"] != f"seed-{seed}.safetensors":
+                raise ValueError(f"seed {seed} has the file {entry['file']}")
+        if not manifest["seeds"]:
+            raise ValueError("there are no seeds")
+    except ValueError as error:
+        raise CorruptCheckpointError(f"{where} is not one that thorndike wrote: {error}") from None
+    if path.name != _name(manifest["steps"]):
+        raise CorruptCheckpointError(f"{path.name} holds step {manifest['steps']:,}: it was renamed")
+    return manifest
 
 
-def _is_entry(seed: str, entry: dict[str, Any]) -> bool:
-    return (
-        seed == str(int(seed))
-        and _is_count(int(seed))
-        and entry["file"] == f"seed-{seed}.safetensors"
-        and isinstance(entry["sha256"], str)
-        and all(_is_count(entry[name]) for name in ("steps", "size"))
-        and _is_count(entry["iteration"], below=2**32)  # as training counts them
-        and ("results" not in entry or _are_results(entry["results"]))
-    )
-
-
-def _are_results(results: dict[str, Any]) -> bool:
-    recent, evaluated = results["recent"], results["evaluated"]
-    numbers = _are_numbers(recent) and (evaluated is None or _are_numbers(evaluated))
-    return numbers and _is_count(results.get("unfinished", 0))
-
-
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(map(_is_number, values))
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # True is none
-
-
-def _is_count(value: Any, below: int = 2**63) -> bool:
-    return type(value) is int and 0 <= value < below
-
-
-def _check_file(path: Path, entry: dict[str, Any]) -> None:
+def _check_file(path: Path, entry: Entry) -> None:
     where = f"{path.parent.name}/{path.name}"
-    if path.is_symlink() or not path.is_file():
-        raise CorruptCheckpointError(f"{where} is missing")
-    if path.stat().st_size != entry["size"]:
-        raise CorruptCheckpointError(f"{where} has {path.stat().st_size:,} bytes, {entry['size']:,} were written")
-    if digest(path) != entry["sha256"]:
+    size = persistence.size(path)
+    if size != entry["size"]:
+        raise CorruptCheckpointError(f"{where} has {size:,} bytes, {entry['size']:,} were written")
+    if persistence.digest(path) != entry["sha256"]:
         raise CorruptCheckpointError(f"{where} is not as it was written: its SHA-256 differs")
-    with open(path, "rb") as file:
-        header = int.from_bytes(file.read(8), "little")
-    if header > min(MAX_HEADER_BYTES, entry["size"]):
-        raise CorruptCheckpointError(f"{where} has a header of {header:,} bytes: thorndike did not write that")
+    persistence.open_arrays(path)

@@ -1,4 +1,4 @@
-"""The command: `thorndike train dqn CartPole-v1`, `resume`, `evaluate`, `list`.
+"""The command: `thorndike train dqn CartPole-v1`, `resume`, `evaluate`, `verify`, `list`.
 
 Every field of an algorithm is a flag, made by tyro from its dataclass; a small pass before it picks recipes
 (`--memory prioritized`), reads numbers as people write them (1M) and answers other libraries' words.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import json
 import os
@@ -17,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
-from thorndike.errors import SettingError, ThorndikeError, UnknownNameError, nearest
+from thorndike.errors import RunError, SettingError, ThorndikeError, UnknownNameError, nearest, one_line
 from thorndike.words import RUN_WORDS, spelled_out
 
 HELP = """thorndike: deep reinforcement learning
@@ -25,6 +26,7 @@ HELP = """thorndike: deep reinforcement learning
   thorndike train ALGORITHM ENVIRONMENT [--steps N] [--seeds N] [--gamma 0.98] ...
   thorndike resume RUN [--steps N] [--environment ID]
   thorndike evaluate RUN [--episodes 100] [--environment ID]
+  thorndike verify RUN
   thorndike list algorithms | environments | runs
 
   thorndike train dqn CartPole-v1            an example that takes less than a minute
@@ -91,8 +93,8 @@ class EvaluateOptions:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code: 0, 2 for what the user can mend, 130 and 143 for Ctrl-C and SIGTERM."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.path.insert(0, os.getcwd())  # so that my_module:MyEnv-v0 finds my_module.py here
-    usual, warnings.formatwarning = warnings.formatwarning, lambda message, *_, **__: f"warning: {message}\n"
+    path = list(sys.path)
+    usual, warnings.formatwarning = warnings.formatwarning, lambda said, *_, **__: f"warning: {one_line(str(said))}\n"
     try:
         return run(given)
     except ThorndikeError as error:
@@ -105,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     finally:
         warnings.formatwarning = usual
-        sys.path.remove(os.getcwd())
+        sys.path[:] = path
 
 
 def run(given: list[str]) -> int:
@@ -119,7 +121,7 @@ def run(given: list[str]) -> int:
         print(thorndike.__version__)
         return 0
     verbs: dict[str, Callable[[list[str]], int]]
-    verbs = {"train": train, "resume": resume, "evaluate": evaluate, "list": list_}
+    verbs = {"train": train, "resume": resume, "evaluate": evaluate, "verify": verify, "list": list_}
     if given[0] not in verbs:
         near = nearest(given[0], verbs)
         raise UnknownNameError(f"unknown verb '{given[0]}'.{near} There are: {', '.join(verbs)}")
@@ -150,6 +152,7 @@ def train(given: list[str]) -> int:
 
     from thorndike import runs
 
+    _import_modules(environment, chosen.evaluation_environment)
     runs.train(made, environment, environment_arguments=environment_arguments, **dataclasses.asdict(chosen))
     return 0
 
@@ -163,6 +166,7 @@ def resume(given: list[str]) -> int:
     _only(places, 1)
     from thorndike import runs
 
+    _import_modules(options.environment, options.evaluation_environment)
     runs.resume(places[0], **dataclasses.asdict(options))
     return 0
 
@@ -176,11 +180,29 @@ def evaluate(given: list[str]) -> int:
     _only(places, 1)
     from thorndike import runs
 
+    _import_modules(options.environment, options.evaluation_environment)
     run = runs.load(places[0], environment=options.environment, evaluation_environment=options.evaluation_environment)
     for name, value in run.evaluate(options.episodes, seed=options.seed).items():
         if value is not None:
             numbers = value if isinstance(value, list) else [value]
             print(f"{name:12} {'  '.join(f'{number:,.6g}' for number in numbers)}")
+    return 0
+
+
+def verify(given: list[str]) -> int:
+    """`thorndike verify RUN`"""
+    places, flags = _split(given)
+    if not places or flags:
+        raise UnknownNameError("which run? For example: thorndike verify runs/dqn-CartPole-v1-...")
+    _only(places, 1)
+    from thorndike import folders, listing, persistence
+
+    found = folders.verify(persistence.folder_of(places[0]))
+    for line in listing.aligned([(name, problem or "as it was written") for name, problem in found]):
+        print(line)
+    broken = [name for name, problem in found if problem]
+    if broken:
+        raise RunError(f"not as they were written: {', '.join(broken)}")
     return 0
 
 
@@ -199,6 +221,25 @@ def list_(given: list[str]) -> int:
     for line in listing.aligned(tables[places[0]](*places[1:2])):
         print(line)
     return 0
+
+
+def _import_modules(*ids: str | None) -> None:
+    """Import the modules that the command line names (my_module:MyEnv-v0), which may lie in the current folder.
+
+    Naming them is the consent to run them. For nothing else is that folder looked into, and last even here.
+    """
+    from thorndike.configuration import module_named
+
+    for id in ids:
+        module = module_named(id or "").removeprefix("gymnasium:")
+        if not module:
+            continue
+        sys.path.append(os.getcwd())
+        try:
+            importlib.import_module(module)
+        except (Exception, SystemExit):
+            continue  # making the environment will meet it again (so the path stays as it is), and answers it
+        sys.path.pop()
 
 
 def _only(places: list[str], count: int) -> None:
@@ -306,8 +347,6 @@ def _of_actor(flags: list[str], prefix: str) -> list[str]:
 
 def _recipe(flag: str, choice: str, kind: str, present: Any) -> Any:
     """A recipe by its name, keeping what it has in common with the one it replaces."""
-    import importlib
-
     module, names = CHOICES[kind]
     if choice.lower() == "none" and kind == "network":
         return None

@@ -6,18 +6,19 @@ import dataclasses
 import json
 import platform
 import time
+import typing
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
-from thorndike import algorithms, spaces, trainer
+from thorndike import algorithms, persistence, schema, spaces, trainer
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnsafeCheckpointError
 from thorndike.evaluation import Plan, longest_episode
 from thorndike.hyperparameters import from_json, to_json
-from thorndike.persistence import read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
+UNSEALED = 1  # the format that bore no digest, and no id of its run
 FILE = "config.json"
 ENVIRONMENT, EVALUATION_ENVIRONMENT = "environment", "evaluation_environment"  # what plays which role
 FOREIGN = "foreign"  # the type of what JSON cannot hold: a network of the user's own
@@ -27,9 +28,19 @@ TIMES_A_RUN = 10  # evaluations and checkpoints, unless told otherwise
 PACKAGES = ("thorndike", "jax", "jaxlib", "equinox", "optax", "gymnasium", "numpy")
 
 
+class Session(TypedDict):
+    """When a run was begun or resumed, to how many steps, and what is to be said of it."""
+
+    at: str
+    steps: schema.Positive
+    versions: dict[str, str]
+    evaluation: NotRequired[str]
+    inexact: NotRequired[list[str]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """One run. Counts of steps are per seed; an interval of 0 means never."""
+    """One run. Counts of steps are per seed; an interval of 0 means never. Annotations are what a file is held to."""
 
     algorithm: Any
     environment: str  # an id, or the name of the class or factory
@@ -38,17 +49,18 @@ class Configuration:
     compiled: bool  # whether the environment is
     observation_space: Any
     action_space: Any
-    steps: int
+    steps: schema.Positive
     seed: int
-    seeds: int
+    seeds: Annotated[int, schema.Range(1, MAX_SEEDS)]
     evaluate_every: int | None  # None: ten times a run
-    evaluate_episodes: int | None  # None, here and below: as many as the steps of the run afford
-    final_episodes: int | None
+    evaluate_episodes: schema.Positive | None  # None, here and below: as many as the steps of the run afford
+    final_episodes: schema.Positive | None
     checkpoint_every: int
-    evaluation_copies: int | None = None  # None: as many as training has, at most ten
+    evaluation_copies: schema.Positive | None = None  # None: as many as training has, at most ten
     evaluation_environment: str | None = None  # where it is another than trained in
     evaluation_environment_is_id: bool = False
-    history: tuple[dict[str, Any], ...] = ()  # when it was begun and resumed, to how many steps, with which versions
+    history: tuple[Session, ...] = ()  # when it was begun, and each time it was resumed
+    id: str = ""  # what its checkpoints bear too; "" in runs from before there were any
 
     @property
     def algorithm_name(self) -> str:
@@ -73,6 +85,10 @@ class Configuration:
         """Steps between two evaluations, 0 for none at all."""
         return default_interval(self.algorithm, self.steps) if self.evaluate_every is None else self.evaluate_every
 
+    def in_iterations(self, interval: int) -> int:
+        """An interval in steps as one in iterations, 0 for never."""
+        return max(1, round(interval / trainer.steps_per_iteration(self.algorithm))) if interval else 0
+
     @property
     def earlier_ends(self) -> set[int]:
         """The steps at which the run had come to an end before it was extended."""
@@ -83,7 +99,7 @@ class Configuration:
     def evaluation_plan(self, environment: Any) -> Plan:
         """How much evaluation the run affords in copies of `environment`."""
         each, total = trainer.steps_per_iteration(self.algorithm), trainer.iterations_for(self.algorithm, self.steps)
-        interval = max(1, round(self.evaluation_interval / each))
+        interval = max(1, self.in_iterations(self.evaluation_interval))
         return Plan(
             steps=total * each,
             moments=(total - 1) // interval,
@@ -96,16 +112,20 @@ class Configuration:
 
     def begun(self) -> Configuration:
         """The same with one more entry in its history: now, and with what."""
-        entry = {"at": time.strftime("%Y-%m-%d %H:%M:%S"), "steps": self.steps, "versions": versions()}
+        entry: Session = {"at": time.strftime("%Y-%m-%d %H:%M:%S"), "steps": self.steps, "versions": versions()}
         return dataclasses.replace(self, history=(*self.history, entry))
 
-    def write(self, folder: Path) -> None:
-        """As config.json in `folder`."""
+    def to_json(self) -> dict[str, Any]:
+        """What config.json and every checkpoint hold of a run."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["algorithm"] = to_json(self.algorithm)
         for name in ("observation_space", "action_space"):
             values[name] = spaces.describe(values[name])
-        write_json(folder / FILE, {"format": FORMAT} | values)
+        return persistence.plain({"format": FORMAT} | values)
+
+    def write(self, folder: Path) -> None:
+        """As config.json in `folder`."""
+        persistence.write_json(folder / FILE, persistence.sealed(self.to_json()))
 
 
 def default_interval(algorithm: Any, steps: int) -> int:
@@ -115,24 +135,30 @@ def default_interval(algorithm: Any, steps: int) -> int:
     return row * max(1, round(total / row / TIMES_A_RUN)) * trainer.steps_per_iteration(algorithm)
 
 
-def read(folder: Path, networks: Mapping[str, Any]) -> Configuration:
-    """The configuration in `folder`; `networks` are the user's own, by field name, handed in again.
+def read(folder: Path) -> dict[str, Any]:
+    """What config.json in `folder` holds, as JSON; CorruptCheckpointError where it is not as it was written."""
+    path = folder / FILE
+    values = persistence.read_json(path)
+    return values if values.get("format") == UNSEALED and "digest" not in values else persistence.unsealed(values, path)
 
-    RunError where there is none or a network is missing; UnsafeCheckpointError where it names what is not ours.
+
+def from_json_values(values: Mapping[str, Any], networks: Mapping[str, Any], folder: Path) -> Configuration:
+    """The configuration that `to_json` gave of the run in `folder`; `networks` are the user's own, by field name.
+
+    RunError where a network is missing; UnsafeCheckpointError where it names what is not ours.
     """
-    if not (folder / FILE).is_file():
-        raise RunError(f"{folder} is not a run folder: it has no {FILE}")
-    values = read_json(folder / FILE)
-    if values.pop("format", None) != FORMAT:
+    if values.get("format") not in (UNSEALED, FORMAT):
         raise RunError(f"{folder / FILE} has another format than {FORMAT}, which this version of thorndike reads")
+    values = {name: value for name, value in values.items() if name != "format"}
+    hints = typing.get_type_hints(Configuration, include_extras=True)
     try:
+        for name, value in values.items():
+            schema.check(value, hints.get(name, Any), name)
         values["algorithm"] = _algorithm_from_json(values["algorithm"], networks, folder)
         for name in ("observation_space", "action_space"):
             values[name] = spaces.from_description(values[name])
         values["history"] = tuple(values["history"])
-        configuration = Configuration(**values)
-        _check_types(configuration)
-        return configuration
+        return Configuration(**values)
     except ThorndikeError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
@@ -212,6 +238,8 @@ def hyperparameter_classes() -> dict[str, type]:
 
 
 def _algorithm_from_json(values: dict[str, Any], networks: Mapping[str, Any], folder: Path) -> Any:
+    if not isinstance(values, dict) or str(values.get("type")) not in algorithms.ALGORITHMS.values():
+        raise ValueError(f"{values!r:.80} is no algorithm")
     foreign = _foreign(values)
     for name in foreign:
         if name not in networks:
@@ -223,22 +251,3 @@ def _algorithm_from_json(values: dict[str, Any], networks: Mapping[str, Any], fo
 def _foreign(values: Mapping[str, Any]) -> list[str]:
     """The fields of an algorithm, as JSON values, that hold a network of the user's own."""
     return [name for name, value in values.items() if isinstance(value, dict) and value.get("type") == FOREIGN]
-
-
-def _check_types(configuration: Configuration) -> None:
-    kinds = {"int": int, "str": str, "bool": bool, "dict[str, Any]": dict}
-    for field in dataclasses.fields(configuration):
-        kind, value = str(field.type), getattr(configuration, field.name)
-        if kind.endswith(" | None"):
-            kind = "" if value is None else kind.removesuffix(" | None")
-        if kind in kinds and type(value) is not kinds[kind]:
-            raise UnsafeCheckpointError(f"{FILE}: {field.name} is {value!r}")
-        if kind == "int" and not 0 <= value < 2**63:
-            raise UnsafeCheckpointError(f"{FILE}: {field.name} is {value!r}")
-    for entry in configuration.history:
-        if not isinstance(entry, dict) or type(entry.get("steps")) is not int or not 1 <= entry["steps"] < 2**63:
-            raise UnsafeCheckpointError(f"{FILE}: history holds {entry!r:.80}")
-    if not 1 <= configuration.seeds <= MAX_SEEDS or configuration.steps < 1:
-        raise UnsafeCheckpointError(f"{FILE}: {configuration.seeds} seeds of {configuration.steps} steps")
-    if type(configuration.algorithm).__name__ not in algorithms.ALGORITHMS.values():
-        raise UnsafeCheckpointError(f"{FILE}: {type(configuration.algorithm).__name__} is not an algorithm")

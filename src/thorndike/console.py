@@ -79,8 +79,9 @@ class Story:
         if row.get("return_mean") is not None:
             self.returns.setdefault(seed, []).append((steps / self.total_steps, row["return_mean"]))
         if row.get("evaluation_mean") is not None:
-            self.evaluated(seed, row["evaluation_mean"], row.get("evaluation_unfinished", 0))
-        names = sorted((name for name in row if name not in HIDDEN), key=lambda name: not name.endswith("loss"))
+            self.evaluated(seed, row["evaluation_mean"], row.get("evaluation_unfinished") or 0)
+        names = [name for name, value in row.items() if name not in HIDDEN and value is not None]
+        names.sort(key=lambda name: not name.endswith("loss"))
         self.learning = {name: row[name] for name in names[:LEARNING]} or self.learning
 
     def evaluated(self, seed: int, mean: float, unfinished: int) -> None:

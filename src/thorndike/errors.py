@@ -5,9 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 299  # characters of a message
+
 
 class ThorndikeError(Exception):
-    """The base of all errors below: catch it to catch them all."""
+    """The base of all errors below: catch it to catch them all. What it says is one line."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class UnknownNameError(ThorndikeError, LookupError):
@@ -44,6 +49,15 @@ class UnsafeCheckpointError(RunError):
 
 class Terminated(SystemExit):
     """The end that SIGTERM asks for: no boundary holds it up, as it does an environment's own `sys.exit()`."""
+
+
+def one_line(text: str) -> str:
+    """`text`, whoever wrote it, as one line that any screen can show: no control characters, the middle cut."""
+    words = " ".join(text.split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    if len(shown) <= LONGEST:
+        return shown
+    return f"{shown[: LONGEST // 2]} ... {shown[-(LONGEST - LONGEST // 2 - 5) :]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

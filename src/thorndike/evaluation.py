@@ -74,7 +74,7 @@ class Plan:
             return None
         # Episodes may turn out longer than any before: to see their ends, up to half of what is left may go.
         half = (quarter - used) // (2 * episodes)
-        return episodes, self.longest if self.episodes else min(self.longest, max(half, expected))
+        return episodes, min(self.longest, max(half, expected))
 
     def at_the_end(self, used: int, seen: int) -> tuple[int, int]:
         """Episodes and the steps of each in the final evaluation; arguments as above."""
@@ -89,12 +89,10 @@ class Plan:
         """What evaluation may take, in words; "" where its steps cost little."""
         if not self.limited:
             return ""
-        on_the_way, final = self.steps // 4, self.steps
+        way, end = self.steps // 4, (self.final_episodes or 0) * self.longest
         if self.moments_are_set:
-            on_the_way = self.moments * (self.episodes or EPISODES) * self.longest
-        if self.final_episodes:
-            final = on_the_way + self.final_episodes * self.longest
-        total = max(on_the_way, final) if self.final_episodes else max(on_the_way + self.steps // 4, final)
+            way = self.moments * (self.episodes or EPISODES) * self.longest
+        total = way + (end or max(self.steps - way, self.steps // 4))
         times = f", {total / self.steps:.1f} times training's" if total > self.steps else ""
         return f"evaluation takes at most {total:,} steps{times}"
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thorndike import persistence
-from thorndike.errors import RunError, ThorndikeError
+from thorndike.errors import RunError, ThorndikeError, one_line
 
 Table = list[tuple[str, ...]]
 
 
 def aligned(table: Table) -> list[str]:
-    """Rows of text in columns."""
+    """Rows of text in columns, which any screen can show."""
+    table = [tuple(map(one_line, row)) for row in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
 
@@ -43,11 +44,11 @@ def environments() -> Table:
 
 def runs(folder: str = "runs") -> Table:
     """The run folders in a folder: what, how far, and how good."""
-    if not Path(folder).is_dir():
+    if not persistence.folder_of(folder).is_dir():
         raise RunError(f"there is no folder '{folder}' here: thorndike train ... makes one")
     rows: Table = [("run", "algorithm", "environment", "steps", "seeds", "greedy return")]
     for path in sorted(Path(folder).iterdir()):
-        if (path / "config.json").is_file():
+        if persistence.exists(path / "config.json"):
             rows.append((str(path), *_described(path)))
     return rows
 
@@ -55,7 +56,7 @@ def runs(folder: str = "runs") -> Table:
 def _described(path: Path) -> Sequence[str]:
     try:
         summary = path / "summary.json"
-        values = persistence.read_json(summary if summary.is_file() else path / "config.json")
+        values = persistence.read_json(summary if persistence.exists(summary) else path / "config.json")
     except ThorndikeError as error:
         return (f"unreadable: {error}", "", "", "", "")
     algorithm = values.get("algorithm")
@@ -69,4 +70,4 @@ def _described(path: Path) -> Sequence[str]:
     else:
         result = f"{mean:,.1f}" if isinstance(mean, float) else "not evaluated"
     row = (name, values.get("environment"), values.get("steps"), values.get("seeds"), result)
-    return tuple("".join(c if c.isprintable() else "?" for c in str(cell)[:60]) for cell in row)
+    return tuple(str(cell)[:60] for cell in row)

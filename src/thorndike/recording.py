@@ -17,15 +17,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError
 
-from thorndike import checkpoints, evaluation, normalization, records, snapshots, trainer
+from thorndike import checkpoints, evaluation, normalization, snapshots, trainer
 from thorndike.checkpoints import Checkpoint
 from thorndike.configuration import Configuration
 from thorndike.console import Display
 from thorndike.errors import RunError
 from thorndike.interrupts import Interrupted, Interrupts
-from thorndike.persistence import write_json
+from thorndike.persistence import sealed, write_json
+from thorndike.records import Log
 
 SUMMARY = "summary.json"
 CHECKPOINTS = "checkpoints"
@@ -58,13 +58,13 @@ class Recording:
         folder: Path | None,
         display: Display,
         checkpoint: Checkpoint | None = None,
-        rows: list[dict[str, Any]] | None = None,
+        log: Log | None = None,
     ) -> None:
         """Go on from `checkpoint` and the rows up to it, or begin. Evaluations are played in `environment`."""
         self.configuration, self.environment = configuration, environment
         self.plan = None if environment is None else configuration.evaluation_plan(environment)
         self.folder, self.display, self.checkpoint = folder, display, checkpoint
-        self.rows = rows or []
+        self.log = log or Log(folder)
         self.outcomes = _restored(configuration, checkpoint)
         self.begun = {seed: outcome.steps for seed, outcome in self.outcomes.items()}
         self.before = checkpoint.manifest["seconds"] if checkpoint else {}
@@ -150,7 +150,8 @@ class Recording:
         now = now | {"inexact": now.get("inexact", []) + [f"seed {chunk.seed}: {note}" for note in notes]}
         self.configuration = dataclasses.replace(self.configuration, history=(*before, now))
         if self.folder is not None:
-            self.configuration.write(self.folder)
+            with self.saving():
+                self.configuration.write(self.folder)
 
     def check_finite(self, chunk: Any) -> None:
         """RunError where learning has diverged: going on would only cost time."""
@@ -177,9 +178,7 @@ class Recording:
 
     def interval(self, steps: int) -> int:
         """An interval in steps as one in iterations, 0 for never."""
-        if not steps:
-            return 0
-        return max(1, round(steps / trainer.steps_per_iteration(self.configuration.algorithm)))
+        return self.configuration.in_iterations(steps)
 
     def evaluate(self, seed: int, state: Any, seen: int, interrupts: Interrupts) -> None:
         """Greedy episodes with the policy of this moment, if it is time for some; `seen` is training's longest one."""
@@ -187,7 +186,7 @@ class Recording:
         last = seed in self.finished
         if self.plan is None or outcome.iteration == 0 or not (last or _due(outcome.iteration, interval)):
             return
-        before = [row for row in self.rows if row["seed"] == seed and "evaluation_steps" in row]
+        before = [row for row in self.log.rows if row["seed"] == seed and "evaluation_steps" in row]
         seen = max([seen, *(row["evaluation_longest"] for row in before)])
         chosen: tuple[int, int] | None
         if last:
@@ -218,7 +217,7 @@ class Recording:
                     self.writer.amend(seed, {"results": outcome.results})
 
     def evaluated_at(self, seed: int, steps: int) -> bool:
-        return any(row["seed"] == seed and row["steps"] == steps and "evaluation_mean" in row for row in self.rows)
+        return any(row["seed"] == seed and row["steps"] == steps and "evaluation_mean" in row for row in self.log.rows)
 
     def record(self, chunk: Any) -> None:
         """The row of metrics that ends with a chunk; once in a run, a hint where rewards are out of scale."""
@@ -235,15 +234,15 @@ class Recording:
         """One more line of metrics; what is known of the same seed and steps becomes one row."""
         seconds = round(self.before.get("total", 0.0) + time.monotonic() - self.began, 3)
         line = {"seed": seed, "steps": steps, "seconds": seconds, **columns}
-        records.merge(self.rows, line)
-        if self.folder is not None:
-            records.append(self.folder, line)
+        with self.saving():
+            self.log.add(line)
 
     def save(self, chunk: Any) -> None:
         """Write this seed's arrays, to be committed with those of the seeds beside it."""
         if self.writer is None or self.writer.holds(chunk.seed, chunk.iteration):
             return
-        about: dict[str, Any] = {"steps": chunk.steps, "iteration": chunk.iteration}
+        written = self.log.written(chunk.seed)
+        about: dict[str, Any] = {"steps": chunk.steps, "iteration": chunk.iteration, "metrics": written}
         if chunk.last:
             about["results"] = self.outcomes[chunk.seed].results
         with self.saving():
@@ -254,18 +253,20 @@ class Recording:
         if self.writer is None:
             return
         total = trainer.iterations_for(self.configuration.algorithm, self.configuration.steps)
+        run = {"run": self.configuration.id, "configuration": self.configuration.to_json()}
         with self.saving():
-            self.writer.commit(total, {"seconds": self.seconds})
+            self.writer.commit(total, run | {"seconds": self.seconds})
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """RunError where a checkpoint cannot be written: training on without any would risk it all."""
+        """RunError where the folder cannot be written into: training on without it would risk it all."""
         try:
             yield
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             last = self.writer.committed if self.writer else None
+            reason = error.strerror if self.folder and self.folder.is_dir() else "it is gone"
             raise RunError(
-                f"could not save a checkpoint: {error}. The last one is whole: {last or 'none yet'}"
+                f"could not write into {self.folder}: {reason}. The last checkpoint: {last or 'none yet'}"
             ) from error
 
     @property
@@ -303,7 +304,8 @@ class Recording:
             "steps_per_second": round(self.steps_per_second, 1) or None,
         }
         if self.folder is not None:
-            write_json(self.folder / SUMMARY, summary)
+            with self.saving():
+                write_json(self.folder / SUMMARY, sealed(summary))
         return summary
 
 

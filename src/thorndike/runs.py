@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import inspect
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from thorndike import (
     console,
     environments,
     evaluation,
+    folders,
     interrupts,
+    persistence,
     records,
     settings,
     sizes,
@@ -46,8 +49,8 @@ from thorndike.errors import (
     UnknownNameError,
     UnsuitableError,
 )
-from thorndike.persistence import empty_folder, locked, read_json, unused_folder
-from thorndike.recording import CHECKPOINTS, SUMMARY, Recording
+from thorndike.persistence import empty_folder, folder_of, locked, unused_folder, writable
+from thorndike.recording import SUMMARY, Recording
 
 AUTO = "auto"
 
@@ -163,12 +166,13 @@ def train(
         )
         given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
         run, worlds = _worlds(run.begun(), given, copies, stack)
-        place = None if run_dir is None else Path("runs" if run_dir == AUTO else run_dir)
+        place = None if run_dir is None else folder_of("runs" if run_dir == AUTO else run_dir)
         worlds.notes.append(sizes.check(run, place))
         folder = None if run_dir is None else _new_folder(run_dir, run)
         if folder is not None:
             stack.enter_context(locked(folder))
-            run.write(folder)
+            with writable(folder):
+                run.write(folder)
         return _record(run, given, worlds, folder, quiet)
 
 
@@ -209,10 +213,9 @@ def load(
     `evaluation_environment`) where `Run.evaluate` should use one that is. RunError or a kind of it where the folder is
     none of ours.
     """
-    folder = Path(run_dir)
-    run = configuration.read(folder, _given_networks(network, networks))
+    folder = folder_of(run_dir)
+    run, checkpoint = folders.read(folder, _given_networks(network, networks))
     compilation.cache_programs()
-    checkpoint = checkpoints.newest(folder / CHECKPOINTS)
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint yet")
     agents, stand = [], []
@@ -222,9 +225,8 @@ def load(
         fraction = entry["iteration"] / max(1, checkpoint.iterations)
         agents.append(Agent(run.algorithm, state, run.observation_space, run.action_space, fraction))
         stand.append((seed, entry["iteration"]))
-    summary = read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
     given = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
-    return Run(run, given, folder, summary, records.read(folder), agents, stand)
+    return Run(run, given, folder, folders.summary(folder), folders.rows(folder, checkpoint), agents, stand)
 
 
 def resume(
@@ -242,26 +244,28 @@ def resume(
     Environments and networks are handed in again where they are your own or come from a module of somebody's.
     RunError where the run is complete, in use, or does not fit what is handed in.
     """
-    folder = Path(run_dir)
-    run = configuration.read(folder, _given_networks(network, networks))
+    folder, own_networks = folder_of(run_dir), _given_networks(network, networks)
+    steps = steps if steps is None else words.whole_number(steps, "steps", low=1)
     handed_in = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
-    given = {role: configuration.trusted_environment(run, folder, named, role) for role, named in handed_in.items()}
+    folders.check_is_one(folder)
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(folder))
-        run = dataclasses.replace(run, steps=run.steps if steps is None else words.whole_number(steps, "steps", low=1))
+        run, checkpoint = folders.read(folder, own_networks)
+        given = {role: configuration.trusted_environment(run, folder, named, role) for role, named in handed_in.items()}
+        run = dataclasses.replace(run, steps=steps or run.steps)
+        _check_unfinished(run, checkpoint, folder)
         _prepare()
         copies = _make(given[ENVIRONMENT], run.algorithm.num_environments, run.environment_arguments)
         stack.callback(copies.close)
         _check_fits(run, copies)
-        checkpoint = checkpoints.newest(folder / CHECKPOINTS)
-        _check_unfinished(run, checkpoint, folder)
         run, worlds = _worlds(run.begun(), given, copies, stack)
         worlds.notes.append(sizes.check(run, folder))
         done = {seed: entry["steps"] for seed, entry in checkpoint.seeds.items()} if checkpoint else {}
-        rows = records.cut_back(folder, done)
-        (folder / SUMMARY).unlink(missing_ok=True)
-        run.write(folder)
-        return _record(run, given, worlds, folder, quiet, checkpoint, rows)
+        with writable(folder):
+            log = records.cut_back(folder, done)
+            persistence.remove(folder / SUMMARY)
+            run.write(folder)
+        return _record(run, given, worlds, folder, quiet, checkpoint, log)
 
 
 @dataclasses.dataclass
@@ -329,6 +333,7 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitSta
         evaluate_episodes=None,
         final_episodes=None,
         checkpoint_every=0,
+        id=uuid.uuid4().hex,
     )
     return run, copies
 
@@ -392,9 +397,10 @@ def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, s
         environments.check_distinct(training, made)
     except ThorndikeError as error:
         alone = not training.compiled and training.num_environments == 1
-        if not alone or run.evaluation_copies is not None:
-            raise
-        return training, str(error)
+        if alone and run.evaluation_copies is None:
+            return training, str(error)
+        remedy = "evaluate_every=0 does without, num_environments=1 lets one copy serve training and evaluation in turn"
+        raise type(error)(f"copies for evaluations cannot be made: {error} ({remedy})") from error
     return made, ""
 
 
@@ -442,7 +448,7 @@ def _checkpoint_interval(steps: Any, run: Configuration) -> int:
 
 def _new_folder(run_dir: str | Path, run: Configuration) -> Path:
     if run_dir != AUTO:
-        return empty_folder(Path(run_dir))
+        return empty_folder(folder_of(run_dir))
     name = environments.name_of(run.environment)
     return unused_folder(Path("runs"), f"{run.algorithm_name}-{name}-{time.strftime('%Y%m%d-%H%M%S')}")
 
@@ -454,14 +460,16 @@ def _record(
     folder: Path | None,
     quiet: bool,
     checkpoint: checkpoints.Checkpoint | None = None,
-    rows: list[dict[str, Any]] | None = None,
+    log: records.Log | None = None,
 ) -> Run:
     """Train as configured, recording into `folder` if there is one."""
     total_steps = trainer.iterations_for(run.algorithm, run.steps) * trainer.steps_per_iteration(run.algorithm)
     title = f"{run.algorithm_name} {run.environment}"
-    story = console.Story(title, total_steps, run.seeds, settings.solved_at(given[ENVIRONMENT]), rows or [])
+    story = console.Story(
+        title, total_steps, run.seeds, settings.solved_at(given[ENVIRONMENT]), log.rows if log else []
+    )
     display = console.display(story, quiet)
-    recording = Recording(run, worlds.evaluation, folder, display, checkpoint, rows)
+    recording = Recording(run, worlds.evaluation, folder, display, checkpoint, log)
     story.notes = [note for note in (recording.plan.cost if recording.plan else "", *worlds.notes) if note]
     interval = recording.interval(run.evaluation_interval)
     every = [interval, recording.interval(run.checkpoint_every) if folder else 0]
@@ -488,7 +496,7 @@ def _record(
     outcomes = [recording.outcomes[seed] for seed in run.chosen_seeds]
     agents = [Agent(run.algorithm, outcome.state, run.observation_space, run.action_space) for outcome in outcomes]
     stand = [(seed, recording.outcomes[seed].iteration) for seed in run.chosen_seeds]
-    return Run(run, given, folder, summary, recording.rows, agents, stand)
+    return Run(run, given, folder, summary, recording.log.rows, agents, stand)
 
 
 def _parallel(run: Configuration, checkpoint: checkpoints.Checkpoint | None) -> trainer.Parallel:
@@ -530,12 +538,13 @@ def _check_spaces(run: Configuration, made: Any, what: str = "the environment") 
     for name in ("observation_space", "action_space"):
         now, then = spaces.describe(getattr(made, name)), spaces.describe(getattr(run, name))
         if now != then:
-            raise RunError(f"{what} does not fit this run: its {name} was {then}, now it is {now}")
+            raise RunError(f"{what} does not fit this run: its {name} was {then!s:.90}, now it is {now!s:.90}")
 
 
 def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | None, folder: Path) -> None:
     """RunError where there is nothing to go on with."""
     if checkpoint is None:
+        folders.check_never_saved(run, folder)
         return
     total = trainer.iterations_for(run.algorithm, run.steps)
     entries = checkpoint.seeds.values()
@@ -544,7 +553,7 @@ def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | N
         steps = max(entry["steps"] for entry in entries)
         raise RunError(f"{folder} is at {steps:,} steps already: {run.steps:,} are not beyond that")
     done = len(entries) == run.seeds and all(entry["iteration"] >= total for entry in entries)
-    if done and (folder / SUMMARY).exists():
+    if done and persistence.exists(folder / SUMMARY):
         raise RunError(f"{folder} is complete: say how far to go on, --steps {2 * run.steps} or steps={2 * run.steps}")
 
 
