@@ -57,6 +57,7 @@ def main() -> int:
         return 2
     cases = [case for case in all_cases() if is_chosen(case, arguments.chosen)]
     with workplace() as place, ThreadPoolExecutor(arguments.jobs) as pool:
+        print(f"{len(cases)} mutants; first their tests without any", flush=True)
         broken = [line for line in pool.map(lambda ids: unbroken(place, ids), by_file(cases)) if line]
         if broken:
             print("these fail without any mutant:", *broken, sep="\n  ")

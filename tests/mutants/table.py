@@ -632,14 +632,14 @@ BUGS = [
         (
             Mutant(
                 "recording.py",
-                "        except (OSError, SafetensorError) as error:\n",
-                "        except (OSError, SafetensorError) as error:\n            return\n",
+                "        except OSError as error:\n",
+                "        except OSError as error:\n            return\n",
                 "test_faults.py::test_a_save_that_fails_ends_the_run_and_says_which_checkpoint_is_whole",
             ),
             Mutant(
                 "checkpoints.py",
-                'if digest(path) != entry["sha256"]:',
-                "if False:",
+                'digest(path) != entry["sha256"]',
+                'digest(path) == ""',
                 "test_checkpoints.py"
                 "::test_damage_is_noticed_and_the_one_before_is_used_with_a_warning_that_names_both",
             ),
@@ -754,10 +754,10 @@ BUGS = [
                 "test_evaluation.py::test_a_run_on_the_host_makes_few_copies_once_and_no_step_too_many[short]",
             ),
             Mutant(
-                "recording.py",
-                "round(steps / trainer.steps_per_iteration(self.configuration.algorithm))",
-                "steps",
-                "test_evaluation.py::test_a_run_on_the_host_makes_few_copies_once_and_no_step_too_many[short]",
+                "configuration.py",
+                "round(interval / trainer.steps_per_iteration(self.algorithm))",
+                "interval",
+                "test_runs.py::test_a_run_folder_holds_what_the_design_says",
             ),
         ),
     ),
