@@ -757,7 +757,7 @@ BUGS = [
                 "configuration.py",
                 "round(interval / trainer.steps_per_iteration(self.algorithm))",
                 "interval",
-                "test_runs.py::test_a_run_folder_holds_what_the_design_says",
+                "test_runs.py::test_rows_of_metrics_bear_the_words_of_the_design",
             ),
         ),
     ),
