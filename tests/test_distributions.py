@@ -121,6 +121,7 @@ def test_log_prob_of_a_tanh_normals_sample_is_that_of_the_sample():
     np.testing.assert_allclose(log_prob[inside], expected[inside], atol=1e-3)
     np.testing.assert_allclose(distribution.log_prob(action)[inside], expected[inside], atol=1e-3)
     assert inside.sum() > 500
+    np.testing.assert_allclose(distribution.mode(), np.tanh(np.float64(mean)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (1.0, -1.0), (-2.0, -0.5), (0.5, 0.3)])

@@ -18,6 +18,7 @@ from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.core import Transition
 from thorndike.errors import SettingError, UnknownNameError, UnsuitableError
 from thorndike.networks import MLP
+from thorndike.targets import discounted_returns, lambda_returns
 
 OBSERVATIONS = spaces.Box(-1, 1, (3,), np.float32)
 SMALL_NETWORK = MLP((8,), activation="tanh", initialization="orthogonal")
@@ -212,6 +213,53 @@ def test_an_update_uses_the_statistics_that_were_acted_with_and_keeps_the_merged
         not np.array_equal(a, b)
         for a, b in zip(jax.tree.leaves(after.statistics), jax.tree.leaves(state.statistics), strict=True)
     )
+
+
+def flat(x):
+    return x.reshape(-1, *x.shape[2:])
+
+
+def test_a_rollouts_targets_are_lambda_returns_and_its_advantages_what_those_are_above_the_values():
+    """V is asked of the true successors, whatever is acted on next; both change with the rollout."""
+    state = start(SMALL)
+    for seed in (0, 1):
+        data = rollout(SMALL, state, seed)
+        goes_on = ~(data.terminated | data.truncated)[:-1, :, None]  # there the successor is acted on next
+        following = jnp.where(goes_on, data.observation[1:], data.next_observation[:-1])
+        data = data._replace(next_observation=data.next_observation.at[:-1].set(following))
+        samples, _ = SMALL.prepare(state, data)
+        value, following = (SMALL.value(state.parameters, flat(x)) for x in (data.observation, data.next_observation))
+        expected = flat(lambda_returns(
+            following.reshape(data.reward.shape), data.reward, data.terminated, data.truncated, SMALL.gamma,
+            SMALL.gae_lambda,
+        ))  # fmt: skip
+        np.testing.assert_allclose(samples.value, value, rtol=1e-6)
+        np.testing.assert_allclose(samples.target, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(samples.advantage, expected - value, rtol=1e-4, atol=1e-5)
+
+
+def test_reinforces_policy_and_baseline_learn_from_losses_of_their_own():
+    """The policy from what the return is above the baseline, the baseline from its error; neither from the other's."""
+    algorithm = dataclasses.replace(SMALL_REINFORCE, vf_coef=0.7)
+    state, acted = start(algorithm), start(SMALL)
+    data = rollout(SMALL, acted)._replace(extras={})
+    gradient, _ = jax.grad(algorithm.loss, has_aux=True)(state.parameters, data)
+    observation, baseline = flat(data.observation), state.parameters.baseline
+    bootstrap = baseline(flat(data.next_observation))[:, 0].reshape(data.reward.shape)
+    returns = flat(discounted_returns(data.reward, data.terminated, data.truncated, bootstrap, algorithm.gamma))
+    surprise = returns - baseline(observation)[:, 0]
+
+    def policy_loss(network):
+        log_prob = jax.nn.log_softmax(network(observation))
+        return -(jnp.take_along_axis(log_prob, flat(data.action)[:, None], 1)[:, 0] * surprise).mean()
+
+    def value_loss(baseline):
+        return 0.7 * 0.5 * ((baseline(observation)[:, 0] - returns) ** 2).mean()
+
+    for part, loss in (("network", policy_loss), ("baseline", value_loss)):
+        expected = jax.grad(loss)(getattr(state.parameters, part))
+        for a, b in zip(*map(jax.tree.leaves, (getattr(gradient, part), expected)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_reinforce_gradient_is_the_score_times_the_return():
