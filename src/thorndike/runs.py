@@ -40,7 +40,14 @@ from thorndike import (
     words,
 )
 from thorndike.agents import Agent
-from thorndike.configuration import ENVIRONMENT, EVALUATION_ENVIRONMENT, Configuration
+from thorndike.configuration import (
+    ENVIRONMENT,
+    EVALUATION_ENVIRONMENT,
+    MAX_COPIES,
+    MAX_EPISODES,
+    MAX_SEEDS,
+    Configuration,
+)
 from thorndike.errors import (
     EnvironmentFault,
     RunError,
@@ -96,7 +103,8 @@ class Run:
         had not ended after as many steps as an episode of training could have had, at most 10,000, and were cut.
         RunError or UnsafeCheckpointError where a loaded run's environment has to be handed in again.
         """
-        episodes, seed = words.whole_number(episodes, "episodes", low=1), words.whole_number(seed, "seed")
+        episodes = words.whole_number(episodes, "episodes", low=1, high=MAX_EPISODES)
+        seed = words.whole_number(seed, "seed")
         run, where = self.configuration, self.folder or Path()
         chosen = configuration.trusted_environment(run, where, self._given[ENVIRONMENT])
         other = configuration.trusted_environment(
@@ -159,9 +167,9 @@ def train(
         run = dataclasses.replace(
             run,
             evaluate_every=_count(evaluate_every, "evaluate_every", low=0),
-            evaluate_episodes=_count(evaluate_episodes, "evaluate_episodes"),
-            final_episodes=_count(final_episodes, "final_episodes"),
-            evaluation_copies=_count(evaluation_copies, "evaluation_copies"),
+            evaluate_episodes=_count(evaluate_episodes, "evaluate_episodes", high=MAX_EPISODES),
+            final_episodes=_count(final_episodes, "final_episodes", high=MAX_EPISODES),
+            evaluation_copies=_count(evaluation_copies, "evaluation_copies", high=MAX_COPIES),
             checkpoint_every=_checkpoint_interval(checkpoint_every, run),
         )
         given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
@@ -308,7 +316,8 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
 
 def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack) -> tuple[Configuration, Any]:
     """The configuration of a run without intervals, and the copies that it trains in, which `stack` closes."""
-    seeds, seed = words.whole_number(seeds, "seeds", low=1), words.whole_number(seed, "seed")
+    seeds = words.whole_number(seeds, "seeds", low=1, high=MAX_SEEDS)
+    seed = words.whole_number(seed, "seed")
     trainer.check_seed(seed + seeds - 1)
     _prepare()
     copies = _make(chosen.environment, chosen.algorithm.num_environments, chosen.arguments)
@@ -436,8 +445,8 @@ def _prepare() -> None:
     trainer.configure()
 
 
-def _count(value: Any, name: str, low: int = 1) -> int | None:
-    return None if value is None else words.whole_number(value, name, low=low)
+def _count(value: Any, name: str, low: int = 1, high: int = words.MOST) -> int | None:
+    return None if value is None else words.whole_number(value, name, low, high)
 
 
 def _checkpoint_interval(steps: Any, run: Configuration) -> int:
@@ -517,7 +526,7 @@ def _saved_before(run: Configuration, recording: Recording, folder: Path | None)
     if folder is None:
         return "Nothing was saved (run_dir is None)"
     last = recording.writer.committed if recording.writer else None
-    what = f"The last checkpoint is {last}" if last else "There is no checkpoint yet"
+    what = f"The last checkpoint is {last.name}" if last else "There is no checkpoint yet"
     return f"{what}; once that is mended, go on with: {configuration.how_to_resume(run, folder)}"
 
 

@@ -48,7 +48,7 @@ _NUMBER = re.compile(r"([+-]?\d[\d_]*(?:\.\d*)?(?:[eE]\+?\d+)?)([kKmM]?)")
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
-def whole_number(value: Any, name: str, low: int = 0) -> int:
+def whole_number(value: Any, name: str, low: int = 0, high: int = MOST) -> int:
     """A count as people write it: 50_000, 5e4, "1e6" or "1M". SettingError where it is none, or out of reach."""
     if isinstance(value, str):
         match = _NUMBER.fullmatch(value.strip())
@@ -61,8 +61,8 @@ def whole_number(value: Any, name: str, low: int = 0) -> int:
         raise SettingError(f"{name} must be a whole number, got {value!r}")
     if number < low:
         raise SettingError(f"{name} must be at least {low}, got {value}")
-    if number > MOST:
-        raise SettingError(f"{name} must be at most {MOST:,}, got {number:.6g}")
+    if number > high:
+        raise SettingError(f"{name} must be at most {high:,}, got {number:.6g}")
     return int(value)
 
 
