@@ -3,6 +3,7 @@
 #   make train            train DQN on CartPole-v1 until it balances the pole (make train SEED=1 for another seed)
 #   make test             format, lint, types and the tests
 #   make test-full        the longer proofs too
+#   make faults           kills, full disks, flipped bits and long runs, by the hundred; into benchmarks/results/
 #   make learning         rerun the learning results in benchmarks/results/
 #   make learning-long    rerun those of continuous control, an hour or two (make learning-long ARGS="--rows Pendulum")
 #   make speed            rerun the comparison of speed with other libraries (make speed ARGS=--quick to look)
@@ -20,7 +21,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Where this is set, Python compiles every file anew at every start: importing jax takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test check test-full learning learning-long speed clean
+.PHONY: train test check test-full faults learning learning-long speed clean
 
 train: $(VENV)/core
 	$(BIN)/thorndike train dqn CartPole-v1 --seed $(SEED) $(ARGS)
@@ -40,6 +41,9 @@ test-full: check
 	XLA_FLAGS= $(BIN)/pytest -n 2 --dist worksteal -m full $(ARGS)
 	JAX_ENABLE_X64=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 	JAX_DEBUG_KEY_REUSE=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+faults: $(VENV)/dev
+	XLA_FLAGS= $(BIN)/pytest -m faults tests/faults $(ARGS)
 
 learning: $(VENV)/core
 	$(BIN)/python benchmarks/learning.py $(ARGS)
