@@ -221,7 +221,7 @@ def test_quiet_prints_nothing(capsys):
     display.start()
     display.chunk(chunk(5), 1.0)
     display.evaluating(0)
-    display.evaluated(0, 1.0)
+    display.evaluated(0, 1.0, 0)
     display.stopping()
     display.waiting("for room")
     display.stop(["a line"])

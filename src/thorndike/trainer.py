@@ -318,6 +318,7 @@ class _Host(_Mode):
             progress, self.plan = _conclude_and_plan(
                 self.algorithm, progress, trajectory, learn_key, self.key, self.total, warmup
             )
+            jax.block_until_ready(progress.iteration)  # large arrays cross asynchronously, and the call waits for them
             self.seconds["acting"] += acted - began
             self.seconds["learning"] += time.perf_counter() - acted
         self.progress = progress._replace(actor=self.actor)
