@@ -4,7 +4,7 @@
 #   make test             format, lint, types and the tests
 #   make test-full        the longer proofs too
 #   make mutants          plant bugs that other libraries had, and see a test fail for each (make mutants ARGS="17 31")
-#   make faults           long runs, and thousands of broken environments and configurations: an hour
+#   make faults           kills, full disks, flipped bits, broken environments and long runs; into benchmarks/results/
 #   make learning         rerun the learning results in benchmarks/results/
 #   make learning-long    rerun those of continuous control, an hour or two (make learning-long ARGS="--rows Pendulum")
 #   make speed            rerun the comparison of speed with other libraries (make speed ARGS=--quick to look)

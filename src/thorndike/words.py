@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from thorndike.errors import SettingError, nearest
 
@@ -42,6 +42,8 @@ RUN_WORDS = {
     "progress_bar": "quiet",
     "policy": "network",
 }
+
+OnFullDisk = Literal["stop", "pause"]  # what a run does that cannot save
 
 MOST = 2**53  # beyond it a float, which `1e6` is, cannot tell one whole number from the next
 _NUMBER = re.compile(r"([+-]?\d[\d_]*(?:\.\d*)?(?:[eE]\+?\d+)?)([kKmM]?)")

@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import endurance
 import jax
 import pytest
+
+import endurance
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
