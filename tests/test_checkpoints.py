@@ -454,7 +454,7 @@ def test_a_line_that_was_changed_into_another_is_told_by_its_digest(tmp_path):
         records.read(tmp_path, written)
     path = tmp_path / records.FILE
     path.write_bytes(path.read_bytes().replace(b'"return_mean": 1.0', b'"return_mean": 3.0', 1))
-    with pytest.warns(UserWarning, match="not as it was written: the rows of seed 0 may be wrong"):
+    with pytest.warns(UserWarning, match="not as it was written: rows of seed 0 may be wrong"):
         records.read(tmp_path, written)
 
 

@@ -137,7 +137,7 @@ class Writer:
         for path in persistence.entries(folder):
             if path.name == INCOMING or path.name.startswith(DELETED):
                 persistence.remove(path)
-        for path in numbered(folder):
+        for path in filter(persistence.is_folder, numbered(folder)):
             persistence.clear_leftovers(path)
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
@@ -251,9 +251,8 @@ def _run_of(manifest: Mapping[str, Any]) -> str:
 
 
 def numbered(folder: Path) -> list[Path]:
-    """The folders of checkpoints, in order of their number (never of their time: clocks jump)."""
-    found = [path for path in persistence.entries(folder) if NAME.fullmatch(path.name) and persistence.is_folder(path)]
-    return sorted(found, key=_number)
+    """What bears a checkpoint's name, in order of its number (never of its time: clocks jump)."""
+    return sorted((path for path in persistence.entries(folder) if NAME.fullmatch(path.name)), key=_number)
 
 
 def _number(path: Path) -> int:
@@ -266,6 +265,7 @@ def _name(steps: int) -> str:
 
 def _read_manifest(path: Path) -> Manifest:
     """What the checkpoint in `path` says of itself, all of it of its kind and within its limits."""
+    persistence.entries(path)  # of a folder itself, no link to one
     where = path / MANIFEST
     manifest: Any = persistence.unsealed(persistence.read_json(where), where)
     if manifest.get("format") not in READABLE:

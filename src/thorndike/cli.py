@@ -200,11 +200,11 @@ def verify(given: list[str]) -> int:
     from thorndike import folders, listing, persistence
 
     found = folders.verify(persistence.folder_of(places[0]))
-    for line in listing.aligned([(name, problem or "as it was written") for name, problem in found]):
+    for line in listing.aligned([(name, problem or "whole") for name, problem in found]):
         print(line)
     broken = [name for name, problem in found if problem]
     if broken:
-        raise RunError(f"not as they were written: {', '.join(broken)}")
+        raise RunError(f"not whole: {', '.join(broken)}")
     return 0
 
 

@@ -276,9 +276,8 @@ def resume(
         _check_fits(run, copies)
         run, worlds = _worlds(run.begun(), given, copies, stack)
         worlds.notes.append(sizes.check(run, folder, len(checkpoints.numbered(folder / CHECKPOINTS))))
-        done = {seed: entry["steps"] for seed, entry in checkpoint.seeds.items()} if checkpoint else {}
         with writing(run, folder, checkpoint.path if checkpoint else None):
-            log = records.cut_back(folder, done)
+            log = folders.cut_back(folder, checkpoint)
             persistence.remove(folder / SUMMARY)
             run.write(folder)
         return _record(run, given, worlds, folder, quiet, on_full_disk, checkpoint, log)
