@@ -60,14 +60,18 @@ def rows(folder: Path, checkpoint: Checkpoint | None) -> list[dict[str, Any]]:
         return []
 
 
-def summary(folder: Path) -> dict[str, Any]:
-    """What summary.json holds; nothing where there is none, or none that is whole."""
+def summary(folder: Path, run: str | None) -> dict[str, Any]:
+    """What summary.json holds; nothing where there is none, or none that is whole and of the run with this id."""
     path = folder / SUMMARY
     if not persistence.exists(path):
         return {}
     try:
         values = persistence.read_json(path)
-        return persistence.unsealed(values, path) if "digest" in values else values  # older ones bear none
+        if run:  # those of runs from before there were ids are not sealed
+            values = persistence.unsealed(values, path)
+            if values.pop("run", run) != run:
+                raise CorruptCheckpointError(f"{path} is of another run")
+        return values
     except CorruptCheckpointError as error:
         warnings.warn(f"there is no summary: {error}", stacklevel=3)
         return {}
@@ -110,7 +114,7 @@ def verify(folder: Path) -> list[tuple[str, str]]:
             problem = str(error)
         found.append((f"{CHECKPOINTS}/{path.name}", problem))
     found.append((records.FILE, _said(lambda: rows(folder, newest))))
-    found.append((SUMMARY, _said(lambda: summary(folder))))
+    found.append((SUMMARY, _said(lambda: summary(folder, run))))
     return [(name, problem) for name, problem in found if problem or persistence.exists(folder / name)]
 
 

@@ -214,7 +214,7 @@ class Recording:
             outcome.evaluated, outcome.unfinished = played.returns.tolist(), played.unfinished
             if self.writer:
                 with self.saving():
-                    self.writer.amend(seed, {"results": outcome.results})
+                    self.writer.amend(seed, {"results": outcome.results, "metrics": self.log.written(seed)})
 
     def evaluated_at(self, seed: int, steps: int) -> bool:
         return any(row["seed"] == seed and row["steps"] == steps and "evaluation_mean" in row for row in self.log.rows)
@@ -305,7 +305,7 @@ class Recording:
         }
         if self.folder is not None:
             with self.saving():
-                write_json(self.folder / SUMMARY, sealed(summary))
+                write_json(self.folder / SUMMARY, sealed(summary | {"run": configuration.id}))
         return summary
 
 
