@@ -152,7 +152,7 @@ WRONG = {
     "train dqn CartPole-v1 --learning-rate -1": "learning_rate must be at least 0, got -1",
     "train dqn CartPole-v1 --learning-rate inf": "learning_rate must be at least 0 and finite, got inf",
     "train dqn CartPole-v1 --loss hubr": "--loss takes one of huber, squared, got 'hubr'. Did you mean 'huber'?",
-    "train dqn CartPole-v1 --num-environments 0": "num_environments must be at least 1, got 0",
+    "train dqn CartPole-v1 --num-environments 0": "num_environments must be at least 1 and at most 1,048,576, got 0",
     "train dqn CartPole-v1 --steps 0 --run-dir none": "steps must be at least 1, got 0",
     "train dqn CartPole-v1 --steps 1e99 --run-dir none": "steps must be at most 9,007,199,254,740,992, got 1e+99",
     "train dqn CartPole-v1 --steps many": "thorndike: --steps needs a whole number, got 'many'\n",
