@@ -137,7 +137,8 @@ def test_a_configuration_that_is_lost_is_that_of_the_newest_checkpoint(run, whol
     assert [line for line in said if "config.json is" in line and f"using the copy in {newest(run).name}" in line]
     assert found.configuration == td.load(whole).configuration
     assert same(found, td.load(whole))
-    td.resume(run, 2 * STEPS, quiet=True)
+    with pytest.warns(UserWarning, match="using the copy"):
+        td.resume(run, 2 * STEPS, quiet=True)
     assert loaded(run)[1] == []  # written again
 
 
@@ -159,7 +160,7 @@ def test_a_folder_from_before_there_were_digests_is_read(run, whole):
     for step in steps_of(run):
         rewrite(step / "manifest.json", as_before)
     summary = json.loads((run / "summary.json").read_text())
-    del summary["digest"]
+    del summary["digest"], summary["run"]
     (run / "summary.json").write_text(json.dumps(summary))
     found, said = loaded(run)
     assert said == []
@@ -183,7 +184,7 @@ def test_no_flipped_bit_is_silent(run, name):
 
     def read():
         configuration, checkpoint = folders.read(run, {})
-        found = checkpoint.manifest, folders.rows(run, checkpoint), folders.summary(run)
+        found = checkpoint.manifest, folders.rows(run, checkpoint), folders.summary(run, configuration.id)
         return configuration.to_json(), *found
 
     undamaged = read()
@@ -221,6 +222,13 @@ def test_the_configuration_of_another_run_loses_against_the_checkpoints(run, ano
     assert len(said) == 1
     assert "config.json is of another run than its checkpoints: using the copy in" in said[0]
     assert found.configuration.id == td.load(whole).configuration.id
+
+
+def test_the_summary_of_another_run_is_left_out(run, another):
+    shutil.copy(another / "summary.json", run / "summary.json")
+    found, said = loaded(run)
+    assert found.summary == {}
+    assert "summary.json is of another run" in said[0]
 
 
 def test_metrics_of_another_run_are_told_by_their_digest(run, another):

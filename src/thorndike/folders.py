@@ -61,15 +61,16 @@ def rows(folder: Path, checkpoint: Checkpoint | None) -> list[dict[str, Any]]:
 
 
 def summary(folder: Path, run: str | None) -> dict[str, Any]:
-    """What summary.json holds of the run of this id; nothing where there is none, or none that is whole."""
+    """What summary.json holds; nothing where there is none, or none that is whole and of the run with this id."""
     path = folder / SUMMARY
     if not persistence.exists(path):
         return {}
     try:
         values = persistence.read_json(path)
-        values = persistence.unsealed(values, path) if "digest" in values else values  # older ones bear none
-        if values.pop("run", run) != run:
-            raise CorruptCheckpointError(f"{path} is of another run")
+        if run:  # those of runs from before there were ids are not sealed
+            values = persistence.unsealed(values, path)
+            if values.pop("run", run) != run:
+                raise CorruptCheckpointError(f"{path} is of another run")
         return values
     except CorruptCheckpointError as error:
         warnings.warn(f"there is no summary: {error}", stacklevel=3)

@@ -238,8 +238,7 @@ def load(
         agents.append(Agent(run.algorithm, state, run.observation_space, run.action_space, fraction))
         stand.append((seed, entry["iteration"]))
     given = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
-    summary = folders.summary(folder, run.id)
-    return Run(run, given, folder, summary, folders.rows(folder, checkpoint), agents, stand)
+    return Run(run, given, folder, folders.summary(folder, run.id), folders.rows(folder, checkpoint), agents, stand)
 
 
 def resume(
