@@ -112,6 +112,10 @@ SMALL_CALLS = (
     "Why not faster: at 2x64 the matrix products are a third to a half of the time. The rest is small calls of XLA, "
     "hundreds an iteration at one to ten microseconds each; on two threads the second one is woken for them in vain"
 )
+SAME_PRODUCTS = (
+    "Why not faster: nearly all of the time goes into the convolutions' matrix products, for which XLA and torch take "
+    "about as many core-seconds; three times torch would be more than these cores can multiply"
+)
 ON_GYMNASIUM = "stable-baselines3 and SBX play on Gymnasium's own environment: they have none that compiles"
 SBX_PPO = "SBX: does not clip the value's step; clips the gradients of actor and critic each for itself"
 REJAX_PPO = (
@@ -217,6 +221,7 @@ TASKS = [
         (Aim(SB3, 3, 3),),
         "ppo", PPO_IMAGES, "catch:Catch-v0", "catch:Catch-v0",
         steps={OURS: 2_560, SB3: 2_560},
+        notes=(SAME_PRODUCTS,),
     ),
     Task(
         "dqn-images",
@@ -225,6 +230,7 @@ TASKS = [
         (Aim(SB3, 3, 3),),
         "dqn", DQN_IMAGES, "catch:Catch-v0", "catch:Catch-v0",
         steps={OURS: 800, SB3: 800},
+        notes=(SAME_PRODUCTS,),
     ),
     Task(
         "dqn-seeds",

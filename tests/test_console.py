@@ -164,6 +164,10 @@ def test_the_panel_says_that_it_compiles_and_then_how_it_goes():
     assert "dqn CartPole-v1" in drawn()
     panel.evaluating(0)
     assert "evaluating" in drawn()
+    panel.waiting("paused for lack of room")
+    assert "paused for lack of room" in drawn()
+    panel.waiting("")
+    assert "paused" not in drawn()
     panel.stopping()
     panel.chunk(chunk(20), 10.0)
     assert "stopping: saving first" in drawn()
@@ -219,6 +223,7 @@ def test_quiet_prints_nothing(capsys):
     display.evaluating(0)
     display.evaluated(0, 1.0, 0)
     display.stopping()
+    display.waiting("for room")
     display.stop(["a line"])
     assert capsys.readouterr() == ("", "")
 

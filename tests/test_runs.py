@@ -115,6 +115,7 @@ def test_a_run_folder_holds_what_the_design_says(finished):
     summary = json.loads((folder / "summary.json").read_text())
     statistics = {"episodes", "mean", "std", "iqm", "ci95", "episode_std", "per_seed"}
     assert summary.pop("digest")
+    assert summary.pop("run") == finished.configuration.id
     assert set(summary) == {
         "algorithm",
         "environment",

@@ -58,14 +58,17 @@ def rows(folder: Path, checkpoint: Checkpoint | None) -> list[dict[str, Any]]:
         return []
 
 
-def summary(folder: Path) -> dict[str, Any]:
-    """What summary.json holds; nothing where there is none, or none that is whole."""
+def summary(folder: Path, run: str | None) -> dict[str, Any]:
+    """What summary.json holds of the run of this id; nothing where there is none, or none that is whole."""
     path = folder / SUMMARY
     if not persistence.exists(path):
         return {}
     try:
         values = persistence.read_json(path)
-        return persistence.unsealed(values, path) if "digest" in values else values  # older ones bear none
+        values = persistence.unsealed(values, path) if "digest" in values else values  # older ones bear none
+        if values.pop("run", run) != run:
+            raise CorruptCheckpointError(f"{path} is of another run")
+        return values
     except CorruptCheckpointError as error:
         warnings.warn(f"there is no summary: {error}", stacklevel=3)
         return {}
@@ -102,7 +105,7 @@ def verify(folder: Path) -> list[tuple[str, str]]:
             problem = str(error)
         found.append((f"{CHECKPOINTS}/{path.name}", problem))
     found.append((records.FILE, _said(lambda: rows(folder, newest))))
-    found.append((SUMMARY, _said(lambda: summary(folder))))
+    found.append((SUMMARY, _said(lambda: summary(folder, run))))
     return [(name, problem) for name, problem in found if problem or persistence.exists(folder / name)]
 
 
