@@ -632,9 +632,9 @@ BUGS = [
         (
             Mutant(
                 "recording.py",
-                "        except OSError as error:\n",
-                "        except OSError as error:\n            return\n",
-                "test_faults.py::test_a_save_that_fails_ends_the_run_and_says_which_checkpoint_is_whole",
+                "            except OSError as error:\n",
+                "            except OSError as error:\n                break\n",
+                "faults/test_full_disk.py::test_a_disk_that_refuses_is_told_with_what_is_safe_and_how_to_go_on",
             ),
             Mutant(
                 "checkpoints.py",
@@ -749,8 +749,8 @@ BUGS = [
         (
             Mutant(
                 "trainer.py",
-                "-(-int(steps) // steps_per_iteration(algorithm))",
-                "int(steps) // steps_per_iteration(algorithm) + 1",
+                "return -(-int(steps) // ",
+                "return 1 + (int(steps) // ",
                 "test_evaluation.py::test_a_run_on_the_host_makes_few_copies_once_and_no_step_too_many[short]",
             ),
             Mutant(
