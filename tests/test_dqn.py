@@ -136,13 +136,14 @@ def test_gradient_agrees_with_finite_differences():
 
 
 def test_target_network_is_the_online_one_of_the_last_period_in_every_leaf():
-    """A2t: a hard copy every `target_period` updates, and none in between."""
-    state = SMALL.init(jax.random.key(0), OBSERVATIONS, ACTIONS)
+    """A2t: a hard copy every `target_period` updates, and none in between, however many copies act."""
+    algorithm = dataclasses.replace(SMALL, num_environments=SMALL.target_period)
+    state = algorithm.init(jax.random.key(0), OBSERVATIONS, ACTIONS)
     online, target = jax.tree.leaves(state.network), jax.tree.leaves(state.target_network)
     assert not {x.unsafe_buffer_pointer() for x in online} & {x.unsafe_buffer_pointer() for x in target}
     held = state.network
     for k in range(1, 8):
-        state, _ = update(SMALL, state, batch(seed=k), jnp.float32(0), jax.random.key(k))
+        state, _ = update(algorithm, state, batch(seed=k), jnp.float32(0), jax.random.key(k))
         if k % 3 == 0:
             held = state.network
         for a, b in zip(jax.tree.leaves(state.target_network), jax.tree.leaves(held), strict=True):

@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
 class Verdict(NamedTuple):
     killed: bool
-    by: str  # the test that failed first, or why there is none
+    by: str  # the test that failed first and what it said, or why there is none
     seconds: float
 
 
@@ -86,14 +86,25 @@ def misfits() -> Iterator[str]:
     for case in all_cases():
         mutant = case.mutant
         path = ROOT / "src" / "thorndike" / mutant.path
-        found = path.read_text(encoding="utf-8").count(mutant.old) if path.exists() else 0
-        if found != 1:
-            yield f"{case.name}: {mutant.path} has {found} times {mutant.old!r}"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if text.count(mutant.old) != 1:
+            yield f"{case.name}: {mutant.path} has {text.count(mutant.old)} times {mutant.old!r}"
+        elif error := syntax_error(text.replace(mutant.old, mutant.new)):
+            yield f"{case.name}: {mutant.path} with {mutant.new!r} is no Python: {error}"
         for id in mutant.tests.split():
             file, _, test = id.partition("::")
             path = ROOT / "tests" / file
             if not path.exists() or f"\ndef {test.partition('[')[0]}(" not in path.read_text(encoding="utf-8"):
                 yield f"{case.name}: there is no test {id}"
+
+
+def syntax_error(text: str) -> str:
+    """What is wrong with a module's text; "" where nothing is. Every test would fail, whatever it is about."""
+    try:
+        compile(text, "mutant", "exec")
+    except SyntaxError as error:
+        return str(error)
+    return ""
 
 
 @contextlib.contextmanager
@@ -150,14 +161,14 @@ def pytest(place: Path, source: Path, ids: Collection[str]) -> tuple[int | None,
 
 
 def first_failure(output: str) -> str:
-    """The test that failed, or the last line where none did."""
-    found = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", output, re.MULTILINE)
+    """The test that failed and what it said, or the last line where none did."""
+    found = re.search(r"^(?:FAILED|ERROR) tests/(.+)", output, re.MULTILINE)
     return found[1] if found else (output.strip() or "no output").splitlines()[-1]
 
 
 def told(case: Case, verdict: Verdict) -> str:
     word = "killed  " if verdict.killed else "SURVIVED"
-    return f"{word} {case.name:>8}  {case.mutant.path:<32} {verdict.seconds:5.1f} s  {verdict.by}"
+    return f"{word} {case.name:>8}  {case.mutant.path:<32} {verdict.seconds:5.1f} s  {verdict.by:.160}"
 
 
 def score(verdicts: dict[Case, Verdict]) -> str:
@@ -192,7 +203,9 @@ def report(verdicts: dict[Case, Verdict]) -> str:
 
     def row(number: str, where: str, what: str, cases: list[Case]) -> str:
         paths = dict.fromkeys(case.mutant.path for case in cases)
-        tests = dict.fromkeys(_code(verdicts[case].by) if verdicts[case].killed else "**survived**" for case in cases)
+        tests = dict.fromkeys(
+            _code(_test(verdicts[case].by)) if verdicts[case].killed else "**survived**" for case in cases
+        )
         return f"| {number} | {where} | {what} | {', '.join(map(_code, paths))} | {', '.join(tests)} |"
 
     for bug in BUGS:
@@ -210,13 +223,18 @@ def report(verdicts: dict[Case, Verdict]) -> str:
     ]
     for case, verdict in verdicts.items():
         if case.name == "survivor":
-            by = _code(verdict.by) if verdict.killed else "**survived**"
+            by = _code(_test(verdict.by)) if verdict.killed else "**survived**"
             lines.append(f"| {case.what} | {_code(case.mutant.path)} | {by} |")
     return "\n".join(lines) + "\n"
 
 
+def _test(by: str) -> str:
+    """The test's name, without its parameters and what it said."""
+    return re.split(r"\[| - ", by)[0]
+
+
 def _code(text: str) -> str:
-    return f"`{text.partition('[')[0]}`"
+    return f"`{text}`"
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ BUGS = [
                 "memories.py",
                 "jnp.maximum(ring.size - window + 1, 0)",
                 "(len(ring.steps.reward) - window + 1)",
-                f"{REPLAY}[17-5-2-38] {PRIORITIES}[9-4-2-12]",
+                f"{REPLAY}[17-2-3-1]",
             ),
         ),
     ),
@@ -447,7 +447,7 @@ BUGS = [
                 "distributions.py",
                 "return jnp.tanh(u), _total(_log_density(noise, self.log_std) - _log_slope(u), self.event_axes)",
                 "return jnp.tanh(u), self.log_prob(jnp.tanh(u))",
-                "test_distributions.py::test_log_prob_of_a_tanh_normals_sample_is_that_of_the_sample",
+                "test_distributions.py::test_log_prob_of_a_sample_is_exact_where_tanh_saturates",
             ),
         ),
     ),
@@ -632,9 +632,9 @@ BUGS = [
         (
             Mutant(
                 "recording.py",
-                "        except OSError as error:\n",
-                "        except OSError as error:\n            return\n",
-                "test_faults.py::test_a_save_that_fails_ends_the_run_and_says_which_checkpoint_is_whole",
+                "            except OSError as error:\n",
+                "            except OSError as error:\n                break\n",
+                "faults/test_full_disk.py::test_a_disk_that_refuses_is_told_with_what_is_safe_and_how_to_go_on",
             ),
             Mutant(
                 "checkpoints.py",
@@ -659,7 +659,7 @@ BUGS = [
                 "evaluation.py",
                 "np.where(running, reward[t], 0.0)",
                 "reward[t]",
-                "test_faults.py::test_an_evaluation_looks_at_nothing_after_an_episodes_end",
+                f"{GREEDY}[compiled]",
             ),
         ),
     ),
@@ -749,8 +749,8 @@ BUGS = [
         (
             Mutant(
                 "trainer.py",
-                "-(-int(steps) // steps_per_iteration(algorithm))",
-                "int(steps) // steps_per_iteration(algorithm) + 1",
+                "return -(-int(steps) // ",
+                "return 1 + (int(steps) // ",
                 "test_evaluation.py::test_a_run_on_the_host_makes_few_copies_once_and_no_step_too_many[short]",
             ),
             Mutant(
@@ -768,7 +768,7 @@ BUGS = [
                 "hyperparameters.py",
                 'for name, item in value.items() if name != "type"}',
                 'for name, item in value.items() if name not in ("type", "target_period")}',
-                "test_runs.py::test_a_loaded_run_is_the_run",
+                "test_runs.py::test_no_setting_changes_by_being_written_and_read[DQN]",
             ),
         ),
     ),
