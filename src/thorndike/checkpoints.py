@@ -129,7 +129,7 @@ class Writer:
     def __init__(self, folder: Path, seeds: Collection[int]) -> None:
         """Write into `folder` (which is cleared of whatever a crash left half done) checkpoints of `seeds`."""
         self.folder, self.seeds = folder, tuple(seeds)
-        self.saved: dict[int, dict[str, Any]] = {}  # the newest of each seed, committed or not
+        self.saved: dict[int, Any] = {}  # the newest of each seed, committed or not
         self.fresh: set[int] = set()  # those not committed yet
         self.committed: Path | None = None
         self.manifest: Mapping[str, Any] = {}  # of that one

@@ -51,7 +51,8 @@ def estimate(algorithm: Any, observation_space: Any, action_space: Any) -> Sizes
 def check(run: Configuration, folder: Path | None, kept: int = 0) -> str:
     """Refuse a run that the free memory, or the disk that `folder` is or will be on, cannot hold.
 
-    `kept` checkpoints are there already. Gives what is to be said of its checkpoints if they are large, else "". Raises SettingError.
+    `kept` checkpoints are there already. Gives what is to be said of its checkpoints if they are large, else "".
+    Raises SettingError.
     """
     sizes = estimate(run.algorithm, run.observation_space, run.action_space)
     check_memory(run.algorithm, sizes, _side_by_side(run), free_memory())

@@ -9,7 +9,7 @@ import pytest
 TABLE = Path(__file__).parents[2] / "benchmarks" / "results" / "faults.md"
 HEAD = """# Faults
 
-Made by `make faults`; what each of them is and what is promised is told in [docs/reliability.md](../../docs/reliability.md).
+Made by `make faults`. What each of them is, and what is promised: [reliability](../../docs/reliability.md).
 
 | fault | tried | recovered or told |
 |---|---:|---:|

@@ -31,7 +31,7 @@ class Faults:
 
     @property
     def distinct(self) -> list[int]:
-        """The numbers of the calls but for those that repeat the one before, as the writes of an array after another."""
+        """The numbers of the calls, but for those that repeat the one before: arrays are many writes to one file."""
         return [k for k, name in enumerate(self.names) if k == 0 or name != self.names[k - 1]]
 
     def __call__(self, name: str, real: Callable, *arguments: Any, **named: Any) -> Any:
@@ -61,7 +61,8 @@ class Faults:
         real = {name: getattr(os, name) for name in CALLS}
         for name, function in real.items():
             setattr(os, name, lambda *a, _name=name, _real=function, **n: self(_name, _real, *a, **n))
-        persistence.open = lambda *a, **n: _File(open(*a, **n), self)  # files are written by their own methods
+        # Files are written by methods of their own.
+        persistence.open = lambda *a, **n: _File(open(*a, **n), self)  # noqa: SIM115
         try:
             yield self
         finally:
