@@ -22,8 +22,8 @@ INTRODUCTION = """# Long runs
 
 What a process holds in the last three quarters of a run, with ten evaluations and ten checkpoints: what the resident
 memory grows by, and the most arrays of JAX, threads, file descriptors and compiled programs in the second half of that
-time (for none of them more than in its first half). Tiny networks. Written by `make faults`: Python {python}, jax {jax},
-{cores} cores.
+time (for none of them more than in its first half). Tiny networks. Written by `make faults`: Python {python},
+jax {jax}, {cores} cores.
 
 | run | steps | memory | growth in 100,000 steps | arrays | threads | descriptors | programs |
 |---|---|---|---|---|---|---|---|
