@@ -319,8 +319,10 @@ def test_what_killed_writers_left_is_gone_once_the_run_is_resumed(run):
     for path in (*left[:2], left[2] / "seed-0.safetensors"):
         path.write_text("half")
     (run / ".notes.txt.12345678").write_text("the user's own")
+    left.append(run / "checkpoints" / ".deleted-0123abcd")
+    left[-1].symlink_to(run)
     td.resume(run, STEPS + 16, quiet=True)
-    assert not any(path.exists() for path in left)
+    assert not any(map(os.path.lexists, left))
     assert (run / ".notes.txt.12345678").exists()
 
 
