@@ -145,7 +145,7 @@ def met(place: Path, case: Case) -> Verdict:
 def pytest(place: Path, source: Path, ids: Collection[str]) -> tuple[int | None, str]:
     """The exit code (None: out of time) and output of tests of the package in `source`."""
     shared = {"THORNDIKE_TEST_CACHE": str(place / "programs"), "HYPOTHESIS_STORAGE_DIRECTORY": str(place / "examples")}
-    environment = shared | dict(os.environ) | {"PYTHONPATH": str(source)}
+    environment = shared | dict(os.environ) | {"PYTHONPATH": str(source), "COLUMNS": "300"}  # wide: nothing is cut
     options = ["-x", "-q", "--tb=line", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, *(f"tests/{id}" for id in ids)],
