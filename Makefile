@@ -3,7 +3,8 @@
 #   make train            train DQN on CartPole-v1 until it balances the pole (make train SEED=1 for another seed)
 #   make test             format, lint, types and the tests
 #   make test-full        the longer proofs too
-#   make faults           long runs, and thousands of broken environments and configurations: an hour
+#   make mutants          plant bugs that other libraries had, and see a test fail for each (make mutants ARGS="17 31")
+#   make faults           kills, full disks, flipped bits, broken environments and long runs; into benchmarks/results/
 #   make learning         rerun the learning results in benchmarks/results/
 #   make learning-long    rerun those of continuous control, an hour or two (make learning-long ARGS="--rows Pendulum")
 #   make speed            rerun the comparison of speed with other libraries (make speed ARGS=--quick to look)
@@ -21,7 +22,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Where this is set, Python compiles every file anew at every start: importing jax takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test check test-full faults learning learning-long speed clean
+.PHONY: train test check test-full faults mutants learning learning-long speed clean
 
 train: $(VENV)/core
 	$(BIN)/thorndike train dqn CartPole-v1 --seed $(SEED) $(ARGS)
@@ -41,6 +42,10 @@ test-full: check
 	XLA_FLAGS= $(BIN)/pytest -n 2 --dist worksteal -m full $(ARGS)
 	JAX_ENABLE_X64=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 	JAX_DEBUG_KEY_REUSE=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+# A test of the tests, some ten minutes on two cores; without ARGS it writes benchmarks/results/mutants.md.
+mutants: $(VENV)/dev
+	$(BIN)/python tests/mutants/run.py $(ARGS)
 
 # One process: it measures what processes hold. Programs are optimised, as they are for users.
 faults: check

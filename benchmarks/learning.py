@@ -20,7 +20,6 @@ from typing import Any
 
 import reporting
 
-
 FEWEST = 5  # seeds for an interval
 
 
@@ -188,8 +187,9 @@ LEARNING = """# Learning
 
 Recorded settings, as `thorndike train ALGORITHM ENVIRONMENT` takes them. Greedy return: 100 episodes of the last policy
 of each seed (on the host fewer, as many as the run affords), without exploration, on fresh environments; std, IQM
-(interquartile mean) and the bootstrap interval are over seeds, the last two from five seeds on. The gate is for the mean of the greedy return. Where a number is published over several seeds, ours is
-compared with it by the same protocol. Seconds are of all seeds together, compilation included. Made by `make learning`.
+(interquartile mean) and the bootstrap interval are over seeds, the last two from five seeds on. The gate is for the
+mean of the greedy return. Where a number is published over several seeds, ours is compared with it by the same
+protocol. Seconds are of all seeds together, compilation included. Made by `make learning`.
 
 {table}
 

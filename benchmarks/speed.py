@@ -1,6 +1,6 @@
 """Compare the speed of training, side by side, with the same hyper-parameters, network and number of updates.
 
-    python benchmarks/speed.py                        everything, about 25 minutes
+    python benchmarks/speed.py                        everything, about half an hour
     python benchmarks/speed.py --quick                one short round, to look: minutes
     python benchmarks/speed.py --tasks sac cold       those tasks whose name holds one of these; others stay as they are
     python benchmarks/speed.py --write                measure nothing, write the pages again

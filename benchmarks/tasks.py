@@ -103,11 +103,18 @@ TD3 = {
     "warmup_steps": 256, "learning_rate": 1e-3, "gamma": 0.99, "tau": 0.005, "exploration_noise": 0.1,
     "target_noise": 0.2, "target_noise_clip": 0.5,
 }  # fmt: skip
+IMAGES = {"image": True, "sizes": [512]}  # the network of Mnih et al. (2015)
+PPO_IMAGES = EIGHT_COPIES | IMAGES | {"rollout_length": 32, "batch_size": 64}
+DQN_IMAGES = DQN | IMAGES | {"batch_size": 32, "rollout_length": 4, "capacity": 5_000, "learning_rate": 1e-4}
 
 # What explains a goal that is missed; docs/performance.md has more.
 SMALL_CALLS = (
     "Why not faster: at 2x64 the matrix products are a third to a half of the time. The rest is small calls of XLA, "
     "hundreds an iteration at one to ten microseconds each; on two threads the second one is woken for them in vain"
+)
+SAME_PRODUCTS = (
+    "Why not faster: nearly all of the time goes into the convolutions' matrix products, for which XLA and torch take "
+    "about as many core-seconds; three times torch would be more than these cores can multiply"
 )
 ON_GYMNASIUM = "stable-baselines3 and SBX play on Gymnasium's own environment: they have none that compiles"
 SBX_PPO = "SBX: does not clip the value's step; clips the gradients of actor and critic each for itself"
@@ -206,6 +213,24 @@ TASKS = [
             "Why not faster: learning takes four fifths of the time, and three quarters of that are XLA's products of "
             "these layers on 100 rows, at 60 to 80 % of the rate that the quickest library has for each alone",
         ),
+    ),
+    Task(
+        "ppo-images",
+        "PPO on 84x84x4 images (entrants/catch.py, on Gymnasium), 8 copies x 32, minibatches of 64, 4 epochs, "
+        "actor and critic with convolutions of their own (Mnih et al., 2015)",
+        (Aim(SB3, 3, 3),),
+        "ppo", PPO_IMAGES, "catch:Catch-v0", "catch:Catch-v0",
+        steps={OURS: 2_560, SB3: 2_560},
+        notes=(SAME_PRODUCTS,),
+    ),
+    Task(
+        "dqn-images",
+        "DQN on 84x84x4 images (entrants/catch.py, on Gymnasium), convolutions (Mnih et al., 2015), batch 32, "
+        "one update every four steps",
+        (Aim(SB3, 3, 3),),
+        "dqn", DQN_IMAGES, "catch:Catch-v0", "catch:Catch-v0",
+        steps={OURS: 800, SB3: 800},
+        notes=(SAME_PRODUCTS,),
     ),
     Task(
         "dqn-seeds",

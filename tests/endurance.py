@@ -94,7 +94,9 @@ def growing(found: list[Held]) -> dict[str, tuple[int, int]]:
 
 TINY = td.MLP((8,))
 ON_POLICY: dict[str, Any] = {"network": TINY, "num_environments": 8}
-FEW = 2  # copies on the host: the actions that are kept, of 20,000 steps of each, are all there before a quarter is over
+FEW = (
+    2  # copies on the host: the actions that are kept, of 20,000 steps of each, are all there before a quarter is over
+)
 OFF_POLICY = ON_POLICY | {"rollout_length": 64, "updates_per_rollout": 1, "warmup_steps": 1000}
 REPLAY, PRIORITIZED = td.Replay(4096, 32), td.Prioritized(4096, 32)
 ALGORITHMS: dict[str, tuple[Any, str]] = {
@@ -115,7 +117,10 @@ def few(algorithm: Any) -> Any:
 
 RUNS: dict[str, tuple[Any, str, int, int]] = {  # algorithm, environment, steps, seeds
     **{f"{name}, compiled": (algorithm, id, COMPILED, 1) for name, (algorithm, id) in ALGORITHMS.items()},
-    **{f"{name}, Gymnasium": (few(algorithm), f"gymnasium:{id}", HOST, 1) for name, (algorithm, id) in ALGORITHMS.items()},
+    **{
+        f"{name}, Gymnasium": (few(algorithm), f"gymnasium:{id}", HOST, 1)
+        for name, (algorithm, id) in ALGORITHMS.items()
+    },
     "ppo, EnvPool": (few(ALGORITHMS["ppo"][0]), "envpool:CartPole-v1", HOST, 1),
     "dqn, compiled, two seeds side by side": (ALGORITHMS["dqn"][0], "CartPole-v1", COMPILED, 2),
 }

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,3 +38,28 @@ def test_settings_reach_jax():
     x = jnp.arange(3.0)
     assert jit(scaled, static_argnames="times", donate_argnames="x")(x, times=2).tolist() == [0, 2, 4]
     assert x.is_deleted()
+
+
+COMPILING = """
+import jax, sys
+from thorndike import compilation
+folder = compilation.cache_programs()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+assert compilation.jit(lambda x: x * 2 + 1)(3.0) == 7
+"""
+
+
+@pytest.mark.parametrize("cut", [0, 100])
+def test_an_entry_of_the_cache_that_was_cut_short_is_made_anew(tmp_path, cut):
+    """JAX compiles such a program at every start, and leaves the entry as it is."""
+
+    def started():
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+        subprocess.run([sys.executable, "-W", "error", "-c", COMPILING], env=environment, check=True, timeout=120)
+        return {path: path.stat().st_size for path in tmp_path.glob("thorndike/jax/*-cache")}
+
+    first = started()
+    assert len(first) > 0
+    for path, size in first.items():
+        os.truncate(path, min(cut, size - 1))
+    assert {path: abs(size - first[path]) < 50 for path, size in started().items()} == dict.fromkeys(first, True)

@@ -110,6 +110,14 @@ def test_tanh_normal_is_exact_where_tanh_saturates(mean, log_std):
     assert (np.abs(found - expected) <= 1e-4 * (1 + np.abs(expected))).all()
 
 
+def test_log_prob_of_a_sample_is_exact_where_tanh_saturates():
+    mean = np.array([0, 5, -5, 10, -10, 20, -20], np.float32)[:, None]
+    log_std, noise = np.full_like(mean, -1), np.float64(random.normal(new_key(), mean.shape))
+    _, found = TanhNormal(jnp.asarray(mean), jnp.asarray(log_std)).sample_and_log_prob(new_key())
+    expected = tanh_normal_log_prob(mean + np.exp(np.float64(log_std)) * noise, mean, np.float64(log_std))
+    assert (np.abs(found - expected) <= 1e-4 * (1 + np.abs(expected))).all()
+
+
 def test_log_prob_of_a_tanh_normals_sample_is_that_of_the_sample():
     key_mean, key_std, key_sample = random.split(new_key(), 3)
     mean, log_std = random.normal(key_mean, (1000, 3)), random.uniform(key_std, (1000, 3), minval=-2, maxval=0)
@@ -121,6 +129,7 @@ def test_log_prob_of_a_tanh_normals_sample_is_that_of_the_sample():
     np.testing.assert_allclose(log_prob[inside], expected[inside], atol=1e-3)
     np.testing.assert_allclose(distribution.log_prob(action)[inside], expected[inside], atol=1e-3)
     assert inside.sum() > 500
+    np.testing.assert_allclose(distribution.mode(), np.tanh(np.float64(mean)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (1.0, -1.0), (-2.0, -0.5), (0.5, 0.3)])

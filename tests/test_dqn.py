@@ -94,11 +94,12 @@ def test_doubling_one_weight_adds_exactly_that_samples_gradient():
     state, ones = fresh(), np.ones(4, np.float32)
     algorithm = dataclasses.replace(SMALL, beta=1.0)
     weight = np.array([1, 0.5, 0.25, 0.125], np.float32)
-    doubled = weight * np.array([1, 1, 2, 1], np.float32)
-    only = np.array([1, 0, 0.25, 0], np.float32)
+    doubled = weight * np.array([1, 2, 1, 1], np.float32)
+    only = np.array([1, 0.5, 0, 0], np.float32)
     gradient = [first_gradient(algorithm, state, batch(weight=w)) for w in (weight, doubled)]
     single = first_gradient(algorithm, state, batch(weight=only))
     alone = first_gradient(algorithm, state, batch(weight=np.array([1, 0, 0, 0], np.float32)))
+    assert np.abs(single - alone).max() > 1e-3  # or 0 would be compared with 0
     np.testing.assert_allclose(gradient[1] - gradient[0], single - alone, rtol=1e-3, atol=1e-6)
     unweighted = first_gradient(algorithm, state, batch())
     np.testing.assert_allclose(first_gradient(algorithm, state, batch(weight=ones)), unweighted, rtol=1e-5, atol=1e-7)
@@ -135,13 +136,14 @@ def test_gradient_agrees_with_finite_differences():
 
 
 def test_target_network_is_the_online_one_of_the_last_period_in_every_leaf():
-    """A2t: a hard copy every `target_period` updates, and none in between."""
-    state = SMALL.init(jax.random.key(0), OBSERVATIONS, ACTIONS)
+    """A2t: a hard copy every `target_period` updates, and none in between, however many copies act."""
+    algorithm = dataclasses.replace(SMALL, num_environments=SMALL.target_period)
+    state = algorithm.init(jax.random.key(0), OBSERVATIONS, ACTIONS)
     online, target = jax.tree.leaves(state.network), jax.tree.leaves(state.target_network)
     assert not {x.unsafe_buffer_pointer() for x in online} & {x.unsafe_buffer_pointer() for x in target}
     held = state.network
     for k in range(1, 8):
-        state, _ = update(SMALL, state, batch(seed=k), jnp.float32(0), jax.random.key(k))
+        state, _ = update(algorithm, state, batch(seed=k), jnp.float32(0), jax.random.key(k))
         if k % 3 == 0:
             held = state.network
         for a, b in zip(jax.tree.leaves(state.target_network), jax.tree.leaves(held), strict=True):
@@ -172,18 +174,17 @@ def test_epsilon_falls_linearly_over_its_fraction_and_acts_that_often():
     np.testing.assert_allclose(share, expected, atol=0.015)
 
 
-def test_the_learning_rate_scales_the_step():
-    changes = []
-    for rate in (1e-3, 2e-3):
-        algorithm = dataclasses.replace(SMALL, learning_rate=rate)
+def test_the_learning_rate_scales_the_step_and_falls_linearly_to_its_end():
+    def change(rate, fraction):
         state = fresh()
-        after, _ = update(algorithm, state, batch(), jnp.float32(0), jax.random.key(0))
-        changes.append(
-            np.concatenate(
-                [np.ravel(a - b) for a, b in zip(*map(jax.tree.leaves, (after.network, state.network)), strict=True)]
-            )
-        )
-    np.testing.assert_allclose(changes[1], 2 * changes[0], rtol=1e-2, atol=2e-6)
+        algorithm = dataclasses.replace(SMALL, learning_rate=rate, learning_rate_end=0.0)
+        after, _ = update(algorithm, state, batch(), jnp.float32(fraction), jax.random.key(0))
+        pairs = zip(*map(jax.tree.leaves, (after.network, state.network)), strict=True)
+        return np.concatenate([np.ravel(a - b) for a, b in pairs])
+
+    whole = change(1e-3, 0.0)
+    for rate, fraction, share in [(2e-3, 0.0, 2), (1e-3, 0.25, 0.75), (1e-3, 1.0, 0)]:
+        np.testing.assert_allclose(change(rate, fraction), share * whole, rtol=1e-2, atol=2e-6)
 
 
 def test_what_cannot_work_is_refused_with_a_reason():

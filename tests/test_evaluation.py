@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 import thorndike as td
 from thorndike import checkpoints, console, evaluation, records, trainer
@@ -232,6 +233,74 @@ def test_evaluating_again_plays_other_episodes():
     assert len({tuple(each["per_seed"]) for each in (again, run.evaluate(20, seed=1), run.summary["evaluation"])}) == 3
 
 
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """One step long: its reward is a number drawn at the reset, and 1 more for action 1."""
+
+    max_steps: int | None = None
+    observation_space: ClassVar = Line.observation_space
+    action_space: ClassVar = Line.action_space
+
+    def initial(self, key):
+        return jax.random.uniform(key, (1,))
+
+    def observe(self, state):
+        return state
+
+    def transition(self, state, action, key):
+        return state, state[0] + action, jnp.bool_(True)
+
+
+class DrawnOnHost(Line):
+    """The same, on the host."""
+
+    def reset(self, *, seed=None, options=None):
+        _, info = super().reset(seed=seed)
+        self.drawn = self.np_random.uniform()
+        return self.seen(), info
+
+    def step(self, action):
+        return self.seen(), self.drawn + action, True, False, {}
+
+
+def likelier(parameters, x):
+    return jnp.tile(parameters["logits"], (len(x), 1))
+
+
+@pytest.mark.parametrize("kind", [Drawn(), DrawnOnHost], ids=["compiled", "host"])
+def test_every_episode_is_greedy_and_another_one(kind):
+    """Action 1 is hardly likelier than action 0, and always taken; four batches of three draw anew."""
+    network = (lambda key, seen, outputs: {"logits": jnp.array([[0.0, 0.1, 0.0]])}, likelier)
+    algorithm = dataclasses.replace(PPO, network=network, critic_network=None)
+    environment = make(kind, 3)
+    returns = evaluate(algorithm, environment, state_of(algorithm, environment), jax.random.key(1), 12).returns
+    assert ((returns >= 1) & (returns < 2)).all()  # and nothing after the end is counted
+    assert len(np.unique(returns)) == 12
+
+
+def test_no_key_of_an_evaluation_is_one_of_training_or_of_another_evaluation():
+    numbers = [(seed, iteration) for seed in (0, 1, 7) for iteration in (1, 2, 30)]
+    keys = [evaluation.evaluation_key(*each, again) for each in numbers for again in (None, 0, 1)]
+    for seed, iteration in numbers:
+        start_key, run_key, _ = trainer.keys_of(seed)
+        keys += [jax.random.fold_in(key, iteration) for key in (start_key, run_key)]
+    assert len({jax.random.key_data(key).tobytes() for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize("seeds", [10, 23])
+def test_statistics_over_seeds_are_their_definitions(seeds):
+    rng = np.random.default_rng(seeds)
+    returns = [rng.gamma(2.0, size=int(count)) for count in rng.integers(3, 9, seeds)]
+    found, means = summarize(returns), np.array([each.mean() for each in returns])
+    np.testing.assert_allclose(found["mean"], means.mean())
+    np.testing.assert_allclose(found["std"], np.sqrt(np.square(means - means.mean()).sum() / (seeds - 1)))
+    np.testing.assert_allclose(found["episode_std"], np.concatenate(returns).std(ddof=1))
+    np.testing.assert_allclose(found["iqm"], scipy.stats.trim_mean(means, 0.25))
+    resampled = scipy.stats.trim_mean(rng.choice(means, (20_000, seeds)), 0.25, axis=1)
+    within = (found["ci95"][0] <= resampled) & (resampled <= found["ci95"][1])
+    assert abs(within.mean() - 0.95) < 0.02  # of other resamples
+
+
 def test_an_interval_takes_five_seeds(capsys):
     few, enough = (summarize([np.arange(3.0) + i for i in range(seeds)]) for seeds in (4, 5))
     assert (few["iqm"], few["ci95"]) == (None, None)
@@ -320,7 +389,7 @@ def test_what_fails_in_an_evaluation_finds_its_moment_saved_and_says_how_to_go_o
         td.train(PPO, fresh(), 160, run_dir=folder, quiet=True, evaluation_environment=Failing, evaluate_every=48)
     saved = checkpoints.newest(folder / "checkpoints")
     assert saved.manifest["steps"] == 48
-    assert f"The last checkpoint is {saved.path}" in str(caught.value)
+    assert f"The last checkpoint is {saved.path.name};" in str(caught.value)
     assert f"td.resume('{folder}', environment=..., evaluation_environment=...)" in str(caught.value)
     run = td.resume(folder, environment=Line, evaluation_environment=Line, quiet=True)
     straight = td.train(PPO, fresh(), 160, run_dir=tmp_path / "straight", quiet=True, evaluate_every=48)

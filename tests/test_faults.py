@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 import thorndike as td
-from thorndike import cli, interrupts, trainer
+from thorndike import checkpoints, cli, interrupts, trainer
 from thorndike.environments import make
 
 TINY = td.MLP((4,))
@@ -208,6 +209,21 @@ class Diverging(td.PPO):
 
 
 jax.tree_util.register_static(Diverging)
+
+
+def test_a_save_that_fails_ends_the_run_and_says_which_checkpoint_is_whole(tmp_path, monkeypatch):
+    save, left = checkpoints.Writer.commit, [1]
+
+    def full(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(*arguments)
+
+    monkeypatch.setattr(checkpoints.Writer, "commit", full)
+    with pytest.raises(td.RunError, match=r"step-000000016"):
+        td.train(PPO, Counter(), 64, run_dir=tmp_path / "run", checkpoint_every=16, **QUIET)
+    assert not (tmp_path / "run" / "summary.json").exists()
 
 
 def test_many_seeds_take_one_thread_for_each_core():

@@ -373,6 +373,7 @@ def test_an_episode_that_is_too_long_to_be_repeated_begins_anew_and_the_short_on
     assert 0 < saved["length"][0] <= 20
     assert saved["length"][1] == 50
     assert len(saved["actions"]) == saved["length"][0]
+    assert len(environment._history) == 20  # however long a run is, no more is kept
     rest = play(environment, actions[50:])
     restored = fresh()
     restored.restore(saved)

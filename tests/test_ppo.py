@@ -18,6 +18,7 @@ from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.core import Transition
 from thorndike.errors import SettingError, UnknownNameError, UnsuitableError
 from thorndike.networks import MLP
+from thorndike.targets import discounted_returns, lambda_returns
 
 OBSERVATIONS = spaces.Box(-1, 1, (3,), np.float32)
 SMALL_NETWORK = MLP((8,), activation="tanh", initialization="orthogonal")
@@ -121,18 +122,19 @@ def test_every_sample_is_used_once_an_epoch_in_a_fresh_order(count):
         assert len({row.tobytes() for row in orders}) == 3
 
 
-def test_a_large_rollout_is_shuffled_as_well_as_a_small_one():
+@pytest.mark.parametrize("count", [2**12, 2**13, 2**17, 2**20])
+def test_a_large_rollout_is_shuffled_as_well_as_a_small_one(count):
     """Random bits that shared 32 with the index left 12 at 2^20: minibatches were runs of the rollout's order."""
-    count, size = 2**20, 256
-    order = np.asarray(ppo._orders(jax.random.key(2), 1, count))[0]
-    np.testing.assert_array_equal(np.bincount(order, minlength=count), 1)
-    means = order.reshape(-1, size).mean(1)  # of a minibatch's places in the rollout
-    spread = count / np.sqrt(12 * size)
+    size = 256
+    orders = np.asarray(ppo._orders(jax.random.key(2), 2**20 // count, count))
+    np.testing.assert_array_equal(np.bincount(orders.reshape(-1), minlength=count), len(orders))
+    means = orders.reshape(-1, size).mean(1)  # of a minibatch's places in the rollout
+    spread = np.sqrt((count**2 - 1) / (12 * size) * (1 - (size - 1) / (count - 1)))
     np.testing.assert_allclose(means.std() / spread, 1, atol=0.05)
-    blocks = np.bincount(order[: count // 2] // (count // 64), minlength=64)
+    blocks = np.bincount(orders[:, : count // 2].reshape(-1) // (count // 64), minlength=64)
     assert scipy.stats.chisquare(blocks).pvalue > 1e-3
-    neighbours = (np.diff(order.reshape(-1, size), axis=1) > 0).mean()  # as often upwards as downwards
-    assert abs(neighbours - 0.5) < 0.005
+    neighbours = (np.diff(orders.reshape(-1, size), axis=1) > 0).mean()  # as often upwards as downwards
+    assert abs(neighbours - 0.5) < 0.003
 
 
 def test_the_orders_are_uniform():
@@ -211,6 +213,53 @@ def test_an_update_uses_the_statistics_that_were_acted_with_and_keeps_the_merged
         not np.array_equal(a, b)
         for a, b in zip(jax.tree.leaves(after.statistics), jax.tree.leaves(state.statistics), strict=True)
     )
+
+
+def flat(x):
+    return x.reshape(-1, *x.shape[2:])
+
+
+def test_a_rollouts_targets_are_lambda_returns_and_its_advantages_what_those_are_above_the_values():
+    """V is asked of the true successors, whatever is acted on next; both change with the rollout."""
+    state = start(SMALL)
+    for seed in (0, 1):
+        data = rollout(SMALL, state, seed)
+        goes_on = ~(data.terminated | data.truncated)[:-1, :, None]  # there the successor is acted on next
+        following = jnp.where(goes_on, data.observation[1:], data.next_observation[:-1])
+        data = data._replace(next_observation=data.next_observation.at[:-1].set(following))
+        samples, _ = SMALL.prepare(state, data)
+        value, following = (SMALL.value(state.parameters, flat(x)) for x in (data.observation, data.next_observation))
+        expected = flat(lambda_returns(
+            following.reshape(data.reward.shape), data.reward, data.terminated, data.truncated, SMALL.gamma,
+            SMALL.gae_lambda,
+        ))  # fmt: skip
+        np.testing.assert_allclose(samples.value, value, rtol=1e-6)
+        np.testing.assert_allclose(samples.target, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(samples.advantage, expected - value, rtol=1e-4, atol=1e-5)
+
+
+def test_reinforces_policy_and_baseline_learn_from_losses_of_their_own():
+    """The policy from what the return is above the baseline, the baseline from its error; neither from the other's."""
+    algorithm = dataclasses.replace(SMALL_REINFORCE, vf_coef=0.7)
+    state, acted = start(algorithm), start(SMALL)
+    data = rollout(SMALL, acted)._replace(extras={})
+    gradient, _ = jax.grad(algorithm.loss, has_aux=True)(state.parameters, data)
+    observation, baseline = flat(data.observation), state.parameters.baseline
+    bootstrap = baseline(flat(data.next_observation))[:, 0].reshape(data.reward.shape)
+    returns = flat(discounted_returns(data.reward, data.terminated, data.truncated, bootstrap, algorithm.gamma))
+    surprise = returns - baseline(observation)[:, 0]
+
+    def policy_loss(network):
+        log_prob = jax.nn.log_softmax(network(observation))
+        return -(jnp.take_along_axis(log_prob, flat(data.action)[:, None], 1)[:, 0] * surprise).mean()
+
+    def value_loss(baseline):
+        return 0.7 * 0.5 * ((baseline(observation)[:, 0] - returns) ** 2).mean()
+
+    for part, loss in (("network", policy_loss), ("baseline", value_loss)):
+        expected = jax.grad(loss)(getattr(state.parameters, part))
+        for a, b in zip(*map(jax.tree.leaves, (getattr(gradient, part), expected)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_reinforce_gradient_is_the_score_times_the_return():

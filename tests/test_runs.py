@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from gymnasium import spaces
 
 import thorndike as td
 from hostile import rewrite
-from thorndike import compilation, console, records, settings
+from thorndike import compilation, configuration, console, hyperparameters, records, settings
 from thorndike.checkpoints import newest
 from thorndike.networks import MLP
 
@@ -114,6 +115,7 @@ def test_a_run_folder_holds_what_the_design_says(finished):
     summary = json.loads((folder / "summary.json").read_text())
     statistics = {"episodes", "mean", "std", "iqm", "ci95", "episode_std", "per_seed"}
     assert summary.pop("digest")
+    assert summary.pop("run") == finished.configuration.id
     assert set(summary) == {
         "algorithm",
         "environment",
@@ -149,6 +151,26 @@ def test_rows_of_metrics_bear_the_words_of_the_design(finished):
     metrics = finished.metrics
     assert len(metrics["return_mean"]) == len(rows) == 100
     assert np.isnan(metrics["evaluation_mean"]).sum() == 80
+
+
+def other(value):
+    """Another value than a setting's default, within its limits."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return 2 * value
+    if value is None or isinstance(value, float):
+        return value / 2 if value else 0.5
+    if isinstance(value, td.Replay):
+        return td.Prioritized(capacity=20_480, batch_size=64, window=3, alpha=0.25)
+    return "huber" if value == "squared" else MLP((3,), activation="relu", head="dueling")
+
+
+@pytest.mark.parametrize("cls", [td.DQN, td.PPO, td.REINFORCE, td.SAC, td.TD3, td.DDPG])
+def test_no_setting_changes_by_being_written_and_read(cls):
+    algorithm = cls(**{field.name: other(field.default) for field in dataclasses.fields(cls)})
+    written = json.loads(json.dumps(hyperparameters.to_json(algorithm)))
+    assert hyperparameters.from_json(written, configuration.hyperparameter_classes()) == algorithm
 
 
 def test_a_loaded_run_is_the_run(finished):

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -229,3 +230,32 @@ def test_this_machine_is_read():
     assert machine.free_memory() is None or machine.free_memory() > 0
     assert jnp.zeros(1).devices()  # and where training takes place
     assert sizes.free_memory() is None or sizes.free_memory() > 0
+
+
+# What no run can have
+
+
+def acting(observation_space, action_space):
+    class Environment(gymnasium.Env):
+        def reset(self, *, seed=None, options=None):
+            return observation_space.sample(), {}
+
+    Environment.observation_space, Environment.action_space = observation_space, action_space
+    return Environment
+
+
+NUMBERS, CHOICE = spaces.Box(-1, 1, (2,)), spaces.Discrete(2)
+NEVER = {
+    "no action": (NUMBERS, spaces.Box(-1, 1, (0,)), "actions must be of 1 to 1,048,576 numbers, got 0"),
+    "an action without end": (NUMBERS, spaces.Box(-1, 1, (2**21,)), "1,048,576 numbers, got 2,097,152"),
+    "nothing to see": (spaces.Box(-1, 1, (0,)), CHOICE, "nothing to see"),
+    "one choice without end": (spaces.Discrete(2**31 - 1), CHOICE, "GB are free"),
+    "choices without end": (spaces.MultiDiscrete([2**30, 2**30]), CHOICE, "no network has 2,147,483,648 features"),
+    "actions without end": (NUMBERS, spaces.Discrete(2**31 - 1), "GB are free"),
+}
+
+
+@pytest.mark.parametrize(("observation_space", "action_space", "said"), NEVER.values(), ids=NEVER)
+def test_spaces_that_no_network_fits_are_refused_before_anything_is_built(observation_space, action_space, said):
+    with pytest.raises(td.ThorndikeError, match=said):
+        td.train(PPO, acting(observation_space, action_space), 64, run_dir=None, quiet=True, evaluate_every=0)

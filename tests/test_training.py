@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import random
 
 import thorndike as td
-from thorndike import trainer
+from thorndike import core, trainer
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.reinforce import REINFORCE
@@ -25,6 +26,7 @@ from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
 from thorndike.environments import make
 from thorndike.errors import EnvironmentFault, SettingError
+from thorndike.hyperparameters import hyperparameters
 from thorndike.memories import Prioritized, Replay
 from thorndike.networks import MLP
 
@@ -163,6 +165,52 @@ def test_nothing_on_the_way_is_not_a_number(name):
     """A8: a whole short run, every intermediate value checked."""
     with jax.debug_nans(True):
         final(ALGORITHMS[name], 20 * trainer.steps_per_iteration(ALGORITHMS[name]))
+
+
+@hyperparameters
+class Keyed(REINFORCE):
+    """Remembers the key that each action was chosen with."""
+
+    def act(self, policy, observation, carry, key):
+        action, carry, _ = super().act(policy, observation, carry, random.clone(key))
+        return action, carry, {"key": jnp.tile(random.key_data(key)[None], (len(action), 1))}
+
+
+@pytest.mark.parametrize("prefix", ["", "gymnasium:"])
+def test_an_iteration_acts_with_keys_of_the_runs_key_and_its_own_number(prefix):
+    """None of them the start's, and no two iterations or steps alike."""
+    algorithm, seen = Keyed(network=SMALL, baseline_network=None, num_environments=2, rollout_length=3), []
+    for chunk in trainer.train(algorithm, maker(algorithm, prefix), 18, seed=4, every=[1]):
+        seen.append(np.asarray(chunk.progress.memory.extras["key"])[:, 0])
+    expected = []
+    for iteration in range(3):
+        unroll_key = random.split(random.fold_in(trainer.keys_of(4)[1], iteration))[0]
+        expected.append([random.key_data(random.fold_in(random.fold_in(unroll_key, t), 0)) for t in range(3)])
+    np.testing.assert_array_equal(seen, expected)
+
+
+class Noting:
+    """Memory and algorithm in one, whose state is the keys that it was given."""
+
+    updates_per_rollout = 3
+    memory = property(lambda self: self)
+
+    def sample(self, memory, key):
+        return random.key_data(key)
+
+    def update(self, state, batch, fraction, key):
+        keys, count = state
+        return (keys.at[count].set(jnp.stack([batch, random.key_data(key)])), count + 1), {}
+
+    def feedback(self, memory, batch, metrics):
+        return memory
+
+
+def test_every_update_of_a_rollout_draws_and_learns_with_keys_of_its_own():
+    first = jnp.zeros((3, 2, 2), jnp.uint32), 0
+    (keys, count), _, _ = core.improve(Noting(), first, (), jnp.float32(0), random.key(0))
+    assert count == 3
+    assert len(np.unique(np.asarray(keys).reshape(6, 2), axis=0)) == 6
 
 
 def test_every_program_is_compiled_once_over_a_run_with_a_shorter_last_chunk_and_evaluations(caplog):

@@ -32,7 +32,8 @@ def main(job: dict) -> None:
         vec_env_cls=SubprocVecEnv if job.get("subprocesses") else DummyVecEnv,
     )
     kind = getattr(importlib.import_module(MODULES[library]), job["algorithm"].upper())
-    model = kind("MlpPolicy", environments, seed=0, **arguments(library, job["algorithm"], settings))
+    policy = "CnnPolicy" if settings.get("image") else "MlpPolicy"
+    model = kind(policy, environments, seed=0, **arguments(library, job["algorithm"], settings))
     rollout = settings["num_environments"] * settings.get("rollout_length", 1)
     began = time.perf_counter()
     model.learn(max(rollout, settings.get("warmup_steps", 0) + 20))
@@ -53,7 +54,8 @@ def arguments(library: str, algorithm: str, settings: dict) -> dict[str, Any]:
 
 
 def ppo(settings: dict) -> dict[str, Any]:
-    """The activation is tanh in both, unless another one is asked for."""
+    """The activation is tanh in both, unless another one is asked for or convolutions look at an image."""
+    sizes = {"pi": settings["sizes"], "vf": settings["sizes"]}
     rate = settings["learning_rate"]
     return {
         "learning_rate": (lambda left: rate * left) if settings["learning_rate_end"] == 0 else rate,
@@ -67,21 +69,27 @@ def ppo(settings: dict) -> dict[str, Any]:
         "ent_coef": settings["ent_coef"],
         "vf_coef": settings["vf_coef"],
         "max_grad_norm": settings["max_grad_norm"],
-        "policy_kwargs": {"net_arch": {"pi": settings["sizes"], "vf": settings["sizes"]}},
+        "policy_kwargs": convolutions(settings, share_features_extractor=False) or {"net_arch": sizes},
     }
 
 
+def convolutions(settings: dict, **others: Any) -> dict[str, Any]:
+    """For images, the network of Mnih et al. (2015) with one dense layer of this size, as ours; else nothing."""
+    [size] = settings["sizes"] if settings.get("image") else [0]
+    return {"features_extractor_kwargs": {"features_dim": size}, "net_arch": [], **others} if size else {}
+
+
 def replay(settings: dict) -> dict[str, Any]:
-    """What the three that remember share: one update for every step, ReLU unless another activation is asked for."""
+    """What the three that remember share: one update for every step unless told otherwise, and ReLU."""
     return {
         "learning_rate": settings["learning_rate"],
         "buffer_size": settings["capacity"],
         "learning_starts": settings["warmup_steps"],
         "batch_size": settings["batch_size"],
         "gamma": settings["gamma"],
-        "train_freq": 1,
-        "gradient_steps": 1,
-        "policy_kwargs": {"net_arch": settings["sizes"]},
+        "train_freq": settings.get("rollout_length", 1),
+        "gradient_steps": settings.get("updates_per_rollout", 1),
+        "policy_kwargs": convolutions(settings) or {"net_arch": settings["sizes"]},
     }
 
 

@@ -33,11 +33,12 @@ def main(job: dict) -> None:
 
 def build(algorithm: str, settings: dict) -> td.PPO | td.DQN | td.SAC | td.TD3:
     """The task's settings as an algorithm."""
-    sizes = tuple(settings.pop("sizes"))
+    sizes, image = tuple(settings.pop("sizes")), settings.pop("image", False)
     if algorithm == "ppo":
-        network = td.MLP(sizes, activation="tanh", initialization="orthogonal")
+        network = td.CNN(sizes=sizes) if image else td.MLP(sizes, activation="tanh", initialization="orthogonal")
         return td.PPO(network=network, critic_network=network, **settings)
-    network = td.MLP(sizes, activation="relu", initialization="default")
+    dense = td.MLP(sizes, activation="relu", initialization="default")
+    network = td.CNN(sizes=sizes, initialization="default") if image else dense
     capacity, batch_size = settings.pop("capacity"), settings.pop("batch_size")
     if algorithm == "dqn":
         memory = td.Replay(capacity, batch_size)

@@ -9,6 +9,7 @@ last KEPT stay. Nothing is ever unpickled, evaluated or imported.
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import shutil
 import warnings
@@ -128,22 +129,28 @@ class Writer:
     def __init__(self, folder: Path, seeds: Collection[int]) -> None:
         """Write into `folder` (which is cleared of whatever a crash left half done) checkpoints of `seeds`."""
         self.folder, self.seeds = folder, tuple(seeds)
-        self.saved: dict[int, dict[str, Any]] = {}  # the newest of each seed, committed or not
+        self.saved: dict[int, Any] = {}  # the newest of each seed, committed or not
         self.fresh: set[int] = set()  # those not committed yet
         self.committed: Path | None = None
+        self.manifest: Mapping[str, Any] = {}  # of that one
         persistence.make_folder(folder)
         for path in persistence.entries(folder):
             if path.name == INCOMING or path.name.startswith(DELETED):
                 persistence.remove(path)
-        for path in numbered(folder):
+        for path in filter(persistence.is_folder, numbered(folder)):
             persistence.clear_leftovers(path)
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
-        """Begin where `checkpoint` stands: later ones (corrupted, or this would not be the newest) are deleted."""
+        """Begin where `checkpoint` stands: later ones (corrupted, or this would not be the newest) are deleted.
+
+        So are those that a writer that was killed had no time left to delete.
+        """
         for path in numbered(self.folder):
             if _number(path) > _number(checkpoint.path):
                 persistence.discard(path)
-        self.saved, self.committed = dict(checkpoint.seeds), checkpoint.path
+        self._keep_the_last()
+        self.manifest, self.committed = checkpoint.manifest, checkpoint.path
+        self.saved = {int(seed): entry for seed, entry in self.manifest["seeds"].items()}
 
     def add(self, seed: int, arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> None:
         """Write one seed's arrays; `about` (steps, iteration, ...) goes into the manifest. Nothing is committed yet."""
@@ -157,6 +164,7 @@ class Writer:
     def commit(self, iterations: int, about: dict[str, Any]) -> Path | None:
         """Make a checkpoint of the newest arrays of every seed: its folder, or None if there is nothing new."""
         if not self.fresh:
+            self._keep_the_last()  # where a call before this one has failed at it
             return None
         incoming = self.folder / INCOMING
         for seed, entry in self.saved.items():
@@ -169,10 +177,15 @@ class Writer:
         path = self.folder / _name(steps)
         if persistence.exists(path):
             persistence.discard(path)
-        self.committed, self.fresh = persistence.rename(incoming, path.name), set()
+        persistence.rename(incoming, path.name)
+        self.manifest, self.committed, self.fresh = manifest, path, set()
+        persistence.sync(self.folder)
+        self._keep_the_last()
+        return path
+
+    def _keep_the_last(self) -> None:
         for old in numbered(self.folder)[:-KEPT]:
             persistence.discard(old)
-        return path
 
     def holds(self, seed: int, iteration: int) -> bool:
         """Whether the newest arrays of a seed are those of this iteration."""
@@ -181,19 +194,14 @@ class Writer:
     def amend(self, seed: int, about: dict[str, Any]) -> None:
         """Say more about the newest arrays of a seed, also in the manifest of the checkpoint that has them."""
         self.saved[seed] |= persistence.plain(about)
-        if self.committed is not None and seed not in self.fresh:
-            path = self.committed / MANIFEST
-            manifest = persistence.read_json(path)
-            manifest["seeds"][str(seed)] |= persistence.plain(about)
-            persistence.write_json(path, persistence.sealed(manifest))
+        if self.committed is not None and seed not in self.fresh:  # then the manifest has this very entry
+            persistence.write_json(self.committed / MANIFEST, persistence.sealed(self.manifest))
 
     def _need_space(self, size: int) -> None:
         free = shutil.disk_usage(self.folder).free
         if free < 2 * size:
-            raise RunError(
-                f"cannot save a checkpoint of {size / 1e6:,.0f} MB in {self.folder}: {free / 1e6:,.0f} MB are free. "
-                f"The last one is whole: {self.committed or 'none yet'}"
-            )
+            needed = f"no room for {size / 1e6:,.0f} MB and as much again, {free / 1e6:,.0f} MB are free"
+            raise OSError(errno.ENOSPC, needed)
 
 
 def newest(folder: Path, run: str | None = None) -> Checkpoint | None:
@@ -243,9 +251,8 @@ def _run_of(manifest: Mapping[str, Any]) -> str:
 
 
 def numbered(folder: Path) -> list[Path]:
-    """The folders of checkpoints, in order of their number (never of their time: clocks jump)."""
-    found = [path for path in persistence.entries(folder) if NAME.fullmatch(path.name) and persistence.is_folder(path)]
-    return sorted(found, key=_number)
+    """What bears a checkpoint's name, in order of its number (never of its time: clocks jump)."""
+    return sorted((path for path in persistence.entries(folder) if NAME.fullmatch(path.name)), key=_number)
 
 
 def _number(path: Path) -> int:
@@ -258,6 +265,7 @@ def _name(steps: int) -> str:
 
 def _read_manifest(path: Path) -> Manifest:
     """What the checkpoint in `path` says of itself, all of it of its kind and within its limits."""
+    persistence.entries(path)  # of a folder itself, no link to one
     where = path / MANIFEST
     manifest: Any = persistence.unsealed(persistence.read_json(where), where)
     if manifest.get("format") not in READABLE:

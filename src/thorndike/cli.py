@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnknownNameError, nearest, one_line
-from thorndike.words import RUN_WORDS, spelled_out
+from thorndike.words import RUN_WORDS, OnFullDisk, spelled_out
 
 HELP = """thorndike: deep reinforcement learning
 
@@ -62,6 +62,7 @@ class TrainOptions:
     seed: int = 0
     run_dir: str | None = "auto"  # the folder to write; None writes nothing
     quiet: bool = False  # print nothing
+    on_full_disk: OnFullDisk = "stop"  # or pause: wait until there is room
     evaluate_every: int | None = None  # steps between greedy evaluations, 0 for none at all; ten times a run
     evaluate_episodes: int | None = None  # 10 unless given; on the host fewer where those would cost too many steps
     final_episodes: int | None = None  # 100 unless given; on the host as above
@@ -78,6 +79,7 @@ class ResumeOptions:
     environment: str | None = None  # again, where a module makes it: my_module:MyEnv-v0
     evaluation_environment: str | None = None  # likewise
     quiet: bool = False  # print nothing
+    on_full_disk: OnFullDisk = "stop"  # or pause: wait until there is room
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,11 +200,11 @@ def verify(given: list[str]) -> int:
     from thorndike import folders, listing, persistence
 
     found = folders.verify(persistence.folder_of(places[0]))
-    for line in listing.aligned([(name, problem or "as it was written") for name, problem in found]):
+    for line in listing.aligned([(name, problem or "whole") for name, problem in found]):
         print(line)
     broken = [name for name, problem in found if problem]
     if broken:
-        raise RunError(f"not as they were written: {', '.join(broken)}")
+        raise RunError(f"not whole: {', '.join(broken)}")
     return 0
 
 

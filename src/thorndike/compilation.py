@@ -12,6 +12,7 @@ import jax
 import jaxlib
 
 OFF = "THORNDIKE_NO_CACHE"
+LOOKED_AT = ".looked-at"  # its time is that of the last start
 MIN_SECONDS = 0.1  # of compiling, for a program to be kept
 
 # On CPUs jaxlib 0.10 gives wrong sums from some 16 rows on, where its YNNPACK library fuses one with what it adds up.
@@ -34,10 +35,37 @@ def cache_programs() -> Path | None:
     folder = _private_folder()
     if folder is None:
         return None
+    _remove_unreadable(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     return folder
+
+
+def _remove_unreadable(folder: Path) -> None:
+    """Delete the entries that a crash has cut short: JAX would compile those programs at every start, for ever.
+
+    It replaces no entry that is there. Each is looked at once, at the first start after it was written.
+    """
+    stamp = folder / LOOKED_AT
+    try:
+        from jax._src.compilation_cache import decompress_executable
+
+        before = stamp.stat().st_mtime_ns if stamp.exists() else 0
+        stamp.touch(mode=0o600)
+        for path in folder.glob("*-cache"):
+            if path.stat().st_mtime_ns >= before and not _passes(decompress_executable, path.read_bytes()):
+                path.unlink()
+    except (OSError, ImportError):
+        return  # a full disk, another process that does the same, another JAX: then all is as it was
+
+
+def _passes(function: Callable, data: bytes) -> bool:
+    try:
+        function(data)
+    except Exception:  # of whichever library compresses
+        return False
+    return True
 
 
 def _private_folder() -> Path | None:

@@ -23,9 +23,12 @@ FILE = "config.json"
 ENVIRONMENT, EVALUATION_ENVIRONMENT = "environment", "evaluation_environment"  # what plays which role
 FOREIGN = "foreign"  # the type of what JSON cannot hold: a network of the user's own
 SAFE_PREFIXES = ("gymnasium", "envpool")
-MAX_SEEDS = 100_000
+MAX_SEEDS, MAX_EPISODES, MAX_COPIES = 100_000, 10**6, 2**20
 TIMES_A_RUN = 10  # evaluations and checkpoints, unless told otherwise
 PACKAGES = ("thorndike", "jax", "jaxlib", "equinox", "optax", "gymnasium", "numpy")
+
+
+Episodes = Annotated[int, schema.Range(1, MAX_EPISODES)]
 
 
 class Session(TypedDict):
@@ -53,10 +56,12 @@ class Configuration:
     seed: int
     seeds: Annotated[int, schema.Range(1, MAX_SEEDS)]
     evaluate_every: int | None  # None: ten times a run
-    evaluate_episodes: schema.Positive | None  # None, here and below: as many as the steps of the run afford
-    final_episodes: schema.Positive | None
+    evaluate_episodes: Episodes | None  # None, here and below: as many as the steps of the run afford
+    final_episodes: Episodes | None
     checkpoint_every: int
-    evaluation_copies: schema.Positive | None = None  # None: as many as training has, at most ten
+    evaluation_copies: Annotated[int, schema.Range(1, MAX_COPIES)] | None = (
+        None  # None: as many as training has, at most ten
+    )
     evaluation_environment: str | None = None  # where it is another than trained in
     evaluation_environment_is_id: bool = False
     history: tuple[Session, ...] = ()  # when it was begun, and each time it was resumed
@@ -158,6 +163,7 @@ def from_json_values(values: Mapping[str, Any], networks: Mapping[str, Any], fol
         for name in ("observation_space", "action_space"):
             values[name] = spaces.from_description(values[name])
         values["history"] = tuple(values["history"])
+        check_arguments(values["environment_arguments"])
         return Configuration(**values)
     except ThorndikeError:
         raise
@@ -203,8 +209,12 @@ def module_named(id: str) -> str:
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Environment arguments that config.json can hold; SettingError for any other."""
+    """Environment arguments that are the environment's and that config.json can hold; SettingError for any other."""
     for name, value in arguments.items():
+        if name == "num_environments":
+            raise SettingError("num_environments is the algorithm's: td.DQN(num_environments=...), --num-environments")
+        if not isinstance(name, str) or name == ENVIRONMENT:
+            raise SettingError(f"{name!r} cannot be an argument of an environment: it names something else here")
         try:
             if json.loads(json.dumps(value, allow_nan=False)) == value:
                 continue

@@ -22,6 +22,7 @@ HIDDEN = {
 }  # fmt: skip
 APART = {"compile": "compiling", "evaluate": "evaluating"}  # what steps per second leave out
 STOPPING = "stopping: saving first"
+GOING_ON = "going on"
 
 
 class Display(Protocol):
@@ -37,6 +38,10 @@ class Display(Protocol):
 
     def stopping(self) -> None:
         """A signal has been heard; may be told again and again."""
+        ...
+
+    def waiting(self, why: str) -> None:
+        """The run waits, or with "" waits no more; may be told again and again."""
         ...
 
     def stop(self, lines: Sequence[str] = ()) -> None:
@@ -69,6 +74,7 @@ class Story:
         self.steps_per_second = 0.0
         self.status = "compiling"
         self.stopping = False
+        self.waiting = ""  # why the run waits
         self.began = time.monotonic()
         for row in rows:
             self.row(row["seed"], row["steps"], row)
@@ -268,6 +274,8 @@ class Silence:
 
     def stopping(self) -> None: ...
 
+    def waiting(self, why: str) -> None: ...
+
     def stop(self, lines: Sequence[str] = ()) -> None: ...
 
 
@@ -317,6 +325,11 @@ class Lines:
             print(STOPPING, flush=True)
         self.story.stopping = True
 
+    def waiting(self, why: str) -> None:
+        if why != self.story.waiting:
+            print(why or GOING_ON, flush=True)
+        self.story.waiting = why
+
     def stop(self, lines: Sequence[str] = ()) -> None:
         for line in lines:
             print(line, flush=True)
@@ -353,8 +366,11 @@ class Panel:
     def stopping(self) -> None:
         self.story.stopping = True
 
+    def waiting(self, why: str) -> None:
+        self.story.waiting = why
+
     def stop(self, lines: Sequence[str] = ()) -> None:
-        self.story.status, self.story.stopping = "", False
+        self.story.status, self.story.waiting, self.story.stopping = "", "", False
         self.live.stop()
         for line in lines:
             self.live.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -377,7 +393,7 @@ class Panel:
         if story.steps:
             table.add_row("", ProgressBar(total=1.0, completed=story.fraction, width=44))
         since = "" if story.started else f", {duration(time.monotonic() - story.began)}"
-        how = story.status + since if story.status else story.sentence
+        how = story.waiting or (story.status + since if story.status else story.sentence)
         table.add_row("", STOPPING if story.stopping else how)
         return Frame(table, title=story.title, title_align="left", border_style="cyan", width=76)
 

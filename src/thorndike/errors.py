@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-LONGEST = 299  # characters of a message
+LONGEST = 280  # characters of a message: a screen shows it whole, "thorndike: " before it
 
 
 class ThorndikeError(Exception):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from thorndike import checkpoints, configuration, persistence, records, trainer
 from thorndike.checkpoints import Checkpoint
 from thorndike.configuration import Configuration
@@ -44,8 +46,8 @@ def read(folder: Path, networks: Mapping[str, Any]) -> tuple[Configuration, Chec
     if problem and checkpoint:
         warnings.warn(one_line(f"{problem}: using the copy in {checkpoint.path.name}"), stacklevel=3)
     found = configuration.from_json_values(values, networks, folder)
-    if checkpoint and not checkpoint.seeds.keys() <= set(found.chosen_seeds):
-        raise CorruptCheckpointError(f"{checkpoint.path} has other seeds than {folder / configuration.FILE}")
+    if checkpoint:
+        _check_seeds(checkpoint, found)
     return found, checkpoint
 
 
@@ -58,17 +60,27 @@ def rows(folder: Path, checkpoint: Checkpoint | None) -> list[dict[str, Any]]:
         return []
 
 
-def summary(folder: Path) -> dict[str, Any]:
-    """What summary.json holds; nothing where there is none, or none that is whole."""
+def summary(folder: Path, run: str | None) -> dict[str, Any]:
+    """What summary.json holds; nothing where there is none, or none that is whole and of the run with this id."""
     path = folder / SUMMARY
     if not persistence.exists(path):
         return {}
     try:
         values = persistence.read_json(path)
-        return persistence.unsealed(values, path) if "digest" in values else values  # older ones bear none
+        if run:  # those of runs from before there were ids are not sealed
+            values = persistence.unsealed(values, path)
+            if values.pop("run", run) != run:
+                raise CorruptCheckpointError(f"{path} is of another run")
+        return values
     except CorruptCheckpointError as error:
         warnings.warn(f"there is no summary: {error}", stacklevel=3)
         return {}
+
+
+def cut_back(folder: Path, checkpoint: Checkpoint | None) -> records.Log:
+    """The rows to go on from `checkpoint` with; those after it are deleted."""
+    done = {seed: entry["steps"] for seed, entry in checkpoint.seeds.items()} if checkpoint else {}
+    return records.cut_back(folder, done, _written(checkpoint))
 
 
 def check_never_saved(run: Configuration, folder: Path) -> None:
@@ -88,7 +100,7 @@ def check_never_saved(run: Configuration, folder: Path) -> None:
 
 
 def verify(folder: Path) -> list[tuple[str, str]]:
-    """Every file of a run, and what is wrong with it: "" where it is as it was written. Nothing is changed."""
+    """Every file of a run, and what is wrong with it: "" where it is whole. Nothing is changed."""
     check_is_one(folder)
     values, problem = _own_configuration(folder)
     run = checkpoints.run_of_most(folder / CHECKPOINTS, values)
@@ -102,7 +114,7 @@ def verify(folder: Path) -> list[tuple[str, str]]:
             problem = str(error)
         found.append((f"{CHECKPOINTS}/{path.name}", problem))
     found.append((records.FILE, _said(lambda: rows(folder, newest))))
-    found.append((SUMMARY, _said(lambda: summary(folder))))
+    found.append((SUMMARY, _said(lambda: summary(folder, run))))
     return [(name, problem) for name, problem in found if problem or persistence.exists(folder / name)]
 
 
@@ -112,6 +124,16 @@ def _own_configuration(folder: Path) -> tuple[dict[str, Any] | None, str]:
         return configuration.read(folder), ""
     except CorruptCheckpointError as error:
         return None, str(error)
+
+
+def _check_seeds(checkpoint: Checkpoint, run: Configuration) -> None:
+    """CorruptCheckpointError where a checkpoint holds seeds that the run has not, or other moments than it says."""
+    if not checkpoint.seeds.keys() <= set(run.chosen_seeds):
+        raise CorruptCheckpointError(f"{checkpoint.path} has other seeds than {configuration.FILE}")
+    for seed, entry in checkpoint.seeds.items():
+        saved = checkpoint.arrays(seed, "iteration").get("iteration")
+        if saved is not None and not np.array_equal(saved, entry["iteration"]):
+            raise CorruptCheckpointError(f"{checkpoint.path} says of seed {seed} another iteration than its arrays")
 
 
 def _id(values: Mapping[str, Any]) -> str:

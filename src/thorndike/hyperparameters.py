@@ -19,6 +19,8 @@ from thorndike.errors import SettingError, UnknownNameError, nearest
 
 T = TypeVar("T")
 
+LARGEST_COUNT = 2**31 - 1  # what a whole number on the device can be
+
 OR = ", or "  # between two answers to one word
 # Where theirs hides something, ours differs: the answer to a word from another library.
 OTHER_WORDS = {
@@ -194,12 +196,14 @@ def _check_limits(owner: str, field: dataclasses.Field, value: Any) -> None:
         return
     low, above = (field.metadata.get(name, -math.inf) for name in ("low", "above"))
     high = field.metadata.get("high", math.inf)
+    if isinstance(value, int):  # in a field of whole numbers: all others hold floats by now
+        high = min(high, LARGEST_COUNT)
     largest = math.inf if field.metadata.get("infinite") else sys.float_info.max
     within = low <= value <= high and (value > above or above == -math.inf)  # NaN is neither
     if not within or not -largest <= value <= largest:
         parts = [f"above {above:g}"] * (above > -math.inf)
         parts += [f"at least {low:g}"] * (low > -math.inf)
-        parts += [f"at most {high:g}"] * (high < math.inf)
+        parts += [f"at most {high:,}" if isinstance(high, int) else f"at most {high:g}"] * (high < math.inf)
         parts += ["finite"] * within
         raise SettingError(f"{owner}: {field.name} must be {' and '.join(parts) or 'a number'}, got {_shown(value)}")
 

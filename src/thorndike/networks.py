@@ -28,6 +28,8 @@ ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu
 Activation = Literal["tanh", "relu", "gelu", "silu", "elu"]
 Initialization = Literal["orthogonal", "default"]
 Layout = Literal["auto", "channels_last", "channels_first"]
+MAX_LAYERS, MAX_UNITS = 100, 2**20  # more is a slip, and would be noticed only after minutes of compiling
+MAX_WIDTH = 2**31 - 1  # of features or outputs: what an index can be
 WIDE = 64  # one-hots up to this wide are multiplied with weights: looking rows up would gain little
 
 
@@ -394,6 +396,9 @@ def _width(part: Part) -> int:
 
 
 def _dense_shapes(recipe: MLP | CNN, inputs: int, outputs: int) -> list[tuple[int, ...]]:
+    if max(inputs, outputs) > MAX_WIDTH:
+        what = f"{inputs:,} features of an observation and {outputs:,} outputs"
+        raise UnsuitableError(f"no network has {what}: represent such large choices as numbers, in a Box")
     return list(itertools.pairwise((inputs, *recipe.sizes, outputs + (recipe.head == "dueling"))))
 
 
@@ -445,6 +450,9 @@ def _orthogonal(normal: jax.Array) -> jax.Array:
 def _check_whole(owner: str, name: str, values: Any) -> None:
     if not isinstance(values, tuple) or not all(type(value) is int and value > 0 for value in values):
         raise SettingError(f"{owner}: {name} must be a tuple of whole numbers above 0 such as (64, 64), got {values!r}")
+    if len(values) > MAX_LAYERS or max(values, default=0) > MAX_UNITS:
+        most = f"at most {MAX_LAYERS} layers of at most {MAX_UNITS:,}"
+        raise SettingError(f"{owner}: {name} may be {most}, got {len(values):,} of at most {max(values):,}")
 
 
 NETWORKS: dict[str, type[Network]] = {"MLP": MLP, "CNN": CNN}

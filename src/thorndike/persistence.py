@@ -320,16 +320,17 @@ def make_folder(folder: Path) -> None:
 
 
 def rename(folder: Path, name: str) -> Path:
-    """Give a folder another name beside it, which nothing has yet."""
+    """Give a folder another name beside it, which nothing has yet; it lasts once the folder above is synced."""
     renamed = folder.with_name(name)
     os.rename(folder, renamed)
-    sync(folder.parent)
     return renamed
 
 
 def discard(path: Path) -> None:
     """Delete a folder; renamed first, so that half a folder is never taken for a whole one."""
-    remove(rename(path, f".deleted-{uuid.uuid4().hex[:8]}"))
+    renamed = rename(path, f".deleted-{uuid.uuid4().hex[:8]}")
+    sync(path.parent)
+    remove(renamed)
 
 
 def remove(path: Path) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,18 @@ import numpy as np
 
 from thorndike import checkpoints, evaluation, normalization, snapshots, trainer
 from thorndike.checkpoints import Checkpoint
-from thorndike.configuration import Configuration
+from thorndike.configuration import Configuration, how_to_resume
 from thorndike.console import Display
 from thorndike.errors import RunError
 from thorndike.interrupts import Interrupted, Interrupts
 from thorndike.persistence import sealed, write_json
 from thorndike.records import Log
+from thorndike.words import OnFullDisk
 
 SUMMARY = "summary.json"
 CHECKPOINTS = "checkpoints"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+RETRY_SECONDS = 3.0  # between two attempts to write onto a full disk
 
 
 @dataclasses.dataclass
@@ -57,11 +61,14 @@ class Recording:
         environment: Any,
         folder: Path | None,
         display: Display,
+        interrupts: Interrupts,
+        on_full_disk: OnFullDisk = "stop",
         checkpoint: Checkpoint | None = None,
         log: Log | None = None,
     ) -> None:
         """Go on from `checkpoint` and the rows up to it, or begin. Evaluations are played in `environment`."""
         self.configuration, self.environment = configuration, environment
+        self.interrupts, self.on_full_disk = interrupts, on_full_disk
         self.plan = None if environment is None else configuration.evaluation_plan(environment)
         self.folder, self.display, self.checkpoint = folder, display, checkpoint
         self.log = log or Log(folder)
@@ -76,24 +83,25 @@ class Recording:
         self.owed: set[int] = set()  # seeds whose newest evaluation a signal kept from its end
         self.writer = None
         if folder is not None:
-            self.writer = checkpoints.Writer(folder / CHECKPOINTS, configuration.chosen_seeds)
-            if checkpoint:
-                self.writer.go_on_from(checkpoint)
+            with writing(configuration, folder, checkpoint.path if checkpoint else None):
+                self.writer = checkpoints.Writer(folder / CHECKPOINTS, configuration.chosen_seeds)
+                if checkpoint:
+                    self.writer.go_on_from(checkpoint)
 
-    def follow(self, chunks: Iterator, interrupts: Interrupts) -> bool:
+    def follow(self, chunks: Iterator) -> bool:
         """Take every chunk; False where a signal ended that early, with everything saved."""
         stopped: set[int] = set()
         try:
-            self.catch_up(interrupts)
+            self.catch_up()
             for chunk in () if self.owed else chunks:
-                if interrupts.pending:
+                if self.interrupts.pending:
                     self.display.stopping()
                 if chunk.seed in stopped:
                     continue
-                self.take(chunk, interrupts)
+                self.take(chunk)
                 # Begin to stop at the first seed, so that seeds that go in step are saved in step.
                 first = chunk.seed == min(self.running, default=chunk.seed)
-                if interrupts.pending and (stopped or first or chunk.seed in self.owed):
+                if self.interrupts.pending and (stopped or first or chunk.seed in self.owed):
                     self.save(chunk)
                     stopped.add(chunk.seed)
                     if stopped >= self.running:
@@ -103,7 +111,7 @@ class Recording:
             chunks.close()  # type: ignore[attr-defined]
         return not self.owed and self.finished >= set(self.configuration.chosen_seeds)
 
-    def take(self, chunk: Any, interrupts: Interrupts) -> None:
+    def take(self, chunk: Any) -> None:
         """Show, record, save and evaluate one chunk, as far as each is due.
 
         Saved first, then evaluated: whatever happens while an evaluation plays costs nothing of the training.
@@ -127,17 +135,19 @@ class Recording:
             if self.writer and self.writer.fresh >= self.expected:
                 self.commit()
         episodes = chunk.progress.episodes
-        self.evaluate(chunk.seed, chunk.progress.state, _longest(episodes.lengths, episodes.length), interrupts)
+        self.evaluate(chunk.seed, chunk.progress.state, _longest(episodes.lengths, episodes.length))
 
-    def catch_up(self, interrupts: Interrupts) -> None:
+    def catch_up(self) -> None:
         """Play the evaluations of the moment at which the run was stopped, where it was stopped before their end."""
         if self.checkpoint is None:
             return
         for seed, outcome in self.outcomes.items():
-            if outcome.evaluated is None and not self.evaluated_at(seed, outcome.steps):
+            # A row without the results of a run's end is that of a writer that was killed between the two.
+            missing = seed in self.finished or not self.evaluated_at(seed, outcome.steps)
+            if outcome.evaluated is None and missing:
                 arrays = self.checkpoint.arrays(seed, "episodes/length")
                 state = _state(self.configuration, self.checkpoint, seed)
-                self.evaluate(seed, state, _longest(*arrays.values()), interrupts)
+                self.evaluate(seed, state, _longest(*arrays.values()))
 
     def note_inexact(self, chunk: Any) -> None:
         """Where an environment could not be brought back to where it was: say so, here and in config.json."""
@@ -150,17 +160,15 @@ class Recording:
         now = now | {"inexact": now.get("inexact", []) + [f"seed {chunk.seed}: {note}" for note in notes]}
         self.configuration = dataclasses.replace(self.configuration, history=(*before, now))
         if self.folder is not None:
-            with self.saving():
-                self.configuration.write(self.folder)
+            self.persist(self.configuration.write, self.folder)
 
     def check_finite(self, chunk: Any) -> None:
         """RunError where learning has diverged: going on would only cost time."""
         broken = [name for name, value in (chunk.row or {}).items() if not math.isfinite(value)]
         if broken:
-            kept = self.writer.committed if self.writer else None
             raise RunError(
                 f"learning has diverged: {', '.join(broken)} not finite at step {chunk.steps:,} of seed {chunk.seed}. "
-                f"A smaller learning_rate may help. The last checkpoint: {kept or 'none yet'}"
+                f"A smaller learning_rate may help. The last checkpoint: {self.last or 'none yet'}"
             )
 
     @property
@@ -180,13 +188,14 @@ class Recording:
         """An interval in steps as one in iterations, 0 for never."""
         return self.configuration.in_iterations(steps)
 
-    def evaluate(self, seed: int, state: Any, seen: int, interrupts: Interrupts) -> None:
+    def evaluate(self, seed: int, state: Any, seen: int) -> None:
         """Greedy episodes with the policy of this moment, if it is time for some; `seen` is training's longest one."""
         outcome, interval = self.outcomes[seed], self.interval(self.configuration.evaluation_interval)
         last = seed in self.finished
         if self.plan is None or outcome.iteration == 0 or not (last or _due(outcome.iteration, interval)):
             return
-        before = [row for row in self.log.rows if row["seed"] == seed and "evaluation_steps" in row]
+        rows = (row for row in self.log.rows if row["seed"] == seed and "evaluation_steps" in row)
+        before = [row for row in rows if row["steps"] < outcome.steps]
         seen = max([seen, *(row["evaluation_longest"] for row in before)])
         chosen: tuple[int, int] | None
         if last:
@@ -202,19 +211,21 @@ class Recording:
         key = evaluation.evaluation_key(seed, outcome.iteration)
         algorithm = self.configuration.algorithm
         try:
-            played = evaluation.evaluate(algorithm, self.environment, state, key, *chosen, pause=interrupts.check)
+            played = evaluation.evaluate(algorithm, self.environment, state, key, *chosen, pause=self.interrupts.check)
         except Interrupted:
             self.owed.add(seed)
             return
         finally:
             self.evaluating += time.monotonic() - began
         self.display.evaluated(seed, float(played.returns.mean()), played.unfinished)
-        self.add_row(seed, outcome.steps, evaluated_columns(played))
+        if not self.evaluated_at(seed, outcome.steps):
+            self.add_row(seed, outcome.steps, evaluated_columns(played))
+        about: dict[str, Any] = {"metrics": self.log.written(seed)}
         if last:
             outcome.evaluated, outcome.unfinished = played.returns.tolist(), played.unfinished
-            if self.writer:
-                with self.saving():
-                    self.writer.amend(seed, {"results": outcome.results})
+            about["results"] = outcome.results
+        if self.writer and self.writer.holds(seed, outcome.iteration):
+            self.persist(self.writer.amend, seed, about)
 
     def evaluated_at(self, seed: int, steps: int) -> bool:
         return any(row["seed"] == seed and row["steps"] == steps and "evaluation_mean" in row for row in self.log.rows)
@@ -234,8 +245,7 @@ class Recording:
         """One more line of metrics; what is known of the same seed and steps becomes one row."""
         seconds = round(self.before.get("total", 0.0) + time.monotonic() - self.began, 3)
         line = {"seed": seed, "steps": steps, "seconds": seconds, **columns}
-        with self.saving():
-            self.log.add(line)
+        self.persist(self.log.add, line)
 
     def save(self, chunk: Any) -> None:
         """Write this seed's arrays, to be committed with those of the seeds beside it."""
@@ -245,8 +255,7 @@ class Recording:
         about: dict[str, Any] = {"steps": chunk.steps, "iteration": chunk.iteration, "metrics": written}
         if chunk.last:
             about["results"] = self.outcomes[chunk.seed].results
-        with self.saving():
-            self.writer.add(chunk.seed, chunk.arrays(copy=False), about)
+        self.persist(self.writer.add, chunk.seed, chunk.arrays(copy=False), about)
 
     def commit(self) -> None:
         """Make a checkpoint of what has been saved."""
@@ -254,20 +263,30 @@ class Recording:
             return
         total = trainer.iterations_for(self.configuration.algorithm, self.configuration.steps)
         run = {"run": self.configuration.id, "configuration": self.configuration.to_json()}
-        with self.saving():
-            self.writer.commit(total, run | {"seconds": self.seconds})
+        self.persist(self.writer.commit, total, run | {"seconds": self.seconds})
 
-    @contextlib.contextmanager
-    def saving(self) -> Iterator[None]:
-        """RunError where the folder cannot be written into: training on without it would risk it all."""
-        try:
-            yield
-        except OSError as error:
-            last = self.writer.committed if self.writer else None
-            reason = error.strerror if self.folder and self.folder.is_dir() else "it is gone"
-            raise RunError(
-                f"could not write into {self.folder}: {reason}. The last checkpoint: {last or 'none yet'}"
-            ) from error
+    def persist(self, write: Callable[..., Any], *arguments: Any) -> None:
+        """Call `write`, which writes into the folder, or none of it: what failed may be called again.
+
+        With `on_full_disk="pause"` it is, until there is room; Interrupted where a signal comes first. RunError where
+        the folder cannot be written into: training on without it would risk it all.
+        """
+        while True:
+            try:
+                write(*arguments)
+                break
+            except OSError as error:
+                if self.on_full_disk == "stop" or error.errno not in FULL:
+                    raise unwritten(error, self.configuration, self.folder, self.last) from error
+            self.display.waiting(f"paused until there is room: {self.folder} is on a full disk")
+            self.interrupts.check()
+            time.sleep(RETRY_SECONDS)
+        self.display.waiting("")
+
+    @property
+    def last(self) -> Path | None:
+        """The last checkpoint."""
+        return self.writer.committed if self.writer else None
 
     @property
     def steps_per_second(self) -> float:
@@ -304,9 +323,32 @@ class Recording:
             "steps_per_second": round(self.steps_per_second, 1) or None,
         }
         if self.folder is not None:
-            with self.saving():
-                write_json(self.folder / SUMMARY, sealed(summary))
+            self.persist(write_json, self.folder / SUMMARY, sealed(summary | {"run": configuration.id}))
         return summary
+
+
+@contextlib.contextmanager
+def writing(run: Configuration, folder: Path | None, last: Path | None) -> Iterator[None]:
+    """What the disk refuses as a RunError; `last` is the last checkpoint."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritten(error, run, folder, last) from error
+
+
+def unwritten(error: OSError, run: Configuration, folder: Path | None, last: Path | None) -> RunError:
+    """What to say of a disk that refuses: what and why, what is safe, and how to go on."""
+    named = f"{Path(error.filename).name} " if isinstance(error.filename, (str, Path)) else ""
+    reason = error.strerror or str(error) if folder and folder.is_dir() else "it is gone"
+    return RunError(f"could not write {named}into {folder}: {reason}. {saved_before(run, folder, last)}")
+
+
+def saved_before(run: Configuration, folder: Path | None, last: Path | None) -> str:
+    """What an interrupted run has left behind, and how to go on with it."""
+    if folder is None:
+        return "Nothing was saved (run_dir is None)"
+    what = f"The last checkpoint is {last.name}" if last else "There is no checkpoint yet"
+    return f"{what}; once that is mended, go on with: {how_to_resume(run, folder)}"
 
 
 def evaluated_columns(played: evaluation.Played) -> dict[str, Any]:

@@ -92,18 +92,16 @@ def read(folder: Path, written: Mapping[int, Written] | None = None) -> list[dic
 
     CorruptCheckpointError where the file cannot be read at all.
     """
-    lines = _lines(folder)
-    strange = [seed for seed, noted in (written or {}).items() if not _are_those(lines, seed, noted)]
-    if strange:
-        seeds = f"seed{'s' * (len(strange) > 1)} {', '.join(map(str, strange))}"
-        text = f"{folder / FILE} is not as it was written: the rows of {seeds} may be wrong, or some may be missing"
-        warnings.warn(one_line(text), stacklevel=4)
-    return Log(None, lines).rows
+    return Log(None, _lines(folder, written or {})).rows
 
 
-def cut_back(folder: Path, steps: Mapping[int, int]) -> Log:
-    """Keep the lines of each seed up to its `steps` (none of other seeds), so that going on repeats none of them."""
-    kept = [line for line in _lines(folder) if line.row["steps"] <= steps.get(line.row["seed"], -1)]
+def cut_back(folder: Path, steps: Mapping[int, int], written: Mapping[int, Written] | None = None) -> Log:
+    """Keep the lines of each seed up to its `steps` (none of other seeds), so that going on repeats none of them.
+
+    Warnings and errors as those of `read`, and before anything is changed.
+    """
+    lines = _lines(folder, written or {})
+    kept = [line for line in lines if line.row["steps"] <= steps.get(line.row["seed"], -1)]
     persistence.write(folder / FILE, b"".join(line.data for line in kept))
     return Log(folder, kept)
 
@@ -120,16 +118,19 @@ def columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     return table
 
 
-def _lines(folder: Path) -> list[Line]:
+def _lines(folder: Path, written: Mapping[int, Written]) -> list[Line]:
     """The lines that are whole; a last one that a crash left unfinished is passed over without a word."""
     path = folder / FILE
-    if not persistence.exists(path):
-        return []
-    ended = persistence.read(path, MAX_BYTES).split(b"\n")[:-1]
+    ended = persistence.read(path, MAX_BYTES).split(b"\n")[:-1] if persistence.exists(path) else []
     lines = list(_whole(ended))
     if len(lines) < len(ended):
         lost = f"{len(ended) - len(lines):,} of {len(ended):,} lines are damaged"
-        warnings.warn(one_line(f"{path}: {lost}, and left out"), stacklevel=5)
+        warnings.warn(one_line(f"{path}: {lost}, and left out"), stacklevel=4)
+    strange = [str(seed) for seed, noted in written.items() if not _are_those(lines, seed, noted)]
+    if strange:
+        seeds = f"seed{'s' * (len(strange) > 1)} {', '.join(strange)}"
+        text = f"{path} is not as it was written: rows of {seeds} may be wrong or missing"
+        warnings.warn(one_line(text), stacklevel=4)
     return lines
 
 

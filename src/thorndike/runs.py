@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import inspect
 import time
+import typing
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,7 +41,14 @@ from thorndike import (
     words,
 )
 from thorndike.agents import Agent
-from thorndike.configuration import ENVIRONMENT, EVALUATION_ENVIRONMENT, Configuration
+from thorndike.configuration import (
+    ENVIRONMENT,
+    EVALUATION_ENVIRONMENT,
+    MAX_COPIES,
+    MAX_EPISODES,
+    MAX_SEEDS,
+    Configuration,
+)
 from thorndike.errors import (
     EnvironmentFault,
     RunError,
@@ -50,7 +58,7 @@ from thorndike.errors import (
     UnsuitableError,
 )
 from thorndike.persistence import empty_folder, folder_of, locked, unused_folder, writable
-from thorndike.recording import SUMMARY, Recording
+from thorndike.recording import CHECKPOINTS, SUMMARY, Recording, saved_before, writing
 
 AUTO = "auto"
 
@@ -96,7 +104,8 @@ class Run:
         had not ended after as many steps as an episode of training could have had, at most 10,000, and were cut.
         RunError or UnsafeCheckpointError where a loaded run's environment has to be handed in again.
         """
-        episodes, seed = words.whole_number(episodes, "episodes", low=1), words.whole_number(seed, "seed")
+        episodes = words.whole_number(episodes, "episodes", low=1, high=MAX_EPISODES)
+        seed = words.whole_number(seed, "seed")
         run, where = self.configuration, self.folder or Path()
         chosen = configuration.trusted_environment(run, where, self._given[ENVIRONMENT])
         other = configuration.trusted_environment(
@@ -132,6 +141,7 @@ def train(
     evaluation_environment: Any = None,
     checkpoint_every: int | None = None,
     quiet: bool = False,
+    on_full_disk: words.OnFullDisk = "stop",
     network: Any = None,
     environment_arguments: Mapping[str, Any] | None = None,
     **arguments: Any,
@@ -151,17 +161,19 @@ def train(
     (as many as training has, at most ten) of `evaluation_environment`, by default the one trained in.
 
     Raises a ThorndikeError, before anything is compiled, where that cannot work. Ctrl-C and SIGTERM save, then raise
-    KeyboardInterrupt or SystemExit(143).
+    KeyboardInterrupt or SystemExit(143). Where the disk is full, RunError says what is safe and how to go on; with
+    `on_full_disk="pause"` the run waits until there is room.
     """
+    _check_on_full_disk(on_full_disk)
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
         run, copies = _configure(chosen, seed, seeds, stack)
         run = dataclasses.replace(
             run,
             evaluate_every=_count(evaluate_every, "evaluate_every", low=0),
-            evaluate_episodes=_count(evaluate_episodes, "evaluate_episodes"),
-            final_episodes=_count(final_episodes, "final_episodes"),
-            evaluation_copies=_count(evaluation_copies, "evaluation_copies"),
+            evaluate_episodes=_count(evaluate_episodes, "evaluate_episodes", high=MAX_EPISODES),
+            final_episodes=_count(final_episodes, "final_episodes", high=MAX_EPISODES),
+            evaluation_copies=_count(evaluation_copies, "evaluation_copies", high=MAX_COPIES),
             checkpoint_every=_checkpoint_interval(checkpoint_every, run),
         )
         given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
@@ -173,7 +185,7 @@ def train(
             stack.enter_context(locked(folder))
             with writable(folder):
                 run.write(folder)
-        return _record(run, given, worlds, folder, quiet)
+        return _record(run, given, worlds, folder, quiet, on_full_disk)
 
 
 def training(
@@ -226,7 +238,7 @@ def load(
         agents.append(Agent(run.algorithm, state, run.observation_space, run.action_space, fraction))
         stand.append((seed, entry["iteration"]))
     given = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
-    return Run(run, given, folder, folders.summary(folder), folders.rows(folder, checkpoint), agents, stand)
+    return Run(run, given, folder, folders.summary(folder, run.id), folders.rows(folder, checkpoint), agents, stand)
 
 
 def resume(
@@ -237,13 +249,16 @@ def resume(
     evaluation_environment: Any = None,
     network: Any = None,
     quiet: bool = False,
+    on_full_disk: words.OnFullDisk = "stop",
     **networks: Any,
 ) -> Run:
     """Go on with a run from its newest whole checkpoint, as if it had never stopped; with `steps`, to another end.
 
     Environments and networks are handed in again where they are your own or come from a module of somebody's.
-    RunError where the run is complete, in use, or does not fit what is handed in.
+    `quiet` and `on_full_disk` as in `train`. RunError where the run is complete, in use, or does not fit what is handed
+    in.
     """
+    _check_on_full_disk(on_full_disk)
     folder, own_networks = folder_of(run_dir), _given_networks(network, networks)
     steps = steps if steps is None else words.whole_number(steps, "steps", low=1)
     handed_in = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
@@ -259,13 +274,12 @@ def resume(
         stack.callback(copies.close)
         _check_fits(run, copies)
         run, worlds = _worlds(run.begun(), given, copies, stack)
-        worlds.notes.append(sizes.check(run, folder))
-        done = {seed: entry["steps"] for seed, entry in checkpoint.seeds.items()} if checkpoint else {}
-        with writable(folder):
-            log = records.cut_back(folder, done)
+        worlds.notes.append(sizes.check(run, folder, len(checkpoints.numbered(folder / CHECKPOINTS))))
+        with writing(run, folder, checkpoint.path if checkpoint else None):
+            log = folders.cut_back(folder, checkpoint)
             persistence.remove(folder / SUMMARY)
             run.write(folder)
-        return _record(run, given, worlds, folder, quiet, checkpoint, log)
+        return _record(run, given, worlds, folder, quiet, on_full_disk, checkpoint, log)
 
 
 @dataclasses.dataclass
@@ -308,7 +322,8 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
 
 def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack) -> tuple[Configuration, Any]:
     """The configuration of a run without intervals, and the copies that it trains in, which `stack` closes."""
-    seeds, seed = words.whole_number(seeds, "seeds", low=1), words.whole_number(seed, "seed")
+    seeds = words.whole_number(seeds, "seeds", low=1, high=MAX_SEEDS)
+    seed = words.whole_number(seed, "seed")
     trainer.check_seed(seed + seeds - 1)
     _prepare()
     copies = _make(chosen.environment, chosen.algorithm.num_environments, chosen.arguments)
@@ -436,8 +451,14 @@ def _prepare() -> None:
     trainer.configure()
 
 
-def _count(value: Any, name: str, low: int = 1) -> int | None:
-    return None if value is None else words.whole_number(value, name, low=low)
+def _count(value: Any, name: str, low: int = 1, high: int = words.MOST) -> int | None:
+    return None if value is None else words.whole_number(value, name, low, high)
+
+
+def _check_on_full_disk(value: Any) -> None:
+    choices = typing.get_args(words.OnFullDisk)
+    if value not in choices:
+        raise SettingError(f"on_full_disk must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def _checkpoint_interval(steps: Any, run: Configuration) -> int:
@@ -459,6 +480,7 @@ def _record(
     worlds: _Worlds,
     folder: Path | None,
     quiet: bool,
+    on_full_disk: words.OnFullDisk,
     checkpoint: checkpoints.Checkpoint | None = None,
     log: records.Log | None = None,
 ) -> Run:
@@ -469,7 +491,8 @@ def _record(
         title, total_steps, run.seeds, settings.solved_at(given[ENVIRONMENT]), log.rows if log else []
     )
     display = console.display(story, quiet)
-    recording = Recording(run, worlds.evaluation, folder, display, checkpoint, log)
+    signals = interrupts.Interrupts()
+    recording = Recording(run, worlds.evaluation, folder, display, signals, on_full_disk, checkpoint, log)
     story.notes = [note for note in (recording.plan.cost if recording.plan else "", *worlds.notes) if note]
     interval = recording.interval(run.evaluation_interval)
     every = [interval, recording.interval(run.checkpoint_every) if folder else 0]
@@ -479,20 +502,22 @@ def _record(
         lend_every=interval if worlds.shared else 0, resume=saved, parallel=_parallel(run, checkpoint),
     )  # fmt: skip
     last_words: list[str] = []
-    with interrupts.Interrupts() as signals:
+    with signals:
         display.start()
         try:
-            if recording.follow(chunks, signals):
+            if recording.follow(chunks):
                 summary = recording.finish()
                 last_words = console.last_words(title, summary, folder)
             else:
                 last_words = [_stopped(run, recording, folder)]
-            if signals.pending:
-                signals.throw(signals.pending, last_words[0])
         except EnvironmentFault as fault:
-            raise EnvironmentFault(f"{fault}. {_saved_before(run, recording, folder)}") from fault
+            raise EnvironmentFault(f"{fault}. {saved_before(run, folder, recording.last)}") from fault
+        except interrupts.Interrupted:
+            last_words = [f"stopped while the disk was full. {saved_before(run, folder, recording.last)}"]
         finally:
             display.stop(last_words)
+        if signals.pending:
+            signals.throw(signals.pending, last_words[0])
     outcomes = [recording.outcomes[seed] for seed in run.chosen_seeds]
     agents = [Agent(run.algorithm, outcome.state, run.observation_space, run.action_space) for outcome in outcomes]
     stand = [(seed, recording.outcomes[seed].iteration) for seed in run.chosen_seeds]
@@ -510,15 +535,6 @@ def _stopped(run: Configuration, recording: Recording, folder: Path | None) -> s
     if folder is None:
         return f"stopped at step {steps:,}; nothing was saved (run_dir is None)"
     return f"stopped at step {steps:,} and saved; go on with: {configuration.how_to_resume(run, folder)}"
-
-
-def _saved_before(run: Configuration, recording: Recording, folder: Path | None) -> str:
-    """What an interrupted run has left behind."""
-    if folder is None:
-        return "Nothing was saved (run_dir is None)"
-    last = recording.writer.committed if recording.writer else None
-    what = f"The last checkpoint is {last}" if last else "There is no checkpoint yet"
-    return f"{what}; once that is mended, go on with: {configuration.how_to_resume(run, folder)}"
 
 
 def _make(environment: Any, copies: int, arguments: Mapping[str, Any]) -> Any:

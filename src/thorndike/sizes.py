@@ -48,17 +48,18 @@ def estimate(algorithm: Any, observation_space: Any, action_space: Any) -> Sizes
     return Sizes(_bytes(state), _bytes(memory), length * n * _bytes(step), 4 * sum(elements))
 
 
-def check(run: Configuration, folder: Path | None) -> str:
+def check(run: Configuration, folder: Path | None, kept: int = 0) -> str:
     """Refuse a run that the free memory, or the disk that `folder` is or will be on, cannot hold.
 
-    Gives what is to be said of its checkpoints if they are large, else "". Raises SettingError.
+    `kept` checkpoints are there already. Gives what is to be said of its checkpoints if they are large, else "".
+    Raises SettingError.
     """
     sizes = estimate(run.algorithm, run.observation_space, run.action_space)
     check_memory(run.algorithm, sizes, _side_by_side(run), free_memory())
     if folder is None:
         return ""
     size = checkpoint_size(run, sizes)
-    check_disk(run, size, folder)
+    check_disk(run, size, folder, kept)
     return f"each checkpoint takes up to {in_words(size)}" if size > LARGE else ""
 
 
@@ -88,9 +89,10 @@ def check_memory(algorithm: Any, sizes: Sizes, seeds: int, free: int | None) -> 
     )
 
 
-def check_disk(run: Configuration, size: int, folder: Path) -> None:
-    """SettingError where the checkpoints, of up to `size` bytes each, will not fit beside each other."""
+def check_disk(run: Configuration, size: int, folder: Path, kept: int) -> None:
+    """SettingError where the checkpoints, of up to `size` bytes each, will not fit beside the `kept` that are there."""
     beside = min(KEPT + 1, math.ceil(run.steps / run.checkpoint_every)) if run.checkpoint_every else 1
+    beside = max(1, beside - kept)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free, needed = shutil.disk_usage(there).free, (beside + 1) * size  # as much as a checkpoint stays free
     if needed > free:

@@ -23,6 +23,7 @@ PyTree = Any
 Space = Any  # a gymnasium.spaces.Space, whose kinds share no interface to check against
 INT32 = np.iinfo(np.int32)
 MAX_ELEMENTS = 2**24  # of all the bounds in one description: more is an attack on memory, not a space
+MAX_ACTIONS = 2**20  # numbers in an action
 MAX_DEPTH = 32  # of Dicts and Tuples in each other
 
 # The kinds of number (NumPy's letters) that are accepted where a kind was promised.
@@ -118,6 +119,9 @@ def check_action_space(space: Space) -> None:
         )
     elif len(space.shape or ()) > 1:
         raise UnsuitableError(f"choices must stand side by side, in one axis, got actions of the shape {space.shape}")
+    count = math.prod(space.shape or ())
+    if not 1 <= count <= MAX_ACTIONS:
+        raise UnsuitableError(f"actions must be of 1 to {MAX_ACTIONS:,} numbers, got {count:,}: {space}")
     stored(space, "action")
 
 

@@ -25,6 +25,7 @@ from thorndike.errors import EnvironmentFault, SettingError
 from thorndike.snapshots import ENVIRONMENT, Arrays, from_arrays, to_arrays
 from thorndike.unrolls import compiled, host
 
+MAX_ITERATIONS = 2**32 - 1  # the device counts them in 32 bits
 ROWS = 200  # rows of metrics a run, at most
 CHUNK_SECONDS = 0.5  # what chunks are steered to: often enough for a screen and for signals
 
@@ -133,7 +134,12 @@ def iterations_for(algorithm: Any, steps: int) -> int:
     """Steps round up to whole iterations."""
     if steps < 1:
         raise SettingError(f"steps must be at least 1, got {steps}")
-    return -(-int(steps) // steps_per_iteration(algorithm))
+    each = steps_per_iteration(algorithm)
+    if steps > MAX_ITERATIONS * each:
+        raise SettingError(
+            f"steps must be at most {MAX_ITERATIONS * each:,} where an iteration has {each:,}, got {steps:,}"
+        )
+    return -(-int(steps) // each)
 
 
 def _with_foreign_weights(algorithm: Any, environment: Environment, seed: int) -> Any:
@@ -318,6 +324,7 @@ class _Host(_Mode):
             progress, self.plan = _conclude_and_plan(
                 self.algorithm, progress, trajectory, learn_key, self.key, self.total, warmup
             )
+            jax.block_until_ready(progress.iteration)  # large arrays cross asynchronously, and the call waits for them
             self.seconds["acting"] += acted - began
             self.seconds["learning"] += time.perf_counter() - acted
         self.progress = progress._replace(actor=self.actor)

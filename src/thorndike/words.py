@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from thorndike.errors import SettingError, nearest
 
@@ -43,12 +43,14 @@ RUN_WORDS = {
     "policy": "network",
 }
 
+OnFullDisk = Literal["stop", "pause"]  # what a run does that cannot save
+
 MOST = 2**53  # beyond it a float, which `1e6` is, cannot tell one whole number from the next
 _NUMBER = re.compile(r"([+-]?\d[\d_]*(?:\.\d*)?(?:[eE]\+?\d+)?)([kKmM]?)")
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
-def whole_number(value: Any, name: str, low: int = 0) -> int:
+def whole_number(value: Any, name: str, low: int = 0, high: int = MOST) -> int:
     """A count as people write it: 50_000, 5e4, "1e6" or "1M". SettingError where it is none, or out of reach."""
     if isinstance(value, str):
         match = _NUMBER.fullmatch(value.strip())
@@ -61,8 +63,8 @@ def whole_number(value: Any, name: str, low: int = 0) -> int:
         raise SettingError(f"{name} must be a whole number, got {value!r}")
     if number < low:
         raise SettingError(f"{name} must be at least {low}, got {value}")
-    if number > MOST:
-        raise SettingError(f"{name} must be at most {MOST:,}, got {number:.6g}")
+    if number > high:
+        raise SettingError(f"{name} must be at most {high:,}, got {number:.6g}")
     return int(value)
 
 

@@ -57,7 +57,7 @@ class DQN:
     beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
-    num_environments: int = setting(8, low=1)
+    num_environments: int = setting(8, low=1, high=2**20)
     rollout_length: int = setting(8, low=1)
     updates_per_rollout: int = setting(32, low=1)
     warmup_steps: int = setting(1_000, low=0)

@@ -48,7 +48,7 @@ class SAC:
 
     network: Network = MLP((256, 256), activation="relu", initialization="default")
     critic_network: Network = Same()
-    num_critics: int = setting(2, low=1)  # the least of their values is the one believed
+    num_critics: int = setting(2, low=1, high=100)  # the least of their values is the one believed
     learning_rate: float = setting(3e-4, low=0)
     learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
     gamma: float = setting(0.99, low=0, high=1)  # discount
@@ -58,7 +58,7 @@ class SAC:
     beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
-    num_environments: int = setting(1, low=1)
+    num_environments: int = setting(1, low=1, high=2**20)
     rollout_length: int = setting(1, low=1)
     updates_per_rollout: int = setting(1, low=1)
     warmup_steps: int = setting(1_000, low=0)

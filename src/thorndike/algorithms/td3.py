@@ -65,7 +65,7 @@ class TD3:
 
     network: Network = MLP((400, 300), activation="relu", initialization="default")
     critic_network: Network = Same()
-    num_critics: int = setting(2, low=1)  # the least of their values is the one believed
+    num_critics: int = setting(2, low=1, high=100)  # the least of their values is the one believed
     learning_rate: float = setting(1e-3, low=0)
     learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
     gamma: float = setting(0.99, low=0, high=1)  # discount
@@ -77,7 +77,7 @@ class TD3:
     beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
-    num_environments: int = setting(1, low=1)
+    num_environments: int = setting(1, low=1, high=2**20)
     rollout_length: int = setting(2, low=1)
     updates_per_rollout: int = setting(1, low=1)
     warmup_steps: int = setting(10_000, low=0)
@@ -178,7 +178,7 @@ class DDPG(TD3):
     Lillicrap et al. (2016), "Continuous control with deep reinforcement learning"; its noise is Gaussian here.
     """
 
-    num_critics: int = setting(1, low=1)
+    num_critics: int = setting(1, low=1, high=100)
     policy_delay: int = setting(1, low=1)
     target_noise: float = setting(0.0, low=0)
     rollout_length: int = setting(1, low=1)
