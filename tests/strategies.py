@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 from hypothesis import strategies as st
+from jax import random
 
 import thorndike as td
+from thorndike.environments import make
 
 
 class Unspeakable(Exception):
@@ -58,9 +60,12 @@ ODD = [
 ]  # fmt: skip
 
 FINE = [
-    spaces.Box(-np.inf, np.inf, (4,), np.float32), spaces.Box(0, 255, (3,), np.uint8), spaces.Dict(a=spaces.Discrete(3)),
-    spaces.Tuple([spaces.MultiBinary(2), spaces.MultiDiscrete([2, 3], start=[1, -1])]), spaces.Discrete(4, start=-2),
-]  # fmt: skip
+    spaces.Box(-np.inf, np.inf, (4,), np.float32),
+    spaces.Box(0, 255, (3,), np.uint8),
+    spaces.Dict(a=spaces.Discrete(3)),
+    spaces.Tuple([spaces.MultiBinary(2), spaces.MultiDiscrete([2, 3], start=[1, -1])]),
+    spaces.Discrete(4, start=-2),
+]
 ODD_SPACES = [
     None, 3, "Box", spaces.Box, Refusing(), spaces.Discrete(2**31 - 1), spaces.Discrete(2**31), spaces.Discrete(2**62),
     spaces.Discrete(3, start=2**31 - 2), spaces.Discrete(3, start=-(2**40)), spaces.Box(-1, 1, (0,)),
@@ -151,6 +156,40 @@ def environment_of(behaviour: Behaviour) -> Any:
         return gymnasium.wrappers.TimeLimit(made, 7) if behaviour.wrapped else made
 
     return {"function": make, "class": Wild}.get(behaviour.given) or make()
+
+
+def canonical_actions(space, steps, n, seed=0):
+    """Random canonical actions [steps, N, ...]."""
+    generator = np.random.default_rng(seed)
+    if isinstance(space, spaces.Discrete):
+        return generator.integers(0, space.n, (steps, n)).astype(np.int32)
+    if isinstance(space, spaces.MultiDiscrete):
+        return generator.integers(0, space.nvec, (steps, n, *space.shape)).astype(np.int32)
+    return generator.uniform(-1.2, 1.2, (steps, n, *space.shape)).astype(np.float32)
+
+
+def play_as_told(behaviour: Behaviour, steps: int = 20) -> td.ThorndikeError | None:
+    """The typed error of one line that an environment ends in; None where all goes well."""
+    try:
+        environment = make(environment_of(behaviour), 1 if behaviour.given == "object" else 2)
+        try:
+            environment.reset(random.key(0))
+            for action in canonical_actions(environment.action_space, steps, environment.num_environments):
+                environment.step((), action)
+            environment.restore(environment.save())
+            environment.cut(environment.under_way)
+        finally:
+            environment.close()
+    except td.ThorndikeError as error:
+        check_said(error)
+        return error
+    return None
+
+
+def check_said(error: td.ThorndikeError) -> None:
+    """Assert that an error is one short line for any screen."""
+    assert len(str(error)) < 300
+    assert str(error).isprintable()
 
 
 odd = st.sampled_from(ODD)
