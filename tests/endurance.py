@@ -49,8 +49,8 @@ def held() -> Iterator[list[Held]]:
 
     take = recording.Recording.take
 
-    def taken(self: Any, chunk: Any, interrupts: Any) -> None:
-        take(self, chunk, interrupts)
+    def taken(self: Any, chunk: Any) -> None:
+        take(self, chunk)
         gc.collect()
         with open("/proc/self/statm") as file:
             memory = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -58,10 +58,12 @@ def held() -> Iterator[list[Held]]:
         found.append(Held(chunk.steps, memory, len(jax.live_arrays()), threads, descriptors, programs))
 
     jax.monitoring.register_event_duration_secs_listener(count)
+    gc.freeze()  # what is there already need not be looked through at each chunk
     try:
         with mock.patch.object(recording.Recording, "take", taken):
             yield found
     finally:
+        gc.unfreeze()
         jax.monitoring.unregister_event_duration_listener(count)
 
 

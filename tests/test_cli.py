@@ -48,6 +48,7 @@ def test_without_flags_the_recorded_settings_are_used(asked):
         "final_episodes": None,
         "evaluation_copies": None,
         "evaluation_environment": None,
+        "on_full_disk": "stop",
         "checkpoint_every": None,
         "environment_arguments": {},
     }

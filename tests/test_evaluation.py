@@ -360,7 +360,7 @@ def test_a_signal_during_an_evaluation_stops_at_once_and_loses_nothing(tmp_path,
         patch.setattr(console, "display", lambda story, quiet: DuringEvaluation(number, at))
         with pytest.raises(error) as caught:
             td.train(PPO, kind, run_dir=tmp_path / "run", **arguments)
-    assert "td.resume" in str(caught.value) if error is KeyboardInterrupt else caught.value.code == 143
+    assert "td.resume" in str(caught.value.args[0]) if error is KeyboardInterrupt else caught.value.code == 143
     assert not (tmp_path / "run" / "summary.json").exists()
     run = td.resume(tmp_path / "run", environment=kind, quiet=True)
     same_run(tmp_path / "run", folder)
@@ -389,8 +389,8 @@ def test_what_fails_in_an_evaluation_finds_its_moment_saved_and_says_how_to_go_o
         td.train(PPO, fresh(), 160, run_dir=folder, quiet=True, evaluation_environment=Failing, evaluate_every=48)
     saved = checkpoints.newest(folder / "checkpoints")
     assert saved.manifest["steps"] == 48
-    assert f"The last checkpoint is {saved.path.name};" in str(caught.value)
-    assert f"td.resume('{folder}', environment=..., evaluation_environment=...)" in str(caught.value)
+    assert f"The last checkpoint is {saved.path.name};" in caught.value.args[0]
+    assert f"td.resume('{folder}', environment=..., evaluation_environment=...)" in caught.value.args[0]
     run = td.resume(folder, environment=Line, evaluation_environment=Line, quiet=True)
     straight = td.train(PPO, fresh(), 160, run_dir=tmp_path / "straight", quiet=True, evaluate_every=48)
     assert timeless(folder) == timeless(tmp_path / "straight")

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import endurance
 import thorndike as td
 from thorndike import checkpoints, cli, interrupts, trainer
 from thorndike.environments import make
@@ -266,3 +267,13 @@ def interrupt_at_once(monkeypatch):
         return self
 
     monkeypatch.setattr(interrupts.Interrupts, "__enter__", enter)
+
+
+@pytest.mark.parametrize("environment", ["CartPole-v1", "gymnasium:CartPole-v1"])
+def test_a_run_that_goes_on_holds_no_more(environment, tmp_path):
+    """Counted; `make faults` also weighs the memory, at length."""
+    with endurance.held() as found:
+        td.train(PPO, environment, 1_920, run_dir=tmp_path / "run", quiet=True, evaluate_every=160, evaluate_episodes=1)
+    settled = endurance.settled(found)
+    assert len(settled) > 20
+    assert endurance.growing(settled) == {}

@@ -13,33 +13,22 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from jax import random
 
+from strategies import broken_environments, canonical_actions, play_as_told
 from thorndike import core
-from thorndike.environments import make, repeating
+from thorndike.environments import make, name_of, repeating
 from thorndike.environments.gymnasium import Gymnasium, episode_seed
 from thorndike.errors import (
     CorruptCheckpointError,
     EnvironmentFault,
     SettingError,
     Terminated,
-    ThorndikeError,
     UnsuitableError,
 )
 from thorndike.spaces import to_real
 
 CLASSIC = ["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "MountainCar-v0"]
-
-
-def canonical_actions(space, steps, n, seed=0):
-    """Random canonical actions [steps, N, ...]."""
-    generator = np.random.default_rng(seed)
-    if isinstance(space, spaces.Discrete):
-        return generator.integers(0, space.n, (steps, n)).astype(np.int32)
-    if isinstance(space, spaces.MultiDiscrete):
-        return generator.integers(0, space.nvec, (steps, n, *space.shape)).astype(np.int32)
-    return generator.uniform(-1.2, 1.2, (steps, n, *space.shape)).astype(np.float32)
 
 
 def play(environment, actions):
@@ -623,27 +612,34 @@ def test_closing_reaches_every_copy():
     assert len(closed) == 3
 
 
-odd = st.sampled_from(
-    [None, 1, -1.5, np.nan, np.inf, 1e300, "x", (), [], {}, True, np.bool_(True), np.zeros(4), np.zeros(4, "f"),
-     np.zeros((2, 2)), np.array([1, "a"], object), {"a": 1}, {"a": np.zeros(2)}, b"", 2**70, object(), jnp.ones(4)]
-)  # fmt: skip
-answers = st.one_of(odd, st.tuples(odd, odd, odd, odd, odd), st.tuples(odd, odd), st.lists(odd, max_size=6).map(tuple))
-
-
+@pytest.mark.filterwarnings("ignore:copy . could not be closed")
 @settings(deadline=None, max_examples=200)
-@given(st.sampled_from([None, PIXELS, DICT]), st.lists(st.none() | answers, max_size=20), st.none() | answers)
-def test_whatever_an_environment_does_the_run_succeeds_or_ends_in_a_typed_error(space, script, first):
-    class Wild(Broken):
-        def step(self, action):
-            answer = script.pop() if script else None
-            return super().step(action) if answer is None else answer
+@given(broken_environments())
+def test_whatever_an_environment_does_the_run_succeeds_or_ends_in_a_typed_error(behaviour):
+    play_as_told(behaviour)
 
-    made = {} if first is None else {"first": first}
-    environment = make(lambda: Wild(space, **made), 1)
-    fault = None
-    try:
-        environment.reset(random.key(0))
-        play(environment, np.zeros((20, 1), np.int32))
-    except ThorndikeError as error:
-        fault = error
-    assert fault is None or str(fault).startswith("copy 0, episode seed")
+
+def test_an_environment_that_stops_iterating_while_it_is_made_is_named():
+    """What is raised inside of a generator that guards it comes out as it went in."""
+
+    def made():
+        raise StopIteration("no more of them")
+
+    with pytest.raises(EnvironmentFault, match=r"^made could not be made: StopIteration: no more of them"):
+        make(made, 1)
+
+
+def test_a_name_that_is_none_is_not_taken_for_one():
+    class Named(Broken):
+        __name__ = 3
+
+    assert name_of(Named()) == "Named"
+
+
+@pytest.mark.parametrize("empty", [spaces.MultiDiscrete([]), spaces.Box(-1, 1, (0,)), spaces.Box(0, 3, (0,), np.int64)])
+def test_actions_that_hold_nothing_are_refused(empty):
+    class Idle(Broken):
+        action_space = empty
+
+    with pytest.raises(UnsuitableError, match="an action must hold a choice or a number"):
+        make(Idle, 1)

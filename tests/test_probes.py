@@ -112,7 +112,9 @@ def values_and_actions(name, algorithm, state, observation):
     if name in CONTINUOUS:
         return critic_values(state.critics, observation, action).min(0), action
     if name == "ppo":
-        return algorithm.value(state.parameters, normalization.normalize(state.observations, observation, 10.0)), action
+        return algorithm.value(
+            state.parameters, normalization.normalize(state.statistics.observations, observation)
+        ), action
     return state.parameters.baseline(observation)[:, 0], action
 
 

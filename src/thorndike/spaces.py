@@ -40,7 +40,8 @@ def stored(space: Space, name: str = "observation") -> PyTree:
         return jax.ShapeDtypeStruct(space.shape, _at_most_32_bits(space.dtype))
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         first, count = (space.start, space.n) if isinstance(space, spaces.Discrete) else (space.start, space.nvec)
-        if np.min(first) < INT32.min or np.max(np.asarray(first, object) + count) > INT32.max:
+        end = np.asarray(first, object) + count
+        if np.min(first, initial=0) < INT32.min or np.max(end, initial=0) > INT32.max:
             raise UnsuitableError(f"{name}: {space} does not fit into 32 bits")
         return jax.ShapeDtypeStruct(space.shape, np.dtype(np.int32))
     if isinstance(space, spaces.MultiBinary):
@@ -98,7 +99,7 @@ def as_choices(space: Space) -> Space:
     """
     if isinstance(space, spaces.MultiBinary):
         return spaces.MultiDiscrete(np.full(space.shape, 2))
-    if not isinstance(space, spaces.Box) or space.dtype.kind not in "iub":
+    if not isinstance(space, spaces.Box) or space.dtype.kind not in "iub" or 0 in space.shape:
         return space
     low, high = space.low.astype(object) + 0, space.high.astype(object) + 0  # Python's integers overflow nowhere
     if np.max(high) >= INT32.max or np.min(low) <= INT32.min or np.max(high - low) >= INT32.max:
@@ -109,7 +110,9 @@ def as_choices(space: Space) -> Space:
 
 
 def check_action_space(space: Space) -> None:
-    """Raise UnsuitableError unless `space` is Discrete, MultiDiscrete of one axis, or a Box of floats."""
+    """Raise UnsuitableError unless `space` is Discrete, MultiDiscrete of one axis, or a Box of floats, none empty."""
+    if 0 in (space.shape or ()):
+        raise UnsuitableError(f"an action must hold a choice or a number, in {space} it holds none")
     if isinstance(space, spaces.Box):
         if space.dtype.kind != "f":
             raise UnsuitableError(f"a Box of actions must hold floats, or whole numbers within bounds, got {space}")

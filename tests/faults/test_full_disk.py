@@ -50,7 +50,7 @@ def test_a_disk_that_refuses_is_told_with_what_is_safe_and_how_to_go_on(number, 
     disk(1, number)
     with pytest.raises(td.RunError) as caught:
         train(tmp_path / "run")
-    assert str(caught.value) == (
+    assert caught.value.args[0] == (  # whole: what is shown of a long path is cut
         f"could not write into {tmp_path / 'run'}: {os.strerror(number)}. The last checkpoint is step-000000032; "
         f"once that is mended, go on with: thorndike resume {tmp_path / 'run'}"
     )
@@ -108,10 +108,12 @@ def test_too_little_room_for_a_checkpoint_is_the_same_story(disk, tmp_path, expe
     free = [10**9, 10**9, 10**9, 0]  # at the start, and for each checkpoint
     usage = shutil._ntuple_diskusage
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 0, free.pop(0) if free else 10**9))
-    with pytest.raises(
-        td.RunError, match=r"no room for 0 MB and as much again, 0 MB are free\. The last .*-000000032;"
-    ):
+    with pytest.raises(td.RunError) as caught:
         train(tmp_path / "run")
+    assert (
+        "no room for 0 MB and as much again, 0 MB are free. The last checkpoint is step-000000032;"
+        in caught.value.args[0]
+    )
     go_on(tmp_path / "run")
     assert result(tmp_path / "run") == expected
 

@@ -20,10 +20,10 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "long-runs.md"
 STEEPEST = 1.0  # MiB of resident memory per 100,000 steps
 INTRODUCTION = """# Long runs
 
-What a process holds in the last three quarters of a run, with ten evaluations and ten checkpoints: what the resident
-memory grows by, and the most arrays of JAX, threads, file descriptors and compiled programs in the second half of that
-time (for none of them more than in its first half). Tiny networks. Written by `make faults`: Python {python},
-jax {jax}, {cores} cores.
+What a process holds in the last three quarters of a run, with ten evaluations and ten checkpoints: what its resident
+memory grows by, and the most arrays of JAX, threads, file descriptors and compiled programs at a time. None of these is
+higher in the second half of that time than in the first. Tiny networks. Written by `make faults`: Python {python}, jax
+{jax}, {cores} cores.
 
 | run | steps | memory | growth in 100,000 steps | arrays | threads | descriptors | programs |
 |---|---|---|---|---|---|---|---|

@@ -29,7 +29,8 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     """
     if type(num_environments) is not int or num_environments < 1:
         raise SettingError(f"num_environments must be a whole number, at least 1, got {num_environments!r}")
-    name = environment if isinstance(environment, str) else name_of(environment)
+    with guarded("the environment could not be looked at"):
+        name = environment if isinstance(environment, str) else name_of(environment)
     with guarded(f"{name} could not be made"):
         return _made(environment, name, num_environments, arguments)
 
@@ -57,15 +58,14 @@ def known_ids() -> list[str]:
 
 def name_of(environment: Any) -> str:
     """A name for run folders: the id without its prefix, or that of the class or function."""
-    spec = _attribute(environment, "spec")
     if isinstance(environment, str):
         name = environment.rpartition(":")[2]
     elif isinstance(environment, functools.partial):
         name = name_of(environment.func)
-    elif _attribute(environment, "entry_point"):  # an EnvSpec
-        name = environment.id
     else:
-        name = _attribute(spec, "id") or _attribute(environment, "__name__") or type(environment).__name__
+        spec = environment if _attribute(environment, "entry_point") else _attribute(environment, "spec")
+        names = (_attribute(spec, "id"), _attribute(environment, "__name__"))
+        name = next((given for given in names if given and isinstance(given, str)), type(environment).__name__)
     return re.sub(r"[^\w.-]+", "-", name.replace("<lambda>", "")).strip(".-") or "environment"
 
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from thorndike.errors import EnvironmentFault, Terminated, ThorndikeError
 
 PASSING = (KeyboardInterrupt, Terminated)  # these are the user's, wherever they come; `sys.exit()` in a step is not
 
 
-@contextmanager
-def guarded(what: str) -> Iterator[None]:
-    """Whatever is raised inside becomes an EnvironmentFault that begins with `what`; our own errors stay."""
-    try:
-        yield
-    except (ThorndikeError, *PASSING):
-        raise
-    except BaseException as error:
-        raise EnvironmentFault(f"{what}: {told(error)}") from error
+class guarded:
+    """Whatever is raised inside becomes an EnvironmentFault that begins with `what`; our own errors stay.
+
+    No generator under `contextlib.contextmanager`: that lets StopIteration through, whatever is made of it.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and not isinstance(error, (ThorndikeError, *PASSING)):
+            raise EnvironmentFault(f"{self.what}: {told(error)}") from error
 
 
 def told(error: BaseException, checking: bool = False) -> str:
