@@ -96,7 +96,10 @@ RECORDED: dict[tuple[str, str], Recorded] = {
     ("td3", "HalfCheetah-v5"): Recorded(
         TD3(), steps=100_000, result="greedy mean 3717 over seeds at 50,000 steps; 5403 at 100,000 in the authors' runs"
     ),
-    ("sac", "HalfCheetah-v5"): Recorded(SAC(warmup_steps=10_000), steps=100_000, result="greedy mean 5323 over seeds"),
+    # Those that the published 6156 ± 738 was made with.
+    ("sac", "HalfCheetah-v5"): Recorded(
+        SAC(learning_rate=1e-3, warmup_steps=5_000), steps=100_000, result="greedy mean 6601 over seeds"
+    ),
     # CleanRL's ppo_continuous_action.py, its 2048 steps acted in eight copies.
     ("ppo", "HalfCheetah-v5"): Recorded(
         PPO(
