@@ -411,8 +411,9 @@ def test_another_environment_than_trained_in(tmp_path):
     assert run.summary["evaluation"]["mean"] > 20 > run.summary["training"]["mean"]
     assert run.evaluate(20)["mean"] > 20
     loaded = td.load(tmp_path / "run", environment=Line)
-    with pytest.raises(td.RunError, match="has an evaluation_environment of your own, 'Longer': hand it in again"):
+    with pytest.raises(td.RunError) as caught:
         loaded.evaluate(20)
+    assert "has an evaluation_environment of your own, 'Longer': hand it in again" in caught.value.args[0]
     assert td.load(tmp_path / "run", environment=Line, evaluation_environment=longer).evaluate(20) == run.evaluate(20)
     with pytest.raises(td.RunError, match="the evaluation_environment does not fit"):
         td.train(PPO, Line, 320, run_dir=None, quiet=True, evaluation_environment="CartPole-v1")

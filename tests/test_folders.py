@@ -54,7 +54,7 @@ def run(tmp_path, whole):
 def untrained(monkeypatch):
     """Instead of training, `train` and `resume` write all that a run writes, once."""
 
-    def record(run, given, worlds, folder, quiet, checkpoint=None, log=None):
+    def record(run, given, worlds, folder, quiet, on_full_disk="stop", checkpoint=None, log=None):
         recording = Recording(run, None, folder, console.Silence(), checkpoint, log)
         recording.add_row(0, 10**6, {"loss": 1.0})
         recording.writer.add(0, {"x": np.zeros(3)}, {"steps": 10**6, "iteration": 1})
@@ -358,7 +358,7 @@ def test_a_run_whose_folder_is_deleted_says_so(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(console, "display", lambda story, quiet: Deleting())
-        with pytest.raises(td.RunError, match=r"could not write into .*: it is gone"):
+        with pytest.raises(td.RunError, match=r"could not write metrics.jsonl into .*: it is gone"):
             td.train(ALGORITHM, "CartPole-v1", STEPS, run_dir=folder, **OPTIONS)
 
 

@@ -246,7 +246,7 @@ def acting(observation_space, action_space):
 
 NUMBERS, CHOICE = spaces.Box(-1, 1, (2,)), spaces.Discrete(2)
 NEVER = {
-    "no action": (NUMBERS, spaces.Box(-1, 1, (0,)), "actions must be of 1 to 1,048,576 numbers, got 0"),
+    "no action": (NUMBERS, spaces.Box(-1, 1, (0,)), "an action must hold a choice or a number"),
     "an action without end": (NUMBERS, spaces.Box(-1, 1, (2**21,)), "1,048,576 numbers, got 2,097,152"),
     "nothing to see": (spaces.Box(-1, 1, (0,)), CHOICE, "nothing to see"),
     "one choice without end": (spaces.Discrete(2**31 - 1), CHOICE, "GB are free"),
