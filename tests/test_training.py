@@ -55,7 +55,6 @@ ALGORITHMS = {
     "td3": TD3(**OFF_POLICY, memory=Replay(500, 16)),
     "ddpg n-step prioritized": DDPG(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
 }  # fmt: skip
-PREFIXES = ["", "gymnasium:", "envpool:"]
 
 
 def environment_of(algorithm, prefix=""):
@@ -135,7 +134,7 @@ def digest(arrays):
     return hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
 
 
-@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("prefix", ["gymnasium:", *(pytest.param(p, marks=pytest.mark.full) for p in ("", "envpool:"))])
 def test_every_algorithm_resumed_in_a_new_process_ends_where_the_uninterrupted_run_does(prefix, tmp_path):
     """E1, on a compiled environment, on Gymnasium's and on EnvPool's."""
     whole = {}
