@@ -21,7 +21,7 @@ from thorndike.core import Step
 from thorndike.environments import repeating
 from thorndike.environments.boundary import PASSING, guarded, told
 from thorndike.environments.gymnasium import registered
-from thorndike.environments.repeating import Repeatable, episode_seed
+from thorndike.environments.repeating import EVERYONE, Repeatable, episode_seed
 from thorndike.errors import (
     EnvironmentFault,
     MissingExtraError,
@@ -85,7 +85,6 @@ class EnvPool(Repeatable):
             # EnvPool drops `terminated` in the step of the time limit. So its own comes too late, and ours holds.
             self._arguments["max_episode_steps"] = limit + 1
         self._arguments.setdefault("num_threads", 1 if family in LIGHT else 0)  # 0: as many as there are cores
-        self._everyone = np.arange(num_environments, dtype=np.int32)
         self._pool: Any = None
 
     def reset(self, key: jax.Array, episodes: np.ndarray | None = None) -> tuple[tuple, PyTree]:
@@ -106,16 +105,17 @@ class EnvPool(Repeatable):
         real = self._handed_over(action)
         if not self._continuous:
             self._check_choices(real)
-        copies = self._everyone if self._left.all() else self._playing.astype(np.int32)
+        copies = self._playing
         self._length[copies] += 1
-        answer, reward, terminated, truncated, _ = self._stepped(real[copies], copies)
-        following = self._plain(answer, copies)
-        if reward.shape != copies.shape or not np.isfinite(reward).all():
-            self._blame(reward, copies)
+        numbers = self._everyone[copies]
+        answer, reward, terminated, truncated, _ = self._stepped(real[copies], numbers)
+        following = self._plain(answer, numbers)
+        if reward.shape != numbers.shape or not np.isfinite(reward).all():
+            self._blame(reward, numbers)
         truncated = truncated | (self._length[copies] >= self._limit)
-        if len(copies) < self.num_environments:
+        if copies is not EVERYONE:
             still = self._observation, np.zeros(self.num_environments), *[self._left < 0] * 2
-            following, reward, terminated, truncated = _among(still, copies, (following, reward, terminated, truncated))
+            following, reward, terminated, truncated = _among(still, numbers, (following, reward, terminated, truncated))
         done = terminated | truncated
         self._observation = self._renewed(following, done) if done.any() else following
         return (), Step(self._observation, reward, terminated, truncated, following)

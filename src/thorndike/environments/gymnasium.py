@@ -82,7 +82,7 @@ class Gymnasium(Repeatable):
         terminated: Any = np.empty(n, bool)
         truncated: Any = np.empty(n, bool)
         rows: Any = np.empty((n, *stored.shape), stored.dtype) if self._one_leaf else [None] * n
-        playing = range(n) if self._left.all() else self._playing.tolist()
+        playing = self._everyone[self._playing].tolist()
         if len(playing) < n:
             reward[:], terminated[:], truncated[:] = 0.0, False, False
             rows[:] = self._observation if self._one_leaf else [_row(self._observation, i) for i in range(n)]

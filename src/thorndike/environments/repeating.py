@@ -19,6 +19,7 @@ from thorndike.errors import CorruptCheckpointError, SettingError
 
 PyTree = Any
 ENDLESS = 2**62  # episodes
+EVERYONE = slice(None)
 LONGEST_REPEAT = 20_000  # steps: a longer episode cannot be repeated, and starts anew when a run is resumed
 
 
@@ -35,6 +36,7 @@ class Repeatable:
         spaces.check_action_space(self.action_space)
         self._real_space = action_space
         self._stored, self._to_real = spaces.stored(observation_space), spaces.to_real(self.action_space, np)
+        self._everyone = np.arange(num_environments, dtype=np.int32)
         self._observation: PyTree = None  # [N, ...] what is seen now
         self.max_steps: int | None = None  # of an episode, where that is known
         self._start(0)
@@ -107,9 +109,9 @@ class Repeatable:
         return real
 
     @property
-    def _playing(self) -> np.ndarray:
-        """The copies that are not at rest, by number."""
-        return np.flatnonzero(self._left)
+    def _playing(self) -> Any:
+        """An index of the copies that are not at rest; `EVERYONE` itself where none is."""
+        return EVERYONE if self._left.all() else np.flatnonzero(self._left)
 
     def _ended(self, copies: Sequence[int] | np.ndarray) -> np.ndarray:
         """Count the episodes of some copies as ended; those of the copies that go on with another one."""
