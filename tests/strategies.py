@@ -6,7 +6,10 @@ The quick suite draws some of each, `make faults` thousands.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import inspect
+import io
 from typing import Any
 
 import gymnasium
@@ -17,7 +20,10 @@ from hypothesis import strategies as st
 from jax import random
 
 import thorndike as td
+from thorndike import cli
 from thorndike.environments import make
+from thorndike.hyperparameters import OTHER_WORDS
+from thorndike.words import RUN_WORDS
 
 
 class Unspeakable(Exception):
@@ -223,3 +229,143 @@ def broken_environments(draw: Any) -> Behaviour:
         "given": draw(st.sampled_from(["function", "class", "object"])),
     }
     return Behaviour(**sound | {name: draw(FAULTS[name]) for name in faults})
+
+
+CANARY = "canary"  # a file that no configuration may bring into being
+PAYLOADS = [
+    f"__import__('pathlib').Path('{CANARY}').touch()", f"$(touch {CANARY})", f"`touch {CANARY}`", f"; touch {CANARY}",
+    f"!!python/object/apply:os.system ['touch {CANARY}']", f"{{{{open('{CANARY}', 'w')}}}}", f"${{touch {CANARY}}}",
+    f"open('{CANARY}','w')", f"{{\"__reduce__\": \"open('{CANARY}', 'w')\"}}", f"cos\nsystem\n(S'touch {CANARY}'\ntR.",
+]  # fmt: skip
+TEXTS = [
+    "", " ", "-", "--", "---", "=", "a=b", "None", "none", "true", "False", "nan", "inf", "-inf", "0", "1", "-1",
+    "0.5", "1e6", "1M", "20k", "1_000", "1e400", "-1e-400", "9" * 30, "0x10", "1,2", "(64, 64)", "[64, 64]", "{}",
+    "auto", "relu", "prioritized", "mlp", "cnn", "same", "\u00e9\u4e16\u754c", "\u202e\u0000", "\x1b[2J", "x" * 5_000,
+    "\ud800", "../up", "/dev/null", "a/b", "%s%n", "~", "*", "\n", "1e6 ", "\u0661\u0662", "CartPole-v1",
+    "http://localhost", "--steps", "-h", *PAYLOADS,
+]  # fmt: skip
+NUMBERS = [
+    0, 1, 2, 3, 7, 64, 1000, 2**16, 2**24, 2**31 - 1, 2**31, 2**53, 2**63, 2**64, 10**30, -1, 0.5, 1e-300, 1e300, -2.5,
+]  # fmt: skip
+IDS = [
+    "CartPole-v1", "Pendulum-v1", "gymnasium:CartPole-v1", "gymnasium:Pendulum-v1", "envpool:CartPole-v1",
+    "Acrobot-v1", "CartPole-v0", "cartpole", "CartPol-v1", "ALE/Pong-v5", "minigrid:MiniGrid-Empty-5x5-v0",
+    "gymnasium:", ":", "a:b:c", "envpool:Nothing-v0", "no_such_module:X-v0", "..x:Y-v0",
+    "gymnasium:gymnasium:CartPole-v1", "phys2d/CartPole-v1",
+]  # fmt: skip
+ALGORITHMS = [td.DQN, td.PPO, td.REINFORCE, td.SAC, td.TD3, td.DDPG]
+RECIPES = [td.MLP, td.CNN, td.Replay, td.Prioritized]
+NAMES = sorted({name for cls in [*ALGORITHMS, *RECIPES] for name in cls.__dataclass_fields__})
+FLAGS = [
+    *NAMES, *(f"{part}.{name}" for part in ("memory", "network", "critic_network") for name in NAMES), *OTHER_WORDS,
+    *RUN_WORDS, *(name for name in inspect.signature(td.train).parameters), "environment.continuous", "environment.n",
+    "environment.", "environment.num_environments", "environment.g", "help", "version", "config", "h",
+]  # fmt: skip
+
+
+pairs = st.sampled_from([(cls, "Pendulum-v1" if cls in ALGORITHMS[3:] else "CartPole-v1") for cls in ALGORITHMS])
+
+
+def mostly(usual: Any, other: Any) -> Any:
+    """`usual` nine times in ten."""
+    return st.integers(0, 9).flatmap(lambda n: other if n == 9 else st.just(usual))
+
+
+@st.composite
+def misspelt(draw: Any, words: Any) -> str:
+    """A word, now and then with a letter changed, left out or of the other case."""
+    word, at = draw(words), draw(st.integers(0, 8))
+    changes = [*[word] * 12, word[:at] + word[at + 1 :], word[:at] + "x" + word[at:], word.upper(), word[: at + 1]]
+    return draw(st.sampled_from(changes))
+
+
+numbers = st.sampled_from(NUMBERS) | st.integers(1, 100) | st.floats(0, 1)
+texts = numbers.map(str) | st.sampled_from(TEXTS) | st.text(max_size=20)
+flags = misspelt(st.sampled_from(FLAGS)).flatmap(
+    lambda name: st.sampled_from([f"--{name.replace('_', '-')}"] * 5 + [f"--{name}", f"--no-{name}", f"-{name}"])
+)
+
+
+@st.composite
+def commands(draw: Any) -> list[str]:
+    """The words after `thorndike`: mostly a training with some flags."""
+    verb = draw(st.sampled_from(["train"] * 12 + ["resume", "evaluate", "list", "verify", "trian"]))
+    cls, fitting = draw(pairs)
+    places = [draw(misspelt(st.just(cls.__name__.lower()))), draw(mostly(fitting, st.sampled_from(IDS) | texts))][
+        : draw(st.sampled_from([2] * 9 + [1, 0]))
+    ]
+    given = [
+        [flag, *draw(st.lists(texts, min_size=draw(mostly(1, st.just(0))), max_size=draw(mostly(1, st.just(2)))))]
+        for flag in draw(st.lists(flags, max_size=2))
+    ]
+    steps = draw(st.sampled_from([[], ["--steps", "50000"], ["--steps=1M"]]))
+    return [verb, *places, *steps, *(word for words in given for word in words)]
+
+
+@st.composite
+def calls(draw: Any) -> tuple[type, dict[str, Any], dict[str, Any]]:
+    """An algorithm's class, hyper-parameters for it and arguments of `td.train`, of right and wrong kinds."""
+    values = numbers | st.sampled_from(NUMBERS) | numbers | st.sampled_from(ODD) | texts | st.lists(numbers, max_size=4)
+    recipes = st.tuples(st.sampled_from(RECIPES), named(values))
+    cls, fitting = draw(pairs)
+    settings = draw(named(values | recipes, tuple(cls.__dataclass_fields__)))
+    arguments = draw(
+        named(
+            values,
+            tuple(name for name in inspect.signature(td.train).parameters if name not in ("run_dir", "algorithm")),
+        )
+    )
+    return cls, settings, {"environment": draw(mostly(fitting, st.sampled_from(IDS))), "steps": 50_000} | arguments
+
+
+def named(values: Any, names: Any = tuple(NAMES)) -> Any:
+    return st.dictionaries(misspelt(st.sampled_from(names)), values, max_size=2)
+
+
+def made(value: Any) -> Any:
+    """What a class and its settings, or such inside of settings, make."""
+    if isinstance(value, tuple) and len(value) == 2 and any(value[0] is cls for cls in RECIPES + ALGORITHMS):
+        return value[0](**{name: made(item) for name, item in value[1].items()})
+    return value
+
+
+class Began(Exception):
+    """Training would begin here."""
+
+
+def began(*_: Any, **__: Any) -> None:
+    """Stands in for `trainer.train`."""
+    raise Began
+
+
+def answer_to_command(words: list[str]) -> str:
+    """How the command answers: "began", "asked" (for help or a list) or "refused" in one short line; no other way."""
+    said, shown = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(shown):
+        try:
+            code = cli.main(list(words))
+        except Began:
+            return "began"
+        except SystemExit as leaving:
+            code = leaving.code
+    assert code in (0, 2)
+    if code == 0:
+        return "asked"
+    *_, line = said.getvalue().splitlines()  # after warnings, which are lines of their own
+    assert line.startswith("thorndike: ")
+    assert len(line.removeprefix("thorndike: ")) < 300
+    assert all(len(other) < 320 for other in said.getvalue().splitlines())
+    return "refused"
+
+
+def answer_to_call(call: tuple[type, dict[str, Any], dict[str, Any]]) -> str:
+    """How `td.train` answers: "began" or "refused" in one short line; no other way."""
+    cls, settings, arguments = call
+    try:
+        td.train(made((cls, settings)), **{"run_dir": None, "quiet": True} | arguments)
+    except Began:
+        return "began"
+    except td.ThorndikeError as error:
+        check_said(error)
+        return "refused"
+    raise AssertionError("it trained")

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 
+import hypothesis
+import numpy as np
 import pytest
 
 import thorndike as td
-from thorndike import cli, runs, settings, words
+from strategies import CANARY, answer_to_call, answer_to_command, began, calls, commands
+from thorndike import cli, runs, settings, trainer, words
 from thorndike.networks import CNN, MLP, Same
 
 
@@ -385,3 +388,46 @@ def test_what_is_wrong_is_one_line_on_any_terminal(encoding):
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     done = subprocess.run([sys.executable, "-c", wrong], env=environment, capture_output=True, text=True, check=False)
     assert done.stderr == "thorndike: --gamma needs a number, got 'abc'\n"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("drawn", "answer"), [(commands(), answer_to_command), (calls(), answer_to_call)])
+def test_a_configuration_works_or_is_refused_in_one_line(drawn, answer, tmp_path, monkeypatch):
+    inside = tmp_path / "a" / "b" / "c"  # what a path of `..` reaches is still ours
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    monkeypatch.setattr(trainer, "train", began)
+
+    @hypothesis.settings(deadline=None, max_examples=25)
+    @hypothesis.given(drawn)
+    def draw(configuration):
+        answer(configuration)
+
+    draw()
+    assert not list(tmp_path.rglob(CANARY))
+
+
+class Refusing:
+    """Refuses whatever is asked of it, to show itself too."""
+
+    def fail(self, *_, **__):
+        raise RuntimeError
+
+    __repr__ = __str__ = __float__ = __bool__ = __eq__ = fail
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: td.DQN(loss=Refusing()), "loss must be one of .*, got a Refusing"),
+        (lambda: td.DQN(loss=np.zeros(2)), "loss must be one of .*, got array"),
+        (lambda: td.PPO(gamma=Refusing()), "gamma must be a number, got a Refusing"),
+        (lambda: td.train(td.PPO(), "CartPole-v1", Refusing()), "steps must be a whole number, got a Refusing"),
+        (lambda: td.train(Refusing(), "CartPole-v1", 1), "an algorithm is a name or an object .*, got a Refusing"),
+        (lambda: td.train(td.PPO(), "CartPole-v1", 1, environment_arguments=0.5), "must be a dict .*, got 0.5"),
+        (lambda: td.train(td.PPO(), "CartPole-v1", 1, environment_arguments={"n": Refusing()}), "n=a Refusing cannot"),
+    ],
+)
+def test_values_that_are_none_are_refused_whatever_they_are(call, text):
+    with pytest.raises(td.SettingError, match=text):
+        call()

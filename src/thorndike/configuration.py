@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
 from thorndike import algorithms, persistence, schema, spaces, trainer
-from thorndike.errors import RunError, SettingError, ThorndikeError, UnsafeCheckpointError
+from thorndike.errors import RunError, SettingError, ThorndikeError, UnsafeCheckpointError, shown
 from thorndike.evaluation import Plan, longest_episode
 from thorndike.hyperparameters import from_json, to_json
 
@@ -208,20 +208,24 @@ def module_named(id: str) -> str:
     return prefix if prefix not in ("", *SAFE_PREFIXES) or ":" in rest else ""
 
 
-def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def check_arguments(arguments: Any) -> dict[str, Any]:
     """Environment arguments that are the environment's and that config.json can hold; SettingError for any other."""
+    if not isinstance(arguments, Mapping):
+        raise SettingError(
+            f"environment_arguments must be a dict such as {{'continuous': True}}, got {shown(arguments)}"
+        )
     for name, value in arguments.items():
         if name == "num_environments":
             raise SettingError("num_environments is the algorithm's: td.DQN(num_environments=...), --num-environments")
         if not isinstance(name, str) or name == ENVIRONMENT:
-            raise SettingError(f"{name!r} cannot be an argument of an environment: it names something else here")
+            raise SettingError(f"{shown(name)} cannot be an argument of an environment: it names something else here")
         try:
             if json.loads(json.dumps(value, allow_nan=False)) == value:
                 continue
-        except (TypeError, ValueError):
+        except Exception:  # json's own, and whatever a value of the user's raises when it is looked at
             pass
         raise SettingError(
-            f"the environment argument {name}={value!r} cannot be recorded as JSON: "
+            f"the environment argument {name}={shown(value)} cannot be recorded as JSON: "
             "hand in a function that makes the environment instead"
         )
     return dict(arguments)

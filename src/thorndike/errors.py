@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 LONGEST = 280  # characters of a message: a screen shows it whole, "thorndike: " before it
 
@@ -58,6 +59,15 @@ def one_line(text: str) -> str:
     if len(shown) <= LONGEST:
         return shown
     return f"{shown[: LONGEST // 2]} ... {shown[-(LONGEST - LONGEST // 2 - 5) :]}"
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """Any value, whatever it does when it is asked to show itself, for a place in a line of an error."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        return f"a {type(value).__name__}"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import numpy as np
 
-from thorndike.errors import SettingError, UnknownNameError, nearest
+from thorndike.errors import SettingError, UnknownNameError, nearest, shown
 
 T = TypeVar("T")
 
@@ -174,13 +174,13 @@ def _converted(value: Any, hint: Any) -> Any:
 def _check_kind(owner: str, field: dataclasses.Field, value: Any, hint: Any) -> None:
     if typing.get_origin(hint) is typing.Literal:
         choices = typing.get_args(hint)
-        if value not in choices:
+        if type(value) not in map(type, choices) or value not in choices:
+            near = nearest(value, map(str, choices)) if isinstance(value, str) else ""
             raise SettingError(
-                f"{owner}: {field.name} must be one of {', '.join(map(repr, choices))}, "
-                f"got {_shown(value)}.{nearest(str(value), [str(choice) for choice in choices])}"
+                f"{owner}: {field.name} must be one of {', '.join(map(repr, choices))}, got {shown(value)}.{near}"
             )
     elif not any(_is_of(value, kind) for kind in _alternatives(hint)):
-        raise SettingError(f"{owner}: {field.name} must be {_kind_name(hint)}, got {_shown(value)}")
+        raise SettingError(f"{owner}: {field.name} must be {_kind_name(hint)}, got {shown(value)}")
 
 
 def _is_of(value: Any, kind: Any) -> bool:
@@ -205,13 +205,7 @@ def _check_limits(owner: str, field: dataclasses.Field, value: Any) -> None:
         parts += [f"at least {low:g}"] * (low > -math.inf)
         parts += [f"at most {high:,}" if isinstance(high, int) else f"at most {high:g}"] * (high < math.inf)
         parts += ["finite"] * within
-        raise SettingError(f"{owner}: {field.name} must be {' and '.join(parts) or 'a number'}, got {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    """A value in one line of an error."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        raise SettingError(f"{owner}: {field.name} must be {' and '.join(parts) or 'a number'}, got {shown(value)}")
 
 
 def _kind_name(hint: Any) -> str:

@@ -21,7 +21,7 @@ from gymnasium import spaces
 from jax import lax, random
 
 from thorndike.convolutions import convolution
-from thorndike.errors import SettingError, UnsuitableError
+from thorndike.errors import SettingError, UnsuitableError, shown
 from thorndike.hyperparameters import hyperparameters
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu, "elu": jax.nn.elu}
@@ -449,7 +449,9 @@ def _orthogonal(normal: jax.Array) -> jax.Array:
 
 def _check_whole(owner: str, name: str, values: Any) -> None:
     if not isinstance(values, tuple) or not all(type(value) is int and value > 0 for value in values):
-        raise SettingError(f"{owner}: {name} must be a tuple of whole numbers above 0 such as (64, 64), got {values!r}")
+        raise SettingError(
+            f"{owner}: {name} must be a tuple of whole numbers above 0 such as (64, 64), got {shown(values)}"
+        )
     if len(values) > MAX_LAYERS or max(values, default=0) > MAX_UNITS:
         most = f"at most {MAX_LAYERS} layers of at most {MAX_UNITS:,}"
         raise SettingError(f"{owner}: {name} may be {most}, got {len(values):,} of at most {max(values):,}")

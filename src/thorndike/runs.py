@@ -56,6 +56,7 @@ from thorndike.errors import (
     ThorndikeError,
     UnknownNameError,
     UnsuitableError,
+    shown,
 )
 from thorndike.persistence import empty_folder, folder_of, locked, unused_folder, writable
 from thorndike.recording import CHECKPOINTS, SUMMARY, Recording, saved_before, writing
@@ -302,7 +303,7 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
     elif isinstance(algorithm, type):
         algorithm = algorithm()
     if not (hasattr(algorithm, "act") and hasattr(algorithm, "update")):
-        raise SettingError(f"an algorithm is a name or an object such as td.DQN(), got {algorithm!r}")
+        raise SettingError(f"an algorithm is a name or an object such as td.DQN(), got {shown(algorithm)}")
     fields = [field.name for field in dataclasses.fields(algorithm)]
     own = [name for name in inspect.signature(train).parameters if name != "arguments"]
     for name in more:
@@ -317,7 +318,8 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
         algorithm = dataclasses.replace(algorithm, network=network)
     steps = recorded.steps if steps is None and recorded else steps
     steps = steps if steps is None else words.whole_number(steps, "steps", low=1)
-    return _Chosen(algorithm, environment, configuration.check_arguments({**more, **(given or {})}), steps)
+    arguments = configuration.check_arguments(more) | configuration.check_arguments({} if given is None else given)
+    return _Chosen(algorithm, environment, arguments, steps)
 
 
 def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack) -> tuple[Configuration, Any]:
@@ -457,8 +459,8 @@ def _count(value: Any, name: str, low: int = 1, high: int = words.MOST) -> int |
 
 def _check_on_full_disk(value: Any) -> None:
     choices = typing.get_args(words.OnFullDisk)
-    if value not in choices:
-        raise SettingError(f"on_full_disk must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    if not isinstance(value, str) or value not in choices:
+        raise SettingError(f"on_full_disk must be one of {', '.join(map(repr, choices))}, got {shown(value)}")
 
 
 def _checkpoint_interval(steps: Any, run: Configuration) -> int:

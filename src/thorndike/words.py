@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
-from thorndike.errors import SettingError, nearest
+from thorndike.errors import SettingError, nearest, shown
 
 # Arguments of a run (not of an algorithm: those are in `hyperparameters.OTHER_WORDS`) in other libraries' words.
 RUN_WORDS = {
@@ -57,10 +57,10 @@ def whole_number(value: Any, name: str, low: int = 0, high: int = MOST) -> int:
         value = float(match[1].replace("_", "")) * _FACTORS[match[2].lower()] if match else value
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # whatever a foreign kind of number raises
         number = math.nan
     if not number.is_integer() or isinstance(value, bool):
-        raise SettingError(f"{name} must be a whole number, got {value!r}")
+        raise SettingError(f"{name} must be a whole number, got {shown(value)}")
     if number < low:
         raise SettingError(f"{name} must be at least {low}, got {value}")
     if number > high:

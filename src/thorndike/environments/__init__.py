@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from thorndike.environments.boundary import PASSING, guarded
-from thorndike.errors import SettingError
+from thorndike.errors import SettingError, shown
 
 if TYPE_CHECKING:
     from thorndike.core import Environment
@@ -28,7 +28,7 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     for whatever goes wrong inside.
     """
     if type(num_environments) is not int or num_environments < 1:
-        raise SettingError(f"num_environments must be a whole number, at least 1, got {num_environments!r}")
+        raise SettingError(f"num_environments must be a whole number, at least 1, got {shown(num_environments)}")
     with guarded("the environment could not be looked at"):
         name = environment if isinstance(environment, str) else name_of(environment)
     with guarded(f"{name} could not be made"):
