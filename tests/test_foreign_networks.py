@@ -15,9 +15,9 @@ import pytest
 from gymnasium import spaces
 from jax import random
 
-from thorndike import foreign
 from thorndike.errors import SettingError
 from thorndike.foreign import ForeignNetwork, prepare
+from thorndike.foreign.keras import KerasSource
 from thorndike.hyperparameters import hyperparameters
 from thorndike.networks import MLP, Network
 
@@ -375,7 +375,7 @@ def layer_of(module):
         (MLP, r"give MLP\(\)"),
         ("mlp", "got 'mlp'"),
         (3, "got 3"),
-        (lambda x: x, "without arguments that makes a Keras 3 model"),
+        (lambda x: x, "without arguments that makes one"),
         ((linear_init, linear_apply, 3), "pair"),
     ],
 )
@@ -385,7 +385,7 @@ def test_what_is_no_network_is_answered_with_what_is(value, says):
 
 
 def test_a_function_that_makes_something_else_is_answered():
-    with pytest.raises(SettingError, match="made 3, not a Keras 3 model"):
+    with pytest.raises(SettingError, match="made 3, which is none"):
         module_of(lambda: 3)
 
 
@@ -393,4 +393,4 @@ def test_hyperparameters_without_foreign_networks_are_left_alone():
     learner = Learner()
     assert prepare(learner, VECTOR, ACTIONS, 0) is learner
     assert isinstance(Learner((linear_init, linear_apply)).network, ForeignNetwork)
-    assert foreign.is_keras_model(learner) is False
+    assert not KerasSource.takes(learner)

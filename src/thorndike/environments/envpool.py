@@ -115,7 +115,9 @@ class EnvPool(Repeatable):
         truncated = truncated | (self._length[copies] >= self._limit)
         if copies is not EVERYONE:
             still = self._observation, np.zeros(self.num_environments), *[self._left < 0] * 2
-            following, reward, terminated, truncated = _among(still, numbers, (following, reward, terminated, truncated))
+            following, reward, terminated, truncated = _among(
+                still, numbers, (following, reward, terminated, truncated)
+            )
         done = terminated | truncated
         self._observation = self._renewed(following, done) if done.any() else following
         return (), Step(self._observation, reward, terminated, truncated, following)

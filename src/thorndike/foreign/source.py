@@ -1,0 +1,85 @@
+"""What the sources of networks have in common: one for each kind of network that users bring."""
+
+from __future__ import annotations
+
+import contextlib
+import random as python_random
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class Source:
+    """What a user gave: how to get its weights, call it, and give it back. Equal by the identity of what was given."""
+
+    kind: str
+    fixed = True  # its outputs and first weights are what they are
+
+    @staticmethod
+    def takes(value: Any) -> bool:
+        """Whether `value` is a network of this kind, told without importing its framework."""
+        raise NotImplementedError
+
+    def __init__(self, given: Any, function: Callable | None = None) -> None:
+        """`given` is a network; where a function made it, that `function` makes another one for each seed."""
+        self.given, self.function = given, function
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> int:
+        return id(self.given if self.function is None else self.function)
+
+    @property
+    def name(self) -> str:
+        return type(self.given).__name__
+
+    def weights(self, seed: int | None = None) -> Any:
+        """What a seed starts from, as arrays; None where that needs a key or an observation first."""
+        return None
+
+    def parameters(self, weights: Any, key: jax.Array, example: np.ndarray, outputs: int) -> Any:
+        """The arrays that train, for an example batch [1, ...] of what the network will see."""
+        raise NotImplementedError
+
+    def apply(self, parameters: Any, x: jax.Array) -> jax.Array:
+        raise NotImplementedError
+
+    def original(self, parameters: Any) -> Any:
+        raise NotImplementedError
+
+
+def made(function: Callable, seed: int) -> Any:
+    """What a user's function makes with this seed, whichever generator its framework draws first weights from."""
+    with _global_seed(seed):
+        return function()
+
+
+@contextlib.contextmanager
+def _global_seed(seed: int) -> Iterator[None]:
+    """Every global generator that first weights may come from: seeded inside, then left as it was.
+
+    A framework that nobody has imported has drawn nothing yet.
+    """
+    keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
+    states = python_random.getstate(), np.random.get_state(), torch and torch.get_rng_state()
+    python_random.seed(seed)
+    np.random.seed(seed % 2**32)
+    if torch:
+        torch.manual_seed(seed)
+    if keras:
+        keras.utils.set_random_seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        python_random.setstate(states[0])
+        np.random.set_state(states[1])
+        if torch:
+            torch.set_rng_state(states[2])
