@@ -59,7 +59,7 @@ class DQN:
     normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(8, low=1, high=2**20)
     rollout_length: int = setting(8, low=1)
-    updates_per_rollout: int = setting(32, low=1)
+    updates_per_rollout: int = setting(32, low=1, high=2**20)
     warmup_steps: int = setting(1_000, low=0)
     memory: Replay = Prioritized(capacity=20_000, batch_size=64, window=5)
 

@@ -78,7 +78,7 @@ class PPO:
     vf_coef: float = setting(0.5, low=0)  # of half the mean squared error, as in CleanRL: SB3's 0.5 is 1.0 here
     max_grad_norm: float = setting(0.5, above=0, infinite=True)
     target_kl: float | None = setting(None, above=0, infinite=True)  # a rollout is left before a step beyond it
-    epochs: int = setting(10, low=1)
+    epochs: int = setting(10, low=1, high=2**20)
     batch_size: int = setting(64, low=1)  # of a minibatch
     normalize_advantages: bool = True  # per minibatch
     normalize_observations: bool = False  # by the mean and variance of all that was seen

@@ -60,7 +60,7 @@ class SAC:
     normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(1, low=1, high=2**20)
     rollout_length: int = setting(1, low=1)
-    updates_per_rollout: int = setting(1, low=1)
+    updates_per_rollout: int = setting(1, low=1, high=2**20)
     warmup_steps: int = setting(1_000, low=0)
     memory: Replay = Replay(capacity=1_000_000, batch_size=256)
 
