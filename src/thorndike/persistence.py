@@ -400,26 +400,34 @@ def locked(folder: Path) -> Iterator[None]:
             clear_leftovers(folder)
         yield
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
+        try:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def _open_lock(path: Path) -> int:
     while True:
         descriptor = opened(path, os.O_RDWR | os.O_CREAT, 0o600)
-        if not _lock(descriptor, path):
+        try:
+            _take_lock(descriptor, path)
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(descriptor).st_ino == os.lstat(path).st_ino:
+                    return descriptor
+        except BaseException:  # Ctrl-C too: while it is open, nobody else can have it
             os.close(descriptor)
-            raise RunError(f"{path.parent} is in use by {_owner(path)}")
-        owner = _read_owner(path)
-        if owner and owner.get("host") != socket.gethostname():
-            # The kernel's lock may not reach another machine that shares this disk.
-            os.close(descriptor)
-            raise RunError(f"{path.parent} is in use by {_owner(path)}; delete {path} if that run is over")
-        with contextlib.suppress(FileNotFoundError):
-            if os.fstat(descriptor).st_ino == os.lstat(path).st_ino:
-                return descriptor
+            raise
         os.close(descriptor)  # its holder deleted it in this very moment: once more
+
+
+def _take_lock(descriptor: int, path: Path) -> None:
+    if not _lock(descriptor, path):
+        raise RunError(f"{path.parent} is in use by {_owner(path)}")
+    owner = _read_owner(path)
+    if owner and owner.get("host") != socket.gethostname():
+        # The kernel's lock may not reach another machine that shares this disk.
+        raise RunError(f"{path.parent} is in use by {_owner(path)}; delete {path} if that run is over")
 
 
 def _lock(descriptor: int, path: Path) -> bool:
@@ -433,7 +441,7 @@ def _lock(descriptor: int, path: Path) -> bool:
             return False
         warnings.warn(
             f"{path.parent} is on a disk without locks ({_reason(error)}): see to it that no other process uses it",
-            stacklevel=5,
+            stacklevel=6,
         )
     return True
 
