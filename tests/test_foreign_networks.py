@@ -191,7 +191,7 @@ def test_a_dictionary_reaches_them_as_the_flat_vector(given):
     module = module_of(given, DICT)
     batch = {"a": BATCH[:, :2], "b": np.array([0, 1, 1, 0, 1], np.int32)}
     flat = np.concatenate([BATCH[:, :2], np.eye(2, dtype=np.float32)[batch["b"]]], 1)
-    np.testing.assert_array_equal(call(module, batch), module.source.apply(module.parameters, flat))
+    np.testing.assert_allclose(call(module, batch), module.source.apply(module.parameters, flat), rtol=1e-5)
 
 
 def test_recipes_compare_by_identity_and_tell_what_they_are(given):
