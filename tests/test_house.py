@@ -292,7 +292,20 @@ def test_the_gate_sees_what_it_is_there_for(code):
 
 # --- what imports cost ------------------------------------------------------------------------------------------------
 
-HEAVY = ("jax", "jaxlib", "equinox", "optax", "gymnasium", "keras", "numpy", "rich", "envpool")
+HEAVY = (
+    "jax",
+    "jaxlib",
+    "equinox",
+    "optax",
+    "gymnasium",
+    "keras",
+    "numpy",
+    "rich",
+    "envpool",
+    "flax",
+    "haiku",
+    "tensorflow",
+)
 
 
 @pytest.mark.parametrize(
