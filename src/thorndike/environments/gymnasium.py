@@ -34,8 +34,6 @@ from thorndike.errors import (
 )
 
 PyTree = Any
-FLOAT32_MAX = float(np.finfo(np.float32).max)
-BOOLEANS = (bool, np.bool_)
 
 
 class Gymnasium(Repeatable):
@@ -163,12 +161,11 @@ class Gymnasium(Repeatable):
             observation, reward, terminated, truncated, _ = answer
             if type(observation) is not np.ndarray or observation.dtype != box.dtype or observation.shape != box.shape:
                 observation = spaces.plain(self.observation_space, observation)
-            if not isinstance(reward, float):
-                reward = _number(reward)
-            if not -FLOAT32_MAX <= reward <= FLOAT32_MAX:
-                raise ValueError(f"reward: {reward} is not a finite float32 number")
-            if type(terminated) not in BOOLEANS or type(truncated) not in BOOLEANS:
-                terminated, truncated = _flag("terminated", terminated), _flag("truncated", truncated)
+            reward = spaces.plain_reward(reward)
+            terminated, truncated = (
+                spaces.plain_flag(terminated, "terminated"),
+                spaces.plain_flag(truncated, "truncated"),
+            )
         except PASSING:
             raise
         except BaseException as error:
@@ -392,20 +389,6 @@ def _row(batch: PyTree, i: int) -> PyTree:
 
 def _stack(rows: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-
-
-def _number(value: Any) -> float:
-    array = spaces.as_array(value)
-    if array.size != 1 or array.dtype.kind not in "biuf":
-        raise ValueError(f"reward: expected a number, got {spaces.outline(value)}")
-    return float(array.item())
-
-
-def _flag(name: str, value: Any) -> bool:
-    array = spaces.as_array(value)
-    if array.shape != () or array.dtype.kind != "b":
-        raise ValueError(f"{name}: expected True or False, got {spaces.outline(value)}")
-    return bool(array)
 
 
 def _outline(answer: Any) -> str:
