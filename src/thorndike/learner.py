@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gymnasium.spaces
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,14 +39,14 @@ from thorndike import (
 )
 from thorndike.agents import Agent, leading_axes, rows_of
 from thorndike.configuration import OWN_LOOP, Configuration
-from thorndike.core import Transition, shapes_of_step
+from thorndike.core import Actor, Transition, shapes_of_step
+from thorndike.environments.old_gym import as_gymnasium
 from thorndike.errors import (
     CorruptCheckpointError,
     EnvironmentFault,
     OrderError,
     RunError,
     SettingError,
-    UnsuitableError,
     shown,
 )
 from thorndike.interrupts import Interrupts
@@ -85,15 +84,17 @@ class Learner:
     ) -> None:
         """Begin to learn.
 
-        The spaces are Gymnasium's, of one environment. `steps`, of all environments together, are what is learned from:
-        schedules (exploration, learning rates) run over them, and afterwards the learner only acts. Where there are
-        fewer environments than the algorithm has (`num_environments`), its rollouts become as much longer, so that it
+        The spaces are those of one environment, Gymnasium's or old Gym's. `steps`, of all environments together, are
+        what is learned from: schedules (exploration, learning rates) run over them, and afterwards the learner only
+        acts. Where there are fewer environments than the algorithm has, its rollouts become as much longer, so that it
         learns as often and from as many steps. Raises a ThorndikeError where that cannot work.
         """
         runs.prepare()
         seed, n = words.whole_number(seed, "seed"), words.whole_number(num_environments, "num_environments", low=1)
         trainer.check_seed(seed)
         algorithm = _for_environments(algorithms.made(algorithm), n)
+        observation_space = as_gymnasium(observation_space, "observation_space")
+        action_space = as_gymnasium(action_space, "action_space")
         world = _world(observation_space, action_space, n)
         runs.check_suitable(algorithm, world.observation_space, world.action_space)
         if steps is None:
@@ -318,7 +319,7 @@ class Learner:
         if signals.pending is not None:
             signal.raise_signal(signals.pending)
 
-    def _actor(self) -> Any:
+    def _actor(self) -> Actor:
         """Where acting stands: the observation is the last that was observed."""
         rollout, actor = self._rollout, self._learning.progress.actor
         observation = rollout.steps[-1].next_observation if rollout.steps else actor.observation
@@ -382,10 +383,7 @@ def _for_environments(algorithm: Any, n: int) -> Any:
 
 
 def _world(observation_space: Any, action_space: Any, n: int) -> World:
-    """Raise UnsuitableError unless the spaces are Gymnasium's, of a kind that can be learned in."""
-    for name, space in (("observation_space", observation_space), ("action_space", action_space)):
-        if not isinstance(space, gymnasium.spaces.Space):
-            raise UnsuitableError(f"{name} must be one of gymnasium.spaces, got {shown(space)}")
+    """Raise UnsuitableError unless the spaces are of a kind that can be learned in."""
     spaces.stored(observation_space)
     choices = spaces.as_choices(action_space)
     spaces.check_action_space(choices)

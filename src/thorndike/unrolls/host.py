@@ -31,18 +31,17 @@ class Rollout:
     def act(self, observation: Any) -> np.ndarray:
         """Canonical actions [N, ...] for observations [N, ...]."""
         number = np.int32(self._number)
-        action, self._next_carry, self._extras = self._choose(self._leaves, observation, self.carry, self.done, number)
-        self._observation, self._action = observation, np.asarray(action)
-        return self._action
+        action, carry, extras = self._choose(self._leaves, observation, self.carry, self.done, number)
+        action = np.asarray(action)
+        self._chosen = observation, action, carry, extras
+        return action
 
     def observe(self, reward: Any, terminated: Any, truncated: Any, next_observation: Any) -> None:
         """What the environment answered to the actions of `act`, each [N] or [N, ...]."""
-        self.steps.append(
-            Transition(
-                self._observation, self._action, reward, terminated, truncated, next_observation, self._extras
-            )
-        )  # fmt: skip
-        self.carry, self.done = self._next_carry, terminated | truncated
+        observation, action, carry, extras = self._chosen
+        step = Transition(observation, action, reward, terminated, truncated, next_observation, extras)
+        self.steps.append(step)
+        self.carry, self.done = carry, terminated | truncated
         self._number += 1
 
     @property
