@@ -1,4 +1,4 @@
-"""The policy gradient in a loop of your own, with your own PyTorch network: episode, steps, return and loss, printed."""
+"""The policy gradient in a loop of your own, with your own PyTorch network: episode, steps, return, loss."""
 
 import gymnasium
 import torch
