@@ -49,10 +49,10 @@ class Agent:
         """
         if self.algorithm.initial_carry(1) != ():
             raise UnsuitableError(f"{type(self.algorithm).__name__} remembers: its agent cannot act without a carry")
-        axes = _leading_axes(self.observation_space, observation)
+        axes = leading_axes(self.observation_space, observation)
         if axes not in (0, 1):
             raise ValueError(f"neither one observation of {self.observation_space} nor a batch of them")
-        rows = [observation] if axes == 0 else _rows(observation)
+        rows = [observation] if axes == 0 else rows_of(observation)
         checked = [spaces.plain(self.observation_space, row) for row in rows]
         batch = jax.tree.map(lambda *leaves: np.stack(leaves), *checked)
         self._calls += 1
@@ -90,23 +90,23 @@ def _act(algorithm: Any, policy: Any, observation: Any, call: jax.Array) -> Any:
     return algorithm.act(policy, observation, (), random.fold_in(random.key(0), call))[0]
 
 
-def _leading_axes(space: Any, observation: Any) -> int:
+def leading_axes(space: Any, observation: Any) -> int:
     """How many axes stand before those of the space: 0 is one observation, 1 a batch; -1 where they do not fit."""
     if isinstance(space, gym.Dict):
         if not isinstance(observation, dict):
             return 1 if isinstance(observation, (list, tuple)) else -1
         name = next(iter(space.spaces))
-        return _leading_axes(space[name], observation[name]) if name in observation else 0
+        return leading_axes(space[name], observation[name]) if name in observation else 0
     if isinstance(space, gym.Tuple):
-        return _leading_axes(space[0], observation[0]) if isinstance(observation, tuple) and len(observation) else -1
+        return leading_axes(space[0], observation[0]) if isinstance(observation, tuple) and len(observation) else -1
     return np.ndim(observation) - len(space.shape or ())
 
 
-def _rows(batch: Any) -> list:
+def rows_of(batch: Any) -> list:
     """A batch as its observations, one by one."""
     if isinstance(batch, dict):
-        columns = {name: _rows(value) for name, value in batch.items()}
+        columns = {name: rows_of(value) for name, value in batch.items()}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     if isinstance(batch, tuple):
-        return list(zip(*map(_rows, batch), strict=True))
+        return list(zip(*map(rows_of, batch), strict=True))
     return list(batch)

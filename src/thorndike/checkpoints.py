@@ -146,7 +146,7 @@ class Writer:
         So are those that a writer that was killed had no time left to delete.
         """
         for path in numbered(self.folder):
-            if _number(path) > _number(checkpoint.path):
+            if number(path) > number(checkpoint.path):
                 persistence.discard(path)
         self._keep_the_last()
         self.manifest, self.committed = checkpoint.manifest, checkpoint.path
@@ -252,10 +252,10 @@ def _run_of(manifest: Mapping[str, Any]) -> str:
 
 def numbered(folder: Path) -> list[Path]:
     """What bears a checkpoint's name, in order of its number (never of its time: clocks jump)."""
-    return sorted((path for path in persistence.entries(folder) if NAME.fullmatch(path.name)), key=_number)
+    return sorted((path for path in persistence.entries(folder) if NAME.fullmatch(path.name)), key=number)
 
 
-def _number(path: Path) -> int:
+def number(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 

@@ -21,6 +21,7 @@ FORMAT = 2
 UNSEALED = 1  # the format that bore no digest, and no id of its run
 FILE = "config.json"
 ENVIRONMENT, EVALUATION_ENVIRONMENT = "environment", "evaluation_environment"  # what plays which role
+OWN_LOOP = "a loop of your own"  # the environment of what a Learner has learned; no class or id has blanks in it
 FOREIGN = "foreign"  # the type of what JSON cannot hold: a network of the user's own
 SAFE_PREFIXES = ("gymnasium", "envpool")
 MAX_SEEDS, MAX_EPISODES, MAX_COPIES = 100_000, 10**6, 2**20
@@ -71,6 +72,11 @@ class Configuration:
     def algorithm_name(self) -> str:
         """As on the command line: "dqn"."""
         return type(self.algorithm).__name__.lower()
+
+    @property
+    def own_loop(self) -> bool:
+        """Whether the user moved the environment, and a Learner learned."""
+        return self.environment == OWN_LOOP and not self.environment_is_id
 
     @property
     def chosen_seeds(self) -> list[int]:
@@ -136,7 +142,7 @@ class Configuration:
 def default_interval(algorithm: Any, steps: int) -> int:
     """Steps between evaluations or checkpoints, ten times a run, at the ends of rows of metrics."""
     total = trainer.iterations_for(algorithm, steps)
-    row = -(-total // trainer.ROWS)
+    row = trainer.row_length(total)
     return row * max(1, round(total / row / TIMES_A_RUN)) * trainer.steps_per_iteration(algorithm)
 
 
@@ -194,9 +200,11 @@ def trusted_environment(configuration: Configuration, folder: Path, named: Any, 
 def how_to_resume(configuration: Configuration, folder: Path) -> str:
     """The command or call that goes on with a run, with all that has to be handed in again."""
     own = _foreign(to_json(configuration.algorithm))
-    own += [role for role, (_, is_id) in configuration.environments.items() if not is_id]
-    if own:
-        return f"td.resume({str(folder)!r}, {', '.join(f'{name}=...' for name in own)})"
+    if not configuration.own_loop:
+        own += [role for role, (_, is_id) in configuration.environments.items() if not is_id]
+    if own or configuration.own_loop:
+        call = "td.Learner.load" if configuration.own_loop else "td.resume"
+        return f"{call}({', '.join([repr(str(folder)), *(f'{name}=...' for name in own)])})"
     modules = {role: id for role, (id, _) in configuration.environments.items() if module_named(id)}
     named = [f" --{role.replace('_', '-')} {id}" for role, id in modules.items()]
     return f"thorndike resume {folder}{''.join(named)}"

@@ -32,6 +32,10 @@ class MissingExtraError(ThorndikeError, ImportError):
     """An optional package is needed; the message holds the pip line."""
 
 
+class OrderError(ThorndikeError, RuntimeError):
+    """Calls in an order that means nothing: an outcome without an action before it."""
+
+
 class EnvironmentFault(ThorndikeError, RuntimeError):
     """An environment broke its own word: NaN, a wrong shape or kind, a failure inside `step`."""
 

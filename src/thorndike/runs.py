@@ -227,7 +227,7 @@ def load(
     none of ours.
     """
     folder = folder_of(run_dir)
-    run, checkpoint = folders.read(folder, _given_networks(network, networks))
+    run, checkpoint = folders.read(folder, given_networks(network, networks))
     compilation.cache_programs()
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint yet")
@@ -260,17 +260,19 @@ def resume(
     in.
     """
     _check_on_full_disk(on_full_disk)
-    folder, own_networks = folder_of(run_dir), _given_networks(network, networks)
+    folder, own_networks = folder_of(run_dir), given_networks(network, networks)
     steps = steps if steps is None else words.whole_number(steps, "steps", low=1)
     handed_in = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
     folders.check_is_one(folder)
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(folder))
         run, checkpoint = folders.read(folder, own_networks)
+        if run.own_loop:
+            raise RunError(f"{folder} was learned in {run.environment}: {configuration.how_to_resume(run, folder)}")
         given = {role: configuration.trusted_environment(run, folder, named, role) for role, named in handed_in.items()}
         run = dataclasses.replace(run, steps=steps or run.steps)
         _check_unfinished(run, checkpoint, folder)
-        _prepare()
+        prepare()
         copies = _make(given[ENVIRONMENT], run.algorithm.num_environments, run.environment_arguments)
         stack.callback(copies.close)
         _check_fits(run, copies)
@@ -297,13 +299,8 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
     """Resolve a name to its recorded settings, and every argument to the environment's; refuse what cannot be meant."""
     recorded = None
     if isinstance(algorithm, str):
-        cls = algorithms.get(algorithm)
-        recorded = settings.recorded(cls.__name__.lower(), environment)
-        algorithm = recorded.algorithm if recorded else cls()
-    elif isinstance(algorithm, type):
-        algorithm = algorithm()
-    if not (hasattr(algorithm, "act") and hasattr(algorithm, "update")):
-        raise SettingError(f"an algorithm is a name or an object such as td.DQN(), got {shown(algorithm)}")
+        recorded = settings.recorded(algorithms.get(algorithm).__name__.lower(), environment)
+    algorithm = recorded.algorithm if recorded else algorithms.made(algorithm)
     fields = [field.name for field in dataclasses.fields(algorithm)]
     own = [name for name in inspect.signature(train).parameters if name != "arguments"]
     for name in more:
@@ -327,13 +324,13 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitSta
     seeds = words.whole_number(seeds, "seeds", low=1, high=MAX_SEEDS)
     seed = words.whole_number(seed, "seed")
     trainer.check_seed(seed + seeds - 1)
-    _prepare()
+    prepare()
     copies = _make(chosen.environment, chosen.algorithm.num_environments, chosen.arguments)
     stack.callback(copies.close)
-    _check_suitable(chosen, copies.observation_space, copies.action_space)
+    check_suitable(chosen.algorithm, copies.observation_space, copies.action_space)
     if chosen.steps is None:
         raise SettingError("how long? Say it in steps of the environment: steps=50_000 (--steps 50_000)")
-    _check_beyond_warmup(chosen.algorithm, chosen.steps)
+    check_beyond_warmup(chosen.algorithm, chosen.steps)
     is_id = isinstance(chosen.environment, str)
     run = Configuration(
         algorithm=chosen.algorithm,
@@ -355,10 +352,9 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitSta
     return run, copies
 
 
-def _check_beyond_warmup(algorithm: Any, steps: int) -> None:
+def check_beyond_warmup(algorithm: Any, steps: int) -> None:
     """SettingError where a run would end before it learns anything."""
-    each = trainer.steps_per_iteration(algorithm)
-    if algorithm.warmup_steps and trainer.iterations_for(algorithm, steps) <= -(-algorithm.warmup_steps // each):
+    if algorithm.warmup_steps and trainer.iterations_for(algorithm, steps) <= trainer.warmup_iterations(algorithm):
         raise SettingError(
             f"{steps:,} steps are all warm-up, in which nothing is learned: {type(algorithm).__name__}'s warmup_steps "
             f"is {algorithm.warmup_steps:,}. Give more steps, or a smaller warmup_steps"
@@ -427,10 +423,10 @@ def _copies(run: Configuration) -> int:
     return run.evaluation_copies or (most if run.compiled else min(most, run.algorithm.num_environments))
 
 
-def _check_suitable(chosen: _Chosen, observation_space: Any, action_space: Any) -> None:
+def check_suitable(algorithm: Any, observation_space: Any, action_space: Any) -> None:
     """Where the algorithm refuses the spaces, say which others do not; refuse networks that do not fit them."""
     try:
-        chosen.algorithm.check(observation_space, action_space)
+        algorithm.check(observation_space, action_space)
     except UnsuitableError as error:
         fitting = []
         for name in algorithms.ALGORITHMS:
@@ -439,15 +435,15 @@ def _check_suitable(chosen: _Chosen, observation_space: Any, action_space: Any) 
                 other().check(observation_space, action_space)
             except UnsuitableError:
                 continue
-            if other is not type(chosen.algorithm):
+            if other is not type(algorithm):
                 fitting.append(name)
         if not fitting:
             raise
         raise UnsuitableError(f"{error}. These fit: {', '.join(fitting)}") from None
-    jax.eval_shape(lambda key: chosen.algorithm.init(key, observation_space, action_space), jax.random.key(0))
+    jax.eval_shape(lambda key: algorithm.init(key, observation_space, action_space), jax.random.key(0))
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Set JAX up before anything touches it."""
     compilation.cache_programs()
     trainer.configure()
@@ -575,7 +571,7 @@ def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | N
         raise RunError(f"{folder} is complete: say how far to go on, --steps {2 * run.steps} or steps={2 * run.steps}")
 
 
-def _given_networks(network: Any, networks: dict[str, Any]) -> dict[str, Any]:
+def given_networks(network: Any, networks: dict[str, Any]) -> dict[str, Any]:
     for name in networks:
         if not name.endswith("network"):
             ours = words.RUN_WORDS.get(name, "environment=, network= and the like that are handed in again")
