@@ -369,7 +369,7 @@ def layer_of(module):
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (layer_of("torch.nn.modules.module"), r"a PyTorch module \(Net\)"),
+        (layer_of("tensorflow.python.module.module"), r"a TensorFlow module \(Net\)"),
         (layer_of("flax.linen.module"), r"m.init\(key, observation\)"),
         ((64, 64), r"Did you mean MLP\(sizes=\(64, 64\)\)"),
         (MLP, r"give MLP\(\)"),

@@ -186,8 +186,8 @@ class ConvolutionalPerceptron(Perceptron):
 class Network:
     """A recipe for a network: what an algorithm's field `network` holds.
 
-    A field annotated with it also takes a pair (init, apply), an Equinox module, a Keras 3 model, or a function
-    that makes one: see `thorndike.foreign`.
+    A field annotated with it also takes a pair (init, apply), an Equinox module, a Keras 3 model, a PyTorch module, or
+    a function that makes one: see `thorndike.foreign`.
     """
 
     fixed = False  # one network with the outputs and first weights that it has, not a recipe for any number of them

@@ -47,7 +47,7 @@ class ForeignModule(eqx.Module):
         return with_quick_convolutions(self.source.apply)(self.parameters, x).astype(jnp.float32)
 
     def original(self) -> Any:
-        """What the user gave, with these weights: a Keras model, an Equinox or PyTorch module, the parameters of a pair."""
+        """What the user gave, with these weights: a model or module of its framework, the parameters of a pair."""
         return self.source.original(self.parameters)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from thorndike.foreign import aten_layers as layers
@@ -60,9 +61,10 @@ def elu(x, alpha=1.0, scale=1.0, input_scale=1.0):
 ELEMENTWISE: dict[str, Callable] = {
     "abs": jnp.abs, "acos": jnp.acos, "acosh": jnp.acosh, "asin": jnp.asin, "asinh": jnp.asinh, "atan": jnp.atan,
     "atanh": jnp.atanh, "atan2": jnp.atan2, "ceil": jnp.ceil, "cos": jnp.cos, "cosh": jnp.cosh, "erf": lax.erf,
-    "exp": jnp.exp, "expm1": jnp.expm1, "floor": jnp.floor, "fmod": jnp.fmod, "log": jnp.log, "log10": jnp.log10,
-    "log1p": jnp.log1p, "log2": jnp.log2, "maximum": jnp.maximum, "minimum": jnp.minimum, "mul": jnp.multiply,
-    "neg": jnp.negative, "reciprocal": lambda x: 1 / x, "remainder": jnp.remainder, "rsqrt": lax.rsqrt,
+    "exp": jnp.exp, "exp2": jnp.exp2, "expm1": jnp.expm1, "floor": jnp.floor, "fmod": jnp.fmod, "log": jnp.log,
+    "log10": jnp.log10, "log1p": jnp.log1p, "log2": jnp.log2, "maximum": jnp.maximum, "minimum": jnp.minimum,
+    "mul": jnp.multiply, "neg": jnp.negative, "reciprocal": lambda x: 1 / x, "remainder": jnp.remainder,
+    "rsqrt": lax.rsqrt,
     "round": lambda x, decimals=0: jnp.round(x, decimals), "sigmoid": jax.nn.sigmoid, "sign": jnp.sign,
     "sin": jnp.sin, "sinh": jnp.sinh, "sqrt": jnp.sqrt, "tan": jnp.tan, "tanh": jnp.tanh, "trunc": jnp.trunc,
     "add": add, "sub": sub, "div": div, "pow": power, "clamp": clamp, "hardtanh": hardtanh, "elu": elu,
@@ -107,6 +109,10 @@ def var(x, dim=None, correction=1, keepdim=False):
     return jnp.var(x, _axes(dim), ddof=1 if correction is None else correction, keepdims=keepdim)
 
 
+def var_mean(x, dim=None, correction=1, keepdim=False):
+    return var(x, dim, correction, keepdim), jnp.mean(x, _axes(dim), keepdims=keepdim)
+
+
 def vector_norm(x, ord=2, dim=None, keepdim=False):
     axes, size = _axes(dim), jnp.abs(x)
     if ord == math.inf:
@@ -134,8 +140,8 @@ REDUCTIONS: dict[str, Callable] = {
     "sum": _reduction(jnp.sum), "mean": _reduction(jnp.mean), "prod": _reduction(jnp.prod), "any": _reduction(jnp.any),
     "amax": _reduction(jnp.max), "amin": _reduction(jnp.min), "argmax": _reduction(jnp.argmax),
     "argmin": _reduction(jnp.argmin), "max": jnp.max, "max.dim": _best(jnp.argmax), "min": jnp.min,
-    "min.dim": _best(jnp.argmin), "var": var, "linalg_vector_norm": vector_norm, "cumsum": jnp.cumsum, "sort": sort,
-    "topk": topk, "_softmax": lambda x, dim, half_to_float: jax.nn.softmax(x, dim),
+    "min.dim": _best(jnp.argmin), "var": var, "var_mean": var_mean, "linalg_vector_norm": vector_norm,
+    "cumsum": jnp.cumsum, "sort": sort, "topk": topk, "_softmax": lambda x, dim, half_to_float: jax.nn.softmax(x, dim),
     "_log_softmax": lambda x, dim, half_to_float: jax.nn.log_softmax(x, dim),
 }  # fmt: skip
 
@@ -175,6 +181,12 @@ def split(x, sizes, dim=0):
     return [lax.slice_in_dim(x, end - size, end, axis=dim) for size, end in zip(sizes, ends, strict=True)]
 
 
+def unfold(x, dim, size, step):
+    """Windows of an axis, as a last axis."""
+    places = np.arange(0, x.shape[dim] - size + 1, step)[:, None] + np.arange(size)
+    return jnp.moveaxis(jnp.take(x, places, dim), dim % x.ndim + 1, -1)
+
+
 def slice_scatter(x, source, dim=0, start=None, end=None, step=1):
     return x.at[_at(x, dim, slice(start, end, step))].set(source)
 
@@ -188,6 +200,9 @@ def scatter_add(x, dim, index, source):
 
 
 def index_put(x, indices, values, accumulate=False):
+    if indices[0] is not None and indices[0].dtype == bool and values.ndim == 0:  # x[mask] = number
+        mask = jnp.expand_dims(indices[0], tuple(range(indices[0].ndim, x.ndim)))
+        return jnp.where(mask, x + values if accumulate else values, x)
     places = x.at[_indices(indices)]
     return places.add(values) if accumulate else places.set(values)
 
@@ -202,7 +217,7 @@ def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=
 SHAPES: dict[str, Callable] = {
     "view": lambda x, size: x.reshape(size), "permute": lambda x, dims: jnp.transpose(x, dims), "expand": expand,
     "squeeze": lambda x, dims: jnp.squeeze(x, tuple(dims)), "unsqueeze": jnp.expand_dims, "cat": jnp.concatenate,
-    "split_with_sizes": split, "constant_pad_nd": pad, "repeat": jnp.tile,
+    "split_with_sizes": split, "constant_pad_nd": pad, "repeat": jnp.tile, "unfold": unfold,
     "flip": lambda x, dims: jnp.flip(x, tuple(dims)),
     "slice": lambda x, dim=0, start=None, end=None, step=1: x[_at(x, dim, slice(start, end, step))],
     "select": lambda x, dim, index: lax.index_in_dim(x, index, dim, keepdims=False),
@@ -221,7 +236,9 @@ SHAPES: dict[str, Callable] = {
 
 NEW: dict[str, Callable] = {
     "full": jnp.full, "full_like": lambda x, value: jnp.full(x.shape, value), "empty": jnp.zeros,
-    "scalar_tensor": jnp.asarray, "arange": jnp.arange, "fill": lambda x, value: jnp.full(x.shape, value),
+    "empty_permuted": lambda size, layout: jnp.zeros(size),
+    "scalar_tensor": jnp.asarray, "arange": jnp.arange,
+    "fill": lambda x, value: jnp.full(x.shape, value),
     "copy": lambda x, source, non_blocking=False: jnp.broadcast_to(source, x.shape), "clone": lambda x: x,
     "_to_copy": lambda x: x, "alias": lambda x: x,
 }  # fmt: skip

@@ -52,7 +52,8 @@ class Exported(torch.fx.Interpreter):
         """The outputs for observations [B, ...]; the parameters are in the order of `trained`."""
         leaves = map(jnp.asarray, jax.tree.leaves(observation))
         inputs = [
-            next(leaves) if what is None else parameters[what] if isinstance(what, int) else what for what in self.inputs
+            next(leaves) if what is None else parameters[what] if isinstance(what, int) else what
+            for what in self.inputs
         ]
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
             return self.run(*inputs, enable_io_processing=False)[0]
@@ -119,10 +120,9 @@ def _exported(module: torch.nn.Module, example: Any) -> ExportedProgram:
             program = export(module, (example,), dynamic_shapes=shapes, strict=False)
         except Exception as error:
             raise CannotTrain(_why_not(module, error)) from error
-        _refuse_batch_statistics(program.graph)
+        _refuse_what_training_changes(program.graph_module)
         _keep_stopped_gradients(program.graph_module)
         program = program.run_decompositions()
-    _refuse_randomness(program.graph)
     signature = program.graph_signature
     if changed := [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]:
         layers = [_described(name.rpartition(".")[0], module) for name in changed]
@@ -174,21 +174,38 @@ def _function(node: torch.fx.Node) -> Any:
 def _refuse_unknown(graph: torch.fx.Graph) -> None:
     for node in graph.nodes:
         if node.op == "call_function" and not _name(node).startswith(CHECKS) and _function(node) is None:
-            raise CannotTrain(f"thorndike does not know the operator {_name(node)} of {_layer(node)}. Write it otherwise")
+            raise CannotTrain(
+                f"thorndike does not know the operator {_name(node)} of {_layer(node)}. Write it otherwise"
+            )
         if _name(node) == "index" and any(x is not None and x.meta["val"].dtype == torch.bool for x in node.args[1]):
             raise CannotTrain(f"{_layer(node)} picks by a mask, so that a shape depends on values. Use torch.where")
 
 
-def _refuse_batch_statistics(graph: torch.fx.Graph) -> None:
-    layers = [_layer(node) for node in graph.nodes if _name(node) == "batch_norm" and node.args[5]]
-    if layers:
+def _refuse_what_training_changes(module: torch.fx.GraphModule) -> None:
+    """Before decomposing, which turns BatchNorm into what InstanceNorm is, and forgets the dropout of LSTM and GRU."""
+    parts = [part for part in module.modules() if isinstance(part, torch.fx.GraphModule)]
+    operators = [node for part in parts for node in part.graph.nodes if _is_operator(node)]
+    if layers := [_layer(node) for node in operators if _name(node) == "batch_norm" and _arguments(node)["training"]]:
         raise CannotTrain(f"it sees the whole batch and changes while training: {', '.join(layers)}. {ONE_FUNCTION}")
+    if layers := [_layer(node) for node in operators if _draws(node)]:
+        raise CannotTrain(f"it draws random numbers: {', '.join(dict.fromkeys(layers))}. {ONE_FUNCTION}")
 
 
-def _refuse_randomness(graph: torch.fx.Graph) -> None:
-    draws = [n for n in graph.nodes if _is_operator(n) and torch.Tag.nondeterministic_seeded in n.target.tags]
-    if draws:
-        raise CannotTrain(f"it draws random numbers: {', '.join(dict.fromkeys(map(_layer, draws)))}. {ONE_FUNCTION}")
+def _draws(node: torch.fx.Node) -> bool:
+    """Whether an operator draws random numbers as it is called here: dropout may be off, or between layers of one."""
+    if torch.Tag.nondeterministic_seeded not in node.target.tags:
+        return False
+    given = _arguments(node)
+    share = next((given[name] for name in ("p", "dropout", "dropout_p") if name in given), 1.0)
+    training = given.get("train", given.get("training", True))
+    return bool(share) and training is not False and given.get("num_layers") != 1
+
+
+def _arguments(node: torch.fx.Node) -> dict[str, Any]:
+    """An operator's arguments by name, its defaults included."""
+    schema = node.target._schema.arguments
+    defaults = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
+    return defaults | dict(zip([argument.name for argument in schema], node.args, strict=False)) | node.kwargs
 
 
 def _settle_squeezes(graph: torch.fx.Graph) -> None:
@@ -205,7 +222,9 @@ def _keep_stopped_gradients(module: torch.fx.GraphModule) -> None:
     """Put an operator of our own where gradients stop: decomposing forgets both detach and no_grad."""
     graph = module.graph
     for node in list(graph.nodes):
-        if node.op == "get_attr" and isinstance(within := getattr(module, str(node.target), None), torch.fx.GraphModule):
+        if node.op == "get_attr" and isinstance(
+            within := getattr(module, str(node.target), None), torch.fx.GraphModule
+        ):
             _keep_stopped_gradients(within)
         if _name(node) in ("detach", "detach_"):
             node.target = _stop_gradient()

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from thorndike.errors import SettingError
 from thorndike.foreign.source import Source, made
@@ -32,6 +31,10 @@ class TorchSource(Source):
 
     def __init__(self, given: Any, function: Any = None) -> None:
         super().__init__(given, function)
+        if any(parameter.is_meta for parameter in given.parameters()):
+            raise SettingError(
+                f"the PyTorch module {self.name} is on the meta device, without weights: make it elsewhere"
+            )
         self.fixed_values = _fixed_values(given) if function is None else ""
         self.module: Any = None  # the structure: a module of its own, once an observation is known
         self.example: Any = None
