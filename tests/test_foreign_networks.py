@@ -424,7 +424,7 @@ def layer_of(module):
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (layer_of("torch.nn.modules.module"), r"a PyTorch module \(Net\)"),
+        (layer_of("tensorflow.python.module.module"), r"a TensorFlow module \(Net\)"),
         (layer_of("haiku._src.module"), r"a Haiku module \(Net\)"),
         (eqx.nn.MLP, r"MLP is a class of Equinox: give a network, MLP\(...\)"),
         ((64, 64), r"Did you mean MLP\(sizes=\(64, 64\)\)"),

@@ -243,12 +243,13 @@ def test_the_gate_sees_what_compiles(code):
     assert compilers(ast.parse(code))
 
 
-NEVER_IMPORTED = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "yaml", "torch",
+NEVER_IMPORTED = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "yaml",
                   "code", "codeop", "ctypes", "jsonpickle"}  # fmt: skip
 NEVER_CALLED = {"eval", "exec", "compile", "__import__", "breakpoint"}
 NEVER_ASKED_FOR = {"extractall", "unpack_archive", "serialize_executable", "deserialize_executable", "load_module",
                    "exec_module", "run_path", "system", "popen", "pickle", "unsafe_load", "full_load"}  # fmt: skip
-NUMPY_LOAD = {"np.load", "numpy.load", "jnp.load"}  # it opens pickles where it is asked to
+LOADERS = {"np.load", "numpy.load", "jnp.load", "torch.load", "torch.hub.load", "torch.jit.load", "torch.export.load"}
+# those of pickles, some only where asked to
 ONLY_AS = {"shell": False, "allow_pickle": False, "trust_remote_code": False, "safe_mode": True}  # safe_mode: Keras's
 
 
@@ -266,7 +267,7 @@ def forbidden(tree: ast.AST) -> list[str]:
         where = f"line {getattr(node, 'lineno', 0)}"
         if isinstance(node, ast.Name) and node.id in NEVER_CALLED:
             found.append(f"{where}: {node.id}")
-        if isinstance(node, ast.Attribute) and (node.attr in NEVER_ASKED_FOR or ast.unparse(node) in NUMPY_LOAD):
+        if isinstance(node, ast.Attribute) and (node.attr in NEVER_ASKED_FOR or ast.unparse(node) in LOADERS):
             found.append(f"{where}: {node.attr}")
         if isinstance(node, ast.keyword) and node.arg in ONLY_AS:
             given = node.value.value if isinstance(node.value, ast.Constant) else None
@@ -283,7 +284,7 @@ def forbidden(tree: ast.AST) -> list[str]:
         "import pickle", "from dill import loads", "def f():\n    import marshal", "eval('1')", "exec(x)", "np.load(p)",
         "np.save(p, x, allow_pickle=True)", "subprocess.run(c, shell=True)", "os.system(c)", "from os import system",
         "archive.extractall(p)", "from jax.experimental.serialize_executable import serialize", "serve('0.0.0.0')",
-        "keras.models.load_model(p, safe_mode=False)", "f = eval",
+        "keras.models.load_model(p, safe_mode=False)", "f = eval", "torch.load(p)",
     ],
 )  # fmt: skip
 def test_the_gate_sees_what_it_is_there_for(code):
@@ -305,6 +306,7 @@ HEAVY = (
     "flax",
     "haiku",
     "tensorflow",
+    "torch",
 )
 
 

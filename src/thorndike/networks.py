@@ -186,8 +186,8 @@ class ConvolutionalPerceptron(Perceptron):
 class Network:
     """A recipe for a network: what an algorithm's field `network` holds.
 
-    A field annotated with it also takes a pair (init, apply), an Equinox, Flax, Haiku or Keras 3 network, or a
-    function that makes one: see `thorndike.foreign`.
+    A field annotated with it also takes a pair (init, apply), an Equinox, Flax, Haiku, Keras 3 or PyTorch network, or
+    a function that makes one: see `thorndike.foreign`.
     """
 
     fixed = False  # its outputs are as many as they are, not as many as are asked for

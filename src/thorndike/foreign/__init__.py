@@ -1,7 +1,7 @@
 """Networks that a user made with something else, as recipes: a file for each kind, chosen by what a value is.
 
 A lone Box reaches such a network as it is (an image is not scaled); any other observation as the flat float32 vector
-of `networks.features`. Gains and initialisations do not apply to it.
+of `networks.features`, unless its source takes any observation as it is. Gains and initialisations do not apply to it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from thorndike.foreign.haiku import HaikuSource
 from thorndike.foreign.keras import KerasSource
 from thorndike.foreign.pairs import PairSource
 from thorndike.foreign.source import Source, made
+from thorndike.foreign.torch import TorchSource
 from thorndike.networks import NETWORKS, Network, Part, features, parts_of
 from thorndike.spaces import stored
 
-SOURCES: tuple[type[Source], ...] = (EquinoxSource, KerasSource, NnxSource, LinenSource, HaikuSource, PairSource)
+SOURCES: tuple[type[Source], ...] = (
+    EquinoxSource, KerasSource, TorchSource, NnxSource, LinenSource, HaikuSource, PairSource,
+)  # fmt: skip
 KINDS = (
-    f"network= takes {'(...), '.join(NETWORKS)}(...), a pair (init, apply), an Equinox or Flax module, "
+    f"network= takes {'(...), '.join(NETWORKS)}(...), a pair (init, apply), an Equinox, Flax or PyTorch module, "
     "a Keras 3 model, a Haiku Transformed, or a function without arguments that makes one"
 )
 FRAMEWORKS = {
@@ -48,7 +51,7 @@ class ForeignModule(eqx.Module):
 
     parameters: Any
     source: Source = eqx.field(static=True)
-    parts: tuple[Part, ...] | None = eqx.field(static=True)  # None: the observation is a lone Box, and given as it is
+    parts: tuple[Part, ...] | None = eqx.field(static=True)  # None: the observation is given as it is
 
     def __call__(self, observation: Any) -> jax.Array:
         """Observations with one leading batch axis [B, ...] to outputs, float32 [B, outputs]."""
@@ -58,8 +61,8 @@ class ForeignModule(eqx.Module):
     def original(self) -> Any:
         """What the user gave, with these weights, in its own framework.
 
-        A Keras model, an Equinox or nnx module, a linen module bound to its variables, (transformed, parameters) of
-        Haiku, the parameters of a pair.
+        A Keras model, an Equinox, nnx or PyTorch module, a linen module bound to its variables, (transformed,
+        parameters) of Haiku, the parameters of a pair.
         """
         return self.source.original(jax.tree.map(jnp.copy, self.parameters))  # training donates its buffers
 
@@ -82,10 +85,12 @@ class ForeignNetwork(Network):
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> ForeignModule:
         """The user's network as a module; SettingError where it does not fit the observations or the outputs."""
         observation = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), stored(observation_space))
-        parts = None if isinstance(observation_space, spaces.Box) else parts_of(observation_space)
+        as_it_is = self.source.takes_any_observation or isinstance(observation_space, spaces.Box)
+        parts = None if as_it_is else parts_of(observation_space)
         seen = observation if parts is None else jax.eval_shape(lambda x: features(parts, x), observation)
+        shape = jax.tree.map(lambda x: x.shape[1:], seen)
         try:
-            example = np.zeros((1, *seen.shape[1:]), seen.dtype)
+            example = jax.tree.map(lambda x: np.zeros((1, *x.shape[1:]), x.dtype), seen)
             module = ForeignModule(self.source.parameters(self.weights, key, example, outputs), self.source, parts)
             made = jax.eval_shape(module, observation)
         except ThorndikeError:
@@ -94,12 +99,12 @@ class ForeignNetwork(Network):
             reason = str(error).strip().split("\n")[0]
             raise SettingError(
                 f"the {self.source.kind} network {self.source.name} cannot take observations of shape "
-                f"{seen.shape[1:]}: {type(error).__name__}: {reason}"
+                f"{shape}: {type(error).__name__}: {reason}{self.source.hint(seen)}"
             ) from error
         if made.shape != (2, outputs):
             raise SettingError(
                 f"the {self.source.kind} network {self.source.name} makes {made.shape} of 2 observations of shape "
-                f"{seen.shape[1:]}, expected {(2, outputs)}: {outputs} outputs for each"
+                f"{shape}, expected {(2, outputs)}: {outputs} outputs for each"
             )
         return module
 

@@ -22,6 +22,7 @@ class Source:
     kind: str
     fixed = True  # its outputs are as many as they are
     draws = False  # its first weights come from the key that it is made with
+    takes_any_observation = False  # as it is, a dictionary or a choice too; else as one flat vector, but for a lone Box
 
     @staticmethod
     def takes(value: Any) -> bool:
@@ -54,15 +55,19 @@ class Source:
         """What a seed starts from, as arrays; None where that needs a key or an observation first."""
         return None
 
-    def parameters(self, weights: Any, key: jax.Array, example: np.ndarray, outputs: int) -> Any:
+    def parameters(self, weights: Any, key: jax.Array, example: Any, outputs: int) -> Any:
         """The arrays that train, for an example batch [1, ...] of what the network will see."""
         raise NotImplementedError
 
-    def apply(self, parameters: Any, x: jax.Array) -> jax.Array:
+    def apply(self, parameters: Any, x: Any) -> jax.Array:
         raise NotImplementedError
 
     def original(self, parameters: Any) -> Any:
         raise NotImplementedError
+
+    def hint(self, observation: Any) -> str:
+        """What to try where these observations did not fit, to end an error with."""
+        return ""
 
 
 def digest(arrays: Iterable[Any]) -> str:
