@@ -49,7 +49,7 @@ class Agent:
 
         The best action, or with `explore` one as in training. ValueError where the observation is not of the space.
         """
-        if self.algorithm.initial_carry(1) != ():
+        if jax.tree.leaves(self.algorithm.initial_carry(1)):
             raise UnsuitableError(f"{type(self.algorithm).__name__} remembers: its agent cannot act without a carry")
         axes = _leading_axes(self.observation_space, observation)
         if axes not in (0, 1):

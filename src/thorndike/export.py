@@ -86,7 +86,7 @@ class Greedy:
         algorithm, name = agent.algorithm, type(agent.algorithm).__name__
         if not hasattr(algorithm, "greedy"):
             raise UnsuitableError(f"{name} cannot be exported: give it a method greedy(policy, observation, carry)")
-        if algorithm.initial_carry(1) != ():
+        if jax.tree.leaves(algorithm.initial_carry(1)):
             raise UnsuitableError(f"{name} remembers: its policy cannot be exported without a carry")
         policy, to_real = agent.policy(explore=False), spaces.to_real(agent.action_space, jnp)
 
