@@ -74,7 +74,7 @@ class Checkpoint:
         self.path = path
         self.manifest = _read_manifest(path)
         for entry in self.seeds.values():
-            _check_file(path / entry["file"], entry)
+            check_file(path / entry["file"], entry)
 
     @property
     def seeds(self) -> dict[int, Any]:
@@ -284,7 +284,8 @@ def _read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _check_file(path: Path, entry: Entry) -> None:
+def check_file(path: Path, entry: Mapping[str, Any]) -> None:
+    """CorruptCheckpointError where a file of arrays has not the size and digest that `entry` says."""
     where = f"{path.parent.name}/{path.name}"
     size = persistence.size(path)
     if size != entry["size"]:

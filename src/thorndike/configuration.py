@@ -165,7 +165,7 @@ def from_json_values(values: Mapping[str, Any], networks: Mapping[str, Any], fol
     try:
         for name, value in values.items():
             schema.check(value, hints.get(name, Any), name)
-        values["algorithm"] = _algorithm_from_json(values["algorithm"], networks, folder)
+        values["algorithm"] = algorithm_from_json(values["algorithm"], networks, folder)
         for name in ("observation_space", "action_space"):
             values[name] = spaces.from_description(values[name])
         values["history"] = tuple(values["history"])
@@ -259,7 +259,8 @@ def hyperparameter_classes() -> dict[str, type]:
     return {cls.__name__: cls for cls in classes}
 
 
-def _algorithm_from_json(values: dict[str, Any], networks: Mapping[str, Any], folder: Path) -> Any:
+def algorithm_from_json(values: Any, networks: Mapping[str, Any], folder: Path) -> Any:
+    """The algorithm that `to_json` gave; ValueError where it is none of ours, RunError where a network is missing."""
     if not isinstance(values, dict) or str(values.get("type")) not in algorithms.ALGORITHMS.values():
         raise ValueError(f"{values!r:.80} is no algorithm")
     foreign = _foreign(values)

@@ -132,7 +132,7 @@ class Learner:
         `td.train`.
         """
         folder = folder_of(folder)
-        run, checkpoint = folders.read(folder, runs.given_networks(network, networks))
+        run, checkpoint = folders.read(folder, words.given_networks(network, networks))
         if not run.own_loop:
             raise RunError(f"{folder} is no learner's, it was trained in {run.environment}: td.resume goes on with it")
         if checkpoint is None or run.seed not in checkpoint.seeds:

@@ -385,6 +385,12 @@ def critic_values(critics: Any, observation: Any, action: jax.Array) -> jax.Arra
     return jax.vmap(lambda critic: critic(seen)[:, 0])(critics)
 
 
+def init_value(algorithm: Any, field: str, key: jax.Array, observation_space: spaces.Space) -> Any:
+    """V(s) [B, 1], made as that field of `algorithm` says; () where it says None."""
+    recipe = critic_recipe(algorithm, field, observation_space)
+    return recipe.init(key, observation_space, 1) if recipe else ()
+
+
 def _features_of(space: spaces.Space) -> tuple[Part, ...]:
     parts = tuple(part for part in parts_of(space) if 0 not in part.shape)
     if not parts:

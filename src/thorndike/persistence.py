@@ -342,6 +342,32 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
+@contextlib.contextmanager
+def taking_the_place_of(path: Path, marker: str = "") -> Iterator[Path]:
+    """A path beside `path` for a file or, with `marker`, a folder: it gets its name once it is whole, or is gone again.
+
+    It may take the place of one like it: of a file, or of a folder that is empty or has `marker` in it. RunError where
+    something else is there, or the disk refuses.
+    """
+    with writable(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    wanted, there = ("a folder", is_folder(path)) if marker else ("a file", exists(path) and not is_folder(path))
+    if exists(path) and not (there and (not marker or exists(path / marker) or not entries(path))):
+        raise RunError(f"{path} is not {wanted} that thorndike wrote, and stays as it is: choose another name")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with writable(path):
+            yield temporary
+            for made in sorted(temporary.rglob("*")):
+                sync(made)
+            if marker and exists(path):
+                discard(path)  # no rename puts a folder in the place of another
+            os.replace(temporary, path)
+            sync(path.parent)
+    finally:
+        remove(temporary)
+
+
 def clear_leftovers(folder: Path) -> None:
     """Delete what a writer that was killed has left half done in `folder`."""
     for name in os.listdir(folder):

@@ -227,7 +227,7 @@ def load(
     none of ours.
     """
     folder = folder_of(run_dir)
-    run, checkpoint = folders.read(folder, given_networks(network, networks))
+    run, checkpoint = folders.read(folder, words.given_networks(network, networks))
     compilation.cache_programs()
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint yet")
@@ -260,7 +260,7 @@ def resume(
     in.
     """
     _check_on_full_disk(on_full_disk)
-    folder, own_networks = folder_of(run_dir), given_networks(network, networks)
+    folder, own_networks = folder_of(run_dir), words.given_networks(network, networks)
     steps = steps if steps is None else words.whole_number(steps, "steps", low=1)
     handed_in = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
     folders.check_is_one(folder)
@@ -569,11 +569,3 @@ def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | N
     done = len(entries) == run.seeds and all(entry["iteration"] >= total for entry in entries)
     if done and persistence.exists(folder / SUMMARY):
         raise RunError(f"{folder} is complete: say how far to go on, --steps {2 * run.steps} or steps={2 * run.steps}")
-
-
-def given_networks(network: Any, networks: dict[str, Any]) -> dict[str, Any]:
-    for name in networks:
-        if not name.endswith("network"):
-            ours = words.RUN_WORDS.get(name, "environment=, network= and the like that are handed in again")
-            raise UnknownNameError(f"no argument '{name}': there is {ours}")
-    return {name: value for name, value in {"network": network, **networks}.items() if value is not None}

@@ -42,6 +42,11 @@ def to_arrays(progress: Progress, environment: Environment | None, copy: bool = 
     return arrays
 
 
+def state_to_arrays(state: Any) -> dict[str, np.ndarray]:
+    """An algorithm's state alone, by the names that it has in progress."""
+    return {STATE + name: np.asarray(_key_data(leaf)) for name, leaf in _named(state)}
+
+
 def from_arrays(template: Any, arrays: Arrays, prefix: str = "") -> Any:
     """The pytree of `template` (of shapes and dtypes) from `to_arrays`; anything that does not fit is refused."""
     leaves = []

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
-from thorndike.errors import SettingError, nearest, shown
+from thorndike.errors import SettingError, UnknownNameError, nearest, shown
 
 # Arguments of a run (not of an algorithm: those are in `hyperparameters.OTHER_WORDS`) in other libraries' words.
 RUN_WORDS = {
@@ -48,6 +48,15 @@ OnFullDisk = Literal["stop", "pause"]  # what a run does that cannot save
 MOST = 2**53  # beyond it a float, which `1e6` is, cannot tell one whole number from the next
 _NUMBER = re.compile(r"([+-]?\d[\d_]*(?:\.\d*)?(?:[eE]\+?\d+)?)([kKmM]?)")
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
+
+
+def given_networks(network: Any, networks: dict[str, Any]) -> dict[str, Any]:
+    """The user's own networks that were handed in again, by the field that they belong in."""
+    for name in networks:
+        if not name.endswith("network"):
+            ours = RUN_WORDS.get(name, "environment=, network= and the like that are handed in again")
+            raise UnknownNameError(f"no argument '{name}': there is {ours}")
+    return {name: value for name, value in {"network": network, **networks}.items() if value is not None}
 
 
 def whole_number(value: Any, name: str, low: int = 0, high: int = MOST) -> int:

@@ -116,8 +116,11 @@ class TD3:
         return ()
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
-        action = policy.actor(normalization.normalize(policy.observations, observation))
+        action, carry = self.greedy(policy, observation, carry)
         return jnp.clip(action + policy.noise * random.normal(key, action.shape), -1.0, 1.0), carry, {}
+
+    def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[jax.Array, tuple]:
+        return policy.actor(normalization.normalize(policy.observations, observation)), carry
 
     def observe(self, state: State, trajectory: Any) -> State:
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
