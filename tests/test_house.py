@@ -45,7 +45,8 @@ MAY_KNOW = {
 BELOW = set(MAY_KNOW)
 # All else sits on top: it may know everything below, and of each other what stands further down in this list.
 ON_TOP = [
-    "cli", "listing", "runs", "folders", "recording", "sizes", "settings", "configuration", "agents", "evaluation",
+    "cli", "listing", "runs", "folders", "recording", "sizes", "settings", "chunks", "configuration",
+    "agents", "evaluation",
     "console", "checkpoints", "records", "schema", "persistence", "words", "interrupts",
 ]  # fmt: skip
 FRONT = {"__init__", "__main__"}  # the doors to all of it

@@ -40,6 +40,7 @@ class Results(TypedDict):
     recent: list[float]
     evaluated: list[float] | None
     unfinished: NotRequired[int]
+    stopped: NotRequired[bool]
 
 
 class Entry(TypedDict):

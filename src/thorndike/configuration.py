@@ -39,6 +39,7 @@ class Session(TypedDict):
     versions: dict[str, str]
     evaluation: NotRequired[str]
     inexact: NotRequired[list[str]]
+    stopped: NotRequired[dict[str, int]]  # by seed, the steps after which `on_chunk` has stopped it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +99,8 @@ class Configuration:
     def earlier_ends(self) -> set[int]:
         """The steps at which the run had come to an end before it was extended."""
         each = trainer.steps_per_iteration(self.algorithm)
-        ends = (trainer.iterations_for(self.algorithm, entry["steps"]) for entry in self.history)
-        return {end * each for end in ends}
+        planned = {each * trainer.iterations_for(self.algorithm, entry["steps"]) for entry in self.history}
+        return planned.union(*(entry.get("stopped", {}).values() for entry in self.history))
 
     def evaluation_plan(self, environment: Any) -> Plan:
         """How much evaluation the run affords in copies of `environment`."""
@@ -119,6 +120,11 @@ class Configuration:
         """The same with one more entry in its history: now, and with what."""
         entry: Session = {"at": time.strftime("%Y-%m-%d %H:%M:%S"), "steps": self.steps, "versions": versions()}
         return dataclasses.replace(self, history=(*self.history, entry))
+
+    def noting(self, **said: Any) -> Configuration:
+        """The same with more said in the newest entry of its history."""
+        *before, now = self.history
+        return dataclasses.replace(self, history=(*before, typing.cast(Session, now | said)))
 
     def to_json(self) -> dict[str, Any]:
         """What config.json and every checkpoint hold of a run."""

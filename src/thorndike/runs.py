@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import time
 import typing
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 from thorndike import (
     algorithms,
     checkpoints,
+    chunks,
     compilation,
     configuration,
     console,
@@ -143,6 +145,7 @@ def train(
     checkpoint_every: int | None = None,
     quiet: bool = False,
     on_full_disk: words.OnFullDisk = "stop",
+    on_chunk: chunks.OnChunk | None = None,
     network: Any = None,
     environment_arguments: Mapping[str, Any] | None = None,
     **arguments: Any,
@@ -161,11 +164,16 @@ def train(
     `evaluate_every`, `evaluate_episodes` and `final_episodes` say is obeyed. They play in `evaluation_copies` copies
     (as many as training has, at most ten) of `evaluation_environment`, by default the one trained in.
 
+    `on_chunk` is called with every `Chunk`, about twice a second for each seed that is under way: `chunk.row`,
+    `chunk.agent()`, `chunk.evaluate(10)`, and `chunk.stop()`, after which the seed is saved and evaluated as at its
+    end. What it raises ends the run with a RunError that names it; the moment is saved. It is never recorded.
+
     Raises a ThorndikeError, before anything is compiled, where that cannot work. Ctrl-C and SIGTERM save, then raise
     KeyboardInterrupt or SystemExit(143). Where the disk is full, RunError says what is safe and how to go on; with
     `on_full_disk="pause"` the run waits until there is room.
     """
     _check_on_full_disk(on_full_disk)
+    _check_on_chunk(on_chunk)
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
         run, copies = _configure(chosen, seed, seeds, stack)
@@ -179,6 +187,7 @@ def train(
         )
         given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
         run, worlds = _worlds(run.begun(), given, copies, stack)
+        worlds.make_chunk = _make_chunk(run, given, worlds, stack)
         place = None if run_dir is None else folder_of("runs" if run_dir == AUTO else run_dir)
         worlds.notes.append(sizes.check(run, place))
         folder = None if run_dir is None else _new_folder(run_dir, run)
@@ -186,7 +195,7 @@ def train(
             stack.enter_context(locked(folder))
             with writable(folder):
                 run.write(folder)
-        return _record(run, given, worlds, folder, quiet, on_full_disk)
+        return _record(run, given, worlds, folder, quiet, on_full_disk, on_chunk=on_chunk)
 
 
 def training(
@@ -202,14 +211,24 @@ def training(
 ) -> Iterator[trainer.Chunk]:
     """The chunks of a run, for a loop of your own; nothing is evaluated, shown or written.
 
-    Arguments as those of `train`. A chunk is valid until the next turn of the loop.
+    Arguments as those of `train`, chunks as those that its `on_chunk` gets: valid until the loop's next turn.
     """
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
         run, copies = _configure(chosen, seed, seeds, stack)
         sizes.check(run, None)
-        stack.pop_all()  # from here on they are the loop's: it closes them at its end
-    return trainer.train(run.algorithm, lambda: copies, run.steps, seed=run.seed, seeds=run.seeds)
+        kept = stack.pop_all()  # the copies are the loop's from here on: closed at its end
+    given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: None}
+    make_chunk = _make_chunk(run, given, _Worlds(copies, None, []), kept)
+    return _closing(
+        kept,
+        trainer.train(run.algorithm, lambda: copies, run.steps, seed=run.seed, seeds=run.seeds, make_chunk=make_chunk),
+    )
+
+
+def _closing(stack: contextlib.ExitStack, chunks: Iterator[trainer.Chunk]) -> Iterator[trainer.Chunk]:
+    with stack:
+        yield from chunks
 
 
 def load(
@@ -251,15 +270,17 @@ def resume(
     network: Any = None,
     quiet: bool = False,
     on_full_disk: words.OnFullDisk = "stop",
+    on_chunk: chunks.OnChunk | None = None,
     **networks: Any,
 ) -> Run:
     """Go on with a run from its newest whole checkpoint, as if it had never stopped; with `steps`, to another end.
 
     Environments and networks are handed in again where they are your own or come from a module of somebody's.
-    `quiet` and `on_full_disk` as in `train`. RunError where the run is complete, in use, or does not fit what is handed
-    in.
+    `quiet`, `on_full_disk` and `on_chunk` as in `train`; a run that `on_chunk` had stopped goes on to its planned end.
+    RunError where the run is complete, in use, or does not fit what is handed in.
     """
     _check_on_full_disk(on_full_disk)
+    _check_on_chunk(on_chunk)
     folder, own_networks = folder_of(run_dir), _given_networks(network, networks)
     steps = steps if steps is None else words.whole_number(steps, "steps", low=1)
     handed_in = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
@@ -275,12 +296,13 @@ def resume(
         stack.callback(copies.close)
         _check_fits(run, copies)
         run, worlds = _worlds(run.begun(), given, copies, stack)
+        worlds.make_chunk = _make_chunk(run, given, worlds, stack)
         worlds.notes.append(sizes.check(run, folder, len(checkpoints.numbered(folder / CHECKPOINTS))))
         with writing(run, folder, checkpoint.path if checkpoint else None):
             log = folders.cut_back(folder, checkpoint)
             persistence.remove(folder / SUMMARY)
             run.write(folder)
-        return _record(run, given, worlds, folder, quiet, on_full_disk, checkpoint, log)
+        return _record(run, given, worlds, folder, quiet, on_full_disk, checkpoint, log, on_chunk)
 
 
 @dataclasses.dataclass
@@ -372,6 +394,7 @@ class _Worlds:
     training: Any
     evaluation: Any  # None where nothing is evaluated; those of training where there can be no others
     notes: list[str]  # what is to be said of them
+    make_chunk: Callable[..., trainer.Chunk] = trainer.Chunk
 
     @property
     def shared(self) -> bool:
@@ -392,19 +415,44 @@ def _worlds(
         )
     if not run.evaluation_interval:
         return run, _Worlds(training, None, [])
-    if other is not None:
-        made = _make(other, _copies(run), {})
-        stack.callback(made.close)
-        _check_spaces(run, made, "the evaluation_environment")
-        return run, _Worlds(training, made, [])
-    made, reason = _beside(run, given[ENVIRONMENT], training)
+    made, reason = _to_evaluate_in(run, given, training, stack)
     if made is not training:
-        stack.callback(made.close)
         return run, _Worlds(training, made, [])
     note = "evaluations play in the one copy that there is, and cut its running episode (a truncation)"
-    *before, now = run.history
-    run = dataclasses.replace(run, history=(*before, now | {"evaluation": f"{note}: {reason}"}))
-    return run, _Worlds(training, training, [note])
+    return run.noting(evaluation=f"{note}: {reason}"), _Worlds(training, training, [note])
+
+
+def _to_evaluate_in(
+    run: Configuration, given: Mapping[str, Any], training: Any, stack: contextlib.ExitStack
+) -> tuple[Any, str]:
+    """Copies for evaluations, which `stack` closes; or `training`, and why there can be no others."""
+    other = given[EVALUATION_ENVIRONMENT]
+    if other is None:
+        made, reason = _beside(run, given[ENVIRONMENT], training)
+    else:
+        made, reason = _make(other, _copies(run), {}), ""
+    if made is not training:
+        stack.callback(made.close)
+    if other is not None:
+        _check_spaces(run, made, "the evaluation_environment")
+    return made, reason
+
+
+def _make_chunk(
+    run: Configuration, given: Mapping[str, Any], worlds: _Worlds, stack: contextlib.ExitStack
+) -> Callable[..., trainer.Chunk]:
+    """What makes the chunks that users get: they play in the copies for evaluations, or in some made when asked."""
+
+    @functools.cache
+    def place() -> chunks.Place:
+        made, reason = worlds.evaluation, worlds.notes[0] if worlds.shared else ""
+        if made is None:
+            made, reason = _to_evaluate_in(run, given, worlds.training, stack)
+        if made is worlds.training:
+            raise UnsuitableError(f"chunk.evaluate needs evaluation_environment=..., another than trained in: {reason}")
+        return chunks.Place(made, run.evaluation_plan(made).longest)
+
+    return functools.partial(chunks.Chunk, algorithm=run.algorithm, place=place)
 
 
 def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, str]:
@@ -463,6 +511,11 @@ def _check_on_full_disk(value: Any) -> None:
         raise SettingError(f"on_full_disk must be one of {', '.join(map(repr, choices))}, got {shown(value)}")
 
 
+def _check_on_chunk(value: Any) -> None:
+    if value is not None and not callable(value):
+        raise SettingError(f"on_chunk must be a function that takes a chunk, got {shown(value)}")
+
+
 def _checkpoint_interval(steps: Any, run: Configuration) -> int:
     if steps is None:
         return configuration.default_interval(run.algorithm, run.steps)
@@ -485,6 +538,7 @@ def _record(
     on_full_disk: words.OnFullDisk,
     checkpoint: checkpoints.Checkpoint | None = None,
     log: records.Log | None = None,
+    on_chunk: chunks.OnChunk | None = None,
 ) -> Run:
     """Train as configured, recording into `folder` if there is one."""
     total_steps = trainer.iterations_for(run.algorithm, run.steps) * trainer.steps_per_iteration(run.algorithm)
@@ -494,20 +548,21 @@ def _record(
     )
     display = console.display(story, quiet)
     signals = interrupts.Interrupts()
-    recording = Recording(run, worlds.evaluation, folder, display, signals, on_full_disk, checkpoint, log)
+    recording = Recording(run, worlds.evaluation, folder, display, signals, on_full_disk, checkpoint, log, on_chunk)
     story.notes = [note for note in (recording.plan.cost if recording.plan else "", *worlds.notes) if note]
     interval = recording.interval(run.evaluation_interval)
     every = [interval, recording.interval(run.checkpoint_every) if folder else 0]
     saved = {seed: checkpoint.arrays(seed) for seed in checkpoint.seeds} if checkpoint else None
-    chunks = trainer.train(
+    progress = trainer.train(
         run.algorithm, lambda: worlds.training, run.steps, seed=run.seed, seeds=run.seeds, every=every,
-        lend_every=interval if worlds.shared else 0, resume=saved, parallel=_parallel(run, checkpoint),
+        lend_every=interval if worlds.shared else 0, resume=saved, ended=recording.stopped,
+        parallel=_parallel(run, checkpoint), make_chunk=worlds.make_chunk,
     )  # fmt: skip
     last_words: list[str] = []
     with signals:
         display.start()
         try:
-            if recording.follow(chunks):
+            if recording.follow(progress):
                 summary = recording.finish()
                 last_words = console.last_words(title, summary, folder)
             else:
@@ -523,7 +578,7 @@ def _record(
     outcomes = [recording.outcomes[seed] for seed in run.chosen_seeds]
     agents = [Agent(run.algorithm, outcome.state, run.observation_space, run.action_space) for outcome in outcomes]
     stand = [(seed, recording.outcomes[seed].iteration) for seed in run.chosen_seeds]
-    return Run(run, given, folder, summary, recording.log.rows, agents, stand)
+    return Run(recording.configuration, given, folder, summary, recording.log.rows, agents, stand)
 
 
 def _parallel(run: Configuration, checkpoint: checkpoints.Checkpoint | None) -> trainer.Parallel:

@@ -38,6 +38,8 @@ RUN_WORDS = {
     "save_freq": "checkpoint_every",
     "checkpoint_freq": "checkpoint_every",
     "env_kwargs": "environment_arguments",
+    "callback": "on_chunk",
+    "callbacks": "on_chunk",
     "verbose": "quiet",
     "progress_bar": "quiet",
     "policy": "network",
