@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 
 import gymnasium
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import thorndike as td
 from test_runs import ALGORITHM, GRADIENT, OPTIONS, STEPS, Walk, interrupted, rows_of, same_arrays, same_rows
-from thorndike import trainer
+from thorndike import evaluation, trainer
 from thorndike.checkpoints import newest
 from thorndike.environments import make
 
@@ -179,3 +182,120 @@ def test_the_one_copy_that_there_is_is_not_played_in_behind_the_runs_back():
     options = OPTIONS | {"on_chunk": lambda chunk: said.append(chunk.evaluate(1)["mean"])}
     td.train(alone, environment, 16, run_dir=None, evaluation_environment=Walk, **options)
     assert isinstance(said[-1], float)
+
+
+def of_one_seed(folder, **options):
+    return td.train(GRADIENT, Walk, 320, run_dir=folder, **OPTIONS | {"evaluate_every": 48} | options)
+
+
+def best_files(folder):
+    return {path.name: sorted(p.name for p in path.glob("best-*")) for path in (folder / "checkpoints").iterdir()}
+
+
+def test_the_best_agent_of_a_run_is_kept_beside_the_newest(tmp_path, monkeypatch):
+    """Whichever moment is saved: every third evaluation here is, and the best is of another one."""
+    scores = iter([1.0, 5.0, 2.0, 5.0, 3.0, 0.0, 4.0])
+    played = scored(monkeypatch, lambda state: (next(scores), 0))
+    run = of_one_seed(tmp_path / "run", checkpoint_every=144)
+    (best,) = run.summary["best"]
+    assert (best["steps"], best["mean"], best["episodes"], best["unfinished"]) == (192, 5.0, 10, 0)  # the later of two
+    assert best_files(run.folder) == {
+        "step-000000144": ["best-0-6.safetensors"],
+        "step-000000288": ["best-0-12.safetensors"],
+        "step-000000320": ["best-0-12.safetensors"],
+    }
+    loaded = td.load(run.folder, environment=Walk)
+    for found in (run, loaded):
+        for mine, kept in zip(jax.tree.leaves(found.best.state), jax.tree.leaves(played[3]), strict=True):
+            np.testing.assert_array_equal(mine, kept)
+    monkeypatch.undo()
+    assert loaded.evaluate(4, best=True) == run.evaluate(4, best=True) != run.evaluate(4)
+
+
+def scored(monkeypatch, score):
+    """Evaluations give `score(state)`: a mean and how many of ten episodes were cut. The states, as they come."""
+    played = []
+
+    def evaluate(algorithm, environment, state, *_, **__):
+        played.append(jax.tree.map(jnp.copy, state))
+        mean, cut = score(state)
+        return evaluation.Played(np.full(10, mean), np.full(10, 1), np.arange(10) >= cut)
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    return played
+
+
+def test_what_did_not_end_is_best_only_where_nothing_did_and_then_says_so(tmp_path, monkeypatch):
+    scores = iter([(1.0, 10), (9.0, 1), (2.0, 0), (8.0, 3), (1.0, 0), (0.0, 0), (9.5, 1)])
+    scored(monkeypatch, lambda state: next(scores))
+    run = of_one_seed(tmp_path / "run")
+    assert [(best["steps"], best["mean"]) for best in run.summary["best"]] == [(144, 2.0)]
+    assert run.best is not None
+    scored(monkeypatch, lambda state: (1.0, 2))
+    run = of_one_seed(None)
+    with pytest.warns(UserWarning, match="2 of the best agent's 10 episodes were cut"):
+        assert run.best is not None
+
+
+def test_without_evaluations_there_is_no_best(tmp_path):
+    run = of_one_seed(tmp_path / "run", evaluate_every=0)
+    assert "best" not in run.summary
+    for found in (run, td.load(tmp_path / "run", environment=Walk)):
+        with pytest.raises(td.RunError, match="no best agent: no evaluation has been played"):
+            _ = found.best
+        with pytest.raises(td.RunError, match="no best agent"):
+            found.evaluate(2, best=True)
+
+
+def test_a_resumed_run_has_the_best_of_its_own_past(tmp_path, monkeypatch):
+    """A crash takes the newest checkpoint, and with it a best one that lies after the moment to go on from."""
+    plain = of_one_seed(tmp_path / "plain", checkpoint_every=96)
+    run = of_one_seed(tmp_path / "run", checkpoint_every=96)
+    shutil.rmtree(run.folder / "checkpoints" / "step-000000320")
+    (run.folder / "summary.json").unlink()
+    before = newest(run.folder / "checkpoints").seeds[0]["best"]
+    assert before["steps"] <= 288
+    (run.folder / "checkpoints" / "step-000000288" / "best-0-0.safetensors").write_bytes(b"of a writer that was killed")
+    resumed = td.resume(run.folder, environment=Walk, quiet=True)
+    assert resumed.summary["best"] == plain.summary["best"]
+    assert best_files(run.folder) == best_files(plain.folder)
+    for a, b in zip(jax.tree.leaves(resumed.best.state), jax.tree.leaves(plain.best.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_best_of_several_seeds_is_over_all_of_them(tmp_path):
+    run = trained(tmp_path / "run", ALGORITHM, "CartPole-v1", STEPS, 2)
+    means = {best["seed"]: best["mean"] for best in run.summary["best"]}
+    rows = rows_of(run.folder)
+    assert means == {s: max(r.get("evaluation_mean", 0) for r in rows if r["seed"] == s) for s in (0, 1)}
+    seed = max(means, key=means.get)
+    loaded = td.load(run.folder)
+    files = newest(run.folder / "checkpoints").best_arrays(seed)
+    for found in (run, loaded):
+        weights = jax.tree.leaves(found.best.state.network)
+        assert any(np.array_equal(weights[0], array) for array in files.values())
+    assert run.evaluate(3, best=True) == loaded.evaluate(3, best=True)
+    flipped = (
+        run.folder / "checkpoints" / "step-000000400" / newest(run.folder / "checkpoints").seeds[0]["best"]["file"]
+    )
+    data = bytearray(flipped.read_bytes())
+    data[-1] ^= 1
+    flipped.write_bytes(data)
+    with pytest.warns(UserWarning, match="step-000000400 is corrupted"):
+        td.load(run.folder)
+
+
+def test_how_many_checkpoints_and_rows_there_are_is_a_setting(tmp_path):
+    run = of_one_seed(tmp_path / "run", checkpoint_every=32, keep_checkpoints=2, metrics_every=64, evaluate_every=0)
+    assert sorted(path.name for path in (run.folder / "checkpoints").iterdir()) == ["step-000000288", "step-000000320"]
+    assert list(run.metrics["steps"]) == [64, 128, 192, 256, 320]
+    plain = of_one_seed(tmp_path / "plain", checkpoint_every=32, evaluate_every=0)
+    assert len(list((plain.folder / "checkpoints").iterdir())) == 3
+    assert list(plain.metrics["steps"]) == list(range(16, 321, 16))
+    same_arrays(run.folder, plain.folder, [0])
+    td.resume(run.folder, 400, environment=Walk, quiet=True)
+    assert len(list((run.folder / "checkpoints").iterdir())) == 2
+    assert list(td.load(run.folder).metrics["steps"][-2:]) == [384, 400]
+    for name in ("keep_checkpoints", "metrics_every"):
+        with pytest.raises(td.SettingError, match=f"{name} must be at least 1, got 0"):
+            of_one_seed(None, **{name: 0})

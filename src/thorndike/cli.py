@@ -25,7 +25,7 @@ HELP = """thorndike: deep reinforcement learning
 
   thorndike train ALGORITHM ENVIRONMENT [--steps N] [--seeds N] [--gamma 0.98] ...
   thorndike resume RUN [--steps N] [--environment ID]
-  thorndike evaluate RUN [--episodes 100] [--environment ID]
+  thorndike evaluate RUN [--episodes 100] [--best] [--environment ID]
   thorndike verify RUN
   thorndike list algorithms | environments | runs
 
@@ -69,6 +69,8 @@ class TrainOptions:
     evaluation_copies: int | None = None  # as many as training has, at most ten
     evaluation_environment: str | None = None  # an id, where evaluations play in another environment
     checkpoint_every: int | None = None  # steps between checkpoints, 0 for one at the end; ten times a run
+    keep_checkpoints: int | None = None  # the last three unless given
+    metrics_every: int | None = None  # steps between rows of metrics; 200 rows a run unless given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +90,7 @@ class EvaluateOptions:
 
     episodes: int = 100  # of each seed
     seed: int = 0  # another one gives other episodes
+    best: bool = False  # those of each seed that did best in an evaluation, instead of the newest
     environment: str | None = None  # again, where a module makes it: my_module:MyEnv-v0
     evaluation_environment: str | None = None  # likewise
 
@@ -184,7 +187,7 @@ def evaluate(given: list[str]) -> int:
 
     _import_modules(options.environment, options.evaluation_environment)
     run = runs.load(places[0], environment=options.environment, evaluation_environment=options.evaluation_environment)
-    for name, value in run.evaluate(options.episodes, seed=options.seed).items():
+    for name, value in run.evaluate(options.episodes, seed=options.seed, best=options.best).items():
         if value is not None:
             numbers = value if isinstance(value, list) else [value]
             print(f"{name:12} {'  '.join(f'{number:,.6g}' for number in numbers)}")

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
-from thorndike import algorithms, persistence, schema, spaces, trainer
+from thorndike import algorithms, checkpoints, persistence, schema, spaces, trainer
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnsafeCheckpointError, shown
 from thorndike.evaluation import Plan, longest_episode
 from thorndike.hyperparameters import from_json, to_json
@@ -60,6 +60,8 @@ class Configuration:
     evaluate_episodes: Episodes | None  # None, here and below: as many as the steps of the run afford
     final_episodes: Episodes | None
     checkpoint_every: int
+    keep_checkpoints: schema.Positive = checkpoints.KEPT
+    metrics_every: schema.Positive | None = None  # steps between two rows of metrics; None: ROWS of them a run
     evaluation_copies: Annotated[int, schema.Range(1, MAX_COPIES)] | None = (
         None  # None: as many as training has, at most ten
     )
@@ -142,7 +144,7 @@ class Configuration:
 def default_interval(algorithm: Any, steps: int) -> int:
     """Steps between evaluations or checkpoints, ten times a run, at the ends of rows of metrics."""
     total = trainer.iterations_for(algorithm, steps)
-    row = -(-total // trainer.ROWS)
+    row = trainer.row_length(total)
     return row * max(1, round(total / row / TIMES_A_RUN)) * trainer.steps_per_iteration(algorithm)
 
 

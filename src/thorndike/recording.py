@@ -56,6 +56,32 @@ class Outcome:
         return results | {"stopped": True} if self.stopped else results
 
 
+@dataclasses.dataclass
+class Best:
+    """The state of a seed that did best in an evaluation, and how it did.
+
+    An evaluation whose episodes all ended is better than any other: the return of a part says little. Of equal ones
+    the later is better: it has learned longer.
+    """
+
+    steps: int
+    iteration: int
+    mean: float
+    episodes: int
+    unfinished: int
+    state: Any
+
+    @property
+    def rank(self) -> tuple:
+        """What is greatest for the best of several."""
+        return not self.unfinished, self.mean, self.steps
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint's manifest says of it."""
+        return {name: value for name, value in vars(self).items() if name != "state"}
+
+
 class Recording:
     """One run as it is followed from chunk to chunk, with or without a folder."""
 
@@ -79,6 +105,7 @@ class Recording:
         self.folder, self.display, self.checkpoint = folder, display, checkpoint
         self.log = log or Log(folder)
         self.outcomes = _restored(configuration, checkpoint)
+        self.best = bests(configuration, checkpoint)
         self.begun = {seed: outcome.steps for seed, outcome in self.outcomes.items()}
         self.before = checkpoint.manifest["seconds"] if checkpoint else {}
         self.began, self.evaluating = time.monotonic(), 0.0
@@ -90,7 +117,9 @@ class Recording:
         self.writer = None
         if folder is not None:
             with writing(configuration, folder, checkpoint.path if checkpoint else None):
-                self.writer = checkpoints.Writer(folder / CHECKPOINTS, configuration.chosen_seeds)
+                self.writer = checkpoints.Writer(
+                    folder / CHECKPOINTS, configuration.chosen_seeds, configuration.keep_checkpoints
+                )
                 if checkpoint:
                     self.writer.go_on_from(checkpoint)
 
@@ -249,6 +278,8 @@ class Recording:
         finally:
             self.evaluating += time.monotonic() - began
         self.display.evaluated(seed, float(played.returns.mean()), played.unfinished)
+        # The row comes last: where there is one, a run that goes on from here plays no evaluation again.
+        self.keep_the_best(seed, state, played)
         if not self.evaluated_at(seed, outcome.steps):
             self.add_row(seed, outcome.steps, evaluated_columns(played))
         about: dict[str, Any] = {"metrics": self.log.written(seed)}
@@ -257,6 +288,17 @@ class Recording:
             about["results"] = outcome.results
         if self.writer and self.writer.holds(seed, outcome.iteration):
             self.persist(self.writer.amend, seed, about)
+
+    def keep_the_best(self, seed: int, state: Any, played: evaluation.Played) -> None:
+        """Keep the state that was just evaluated, where none before it did better."""
+        outcome = self.outcomes[seed]
+        mean, episodes = float(played.returns.mean()), len(played.returns)
+        new = Best(outcome.steps, outcome.iteration, mean, episodes, played.unfinished, state)
+        if seed not in self.best or new.rank >= self.best[seed].rank:
+            new.state = jax.tree.map(jnp.copy, state)
+            self.best[seed] = new
+            if self.writer:
+                self.persist(self.writer.keep_best, seed, snapshots.state_to_arrays(new.state), new.about)
 
     def evaluated_at(self, seed: int, steps: int) -> bool:
         return any(row["seed"] == seed and row["steps"] == steps and "evaluation_mean" in row for row in self.log.rows)
@@ -355,6 +397,8 @@ class Recording:
             "seconds": self.seconds,
             "steps_per_second": round(self.steps_per_second, 1) or None,
         }
+        if self.best:
+            summary["best"] = [{"seed": seed, **self.best[seed].about} for seed in sorted(self.best)]
         if self.stopped:
             summary["stopped"] = _stopped(self.stopped, configuration.seeds)
         if self.folder is not None:
@@ -429,9 +473,23 @@ def _restored(configuration: Configuration, checkpoint: Checkpoint | None) -> di
     return outcomes
 
 
+def bests(configuration: Configuration, checkpoint: Checkpoint | None) -> dict[int, Best]:
+    """By seed, the best that a checkpoint knows of; of those that were evaluated at all."""
+    found = {}
+    for seed, entry in checkpoint.seeds.items() if checkpoint else ():
+        if best := entry.get("best"):
+            state = _state_of(configuration, checkpoint.best_arrays(seed))  # type: ignore[union-attr]
+            about = {name: best[name] for name in ("steps", "iteration", "mean", "episodes", "unfinished")}
+            found[seed] = Best(**about, state=state)
+    return found
+
+
 def _state(configuration: Configuration, checkpoint: Checkpoint, seed: int) -> Any:
     """The algorithm's state that a checkpoint holds of a seed."""
-    arrays = checkpoint.arrays(seed, snapshots.STATE)
+    return _state_of(configuration, checkpoint.arrays(seed, snapshots.STATE))
+
+
+def _state_of(configuration: Configuration, arrays: snapshots.Arrays) -> Any:
     return snapshots.arrays_to_state(
         configuration.algorithm, configuration.observation_space, configuration.action_space, arrays
     )

@@ -15,6 +15,7 @@ import inspect
 import time
 import typing
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ from thorndike.errors import (
     shown,
 )
 from thorndike.persistence import empty_folder, folder_of, locked, unused_folder, writable
-from thorndike.recording import CHECKPOINTS, SUMMARY, Recording, saved_before, writing
+from thorndike.recording import CHECKPOINTS, SUMMARY, Best, Recording, bests, saved_before, writing
 
 AUTO = "auto"
 
@@ -78,17 +79,18 @@ class Run:
         rows: list[dict[str, Any]],
         agents: list[Agent],
         stand: list[tuple[int, int]],
+        bests: Mapping[int, Best],
     ) -> None:
         """Made by `train`, `resume` and `load`.
 
         `given` holds what the user handed in to make environments from, by argument; `stand` is the seed and the
-        iteration of each agent.
+        iteration of each agent; `bests` are those in evaluations, by seed.
         """
         self.configuration = configuration
         self.folder = folder
         self.summary = summary
         self.agents = agents
-        self._rows, self._given, self._stand = rows, given, stand
+        self._rows, self._given, self._stand, self._bests = rows, given, stand, bests
 
     @property
     def agent(self) -> Agent:
@@ -96,15 +98,38 @@ class Run:
         return self.agents[0]
 
     @property
+    def best(self) -> Agent:
+        """The agent that did best in an evaluation of the run, of all seeds and moments; of equal ones the latest.
+
+        `summary["best"]` says when and how well; as it was chosen for that, `evaluate(best=True)` is the fairer
+        number. RunError where nothing was evaluated. Where no evaluation saw all its episodes end, a warning says so.
+        """
+        best = self._best_of(max(self._bests, key=lambda seed: self._bests[seed].rank, default=-1))
+        if best.unfinished:
+            warnings.warn(f"{best.unfinished} of the best agent's {best.episodes} episodes were cut", stacklevel=2)
+        return self._agent(best)
+
+    def _best_of(self, seed: int) -> Best:
+        if seed not in self._bests:
+            raise RunError("there is no best agent: no evaluation has been played (evaluate_every=0 switches them off)")
+        return self._bests[seed]
+
+    def _agent(self, best: Best) -> Agent:
+        run = self.configuration
+        fraction = best.iteration / trainer.iterations_for(run.algorithm, run.steps)
+        return Agent(run.algorithm, best.state, run.observation_space, run.action_space, fraction)
+
+    @property
     def metrics(self) -> dict[str, np.ndarray]:
         """Every column of metrics.jsonl as an array, NaN where a row has no such value."""
         return records.columns(self._rows)
 
-    def evaluate(self, episodes: int = 100, *, seed: int = 0) -> dict[str, Any]:
+    def evaluate(self, episodes: int = 100, *, seed: int = 0, best: bool = False) -> dict[str, Any]:
         """Greedy episodes of every seed: mean and spread, over five seeds or more also iqm and a 95 % interval.
 
-        They are others than those of the final evaluation, and others again with another `seed`. `unfinished` of them
-        had not ended after as many steps as an episode of training could have had, at most 10,000, and were cut.
+        They are others than those of the final evaluation, and others again with another `seed`. With `best` each
+        seed's best agent plays instead of its newest one. `unfinished` of them had not ended after as many steps as an
+        episode of training could have had, at most 10,000, and were cut.
         RunError or UnsafeCheckpointError where a loaded run's environment has to be handed in again.
         """
         episodes = words.whole_number(episodes, "episodes", low=1, high=MAX_EPISODES)
@@ -120,8 +145,11 @@ class Run:
             longest = run.evaluation_plan(environment).longest
             played = []
             for agent, (of_seed, iteration) in zip(self.agents, self._stand, strict=True):
+                state = agent.state
+                if best:
+                    state, iteration = self._best_of(of_seed).state, self._best_of(of_seed).iteration
                 key = evaluation.evaluation_key(of_seed, iteration, repetition=seed)
-                played.append(evaluation.evaluate(agent.algorithm, environment, agent.state, key, episodes, longest))
+                played.append(evaluation.evaluate(run.algorithm, environment, state, key, episodes, longest))
         return evaluation.summarize([each.returns for each in played], sum(each.unfinished for each in played))
 
     def __repr__(self) -> str:
@@ -143,6 +171,8 @@ def train(
     evaluation_copies: int | None = None,
     evaluation_environment: Any = None,
     checkpoint_every: int | None = None,
+    keep_checkpoints: int | None = None,
+    metrics_every: int | None = None,
     quiet: bool = False,
     on_full_disk: words.OnFullDisk = "stop",
     on_chunk: chunks.OnChunk | None = None,
@@ -164,6 +194,10 @@ def train(
     `evaluate_every`, `evaluate_episodes` and `final_episodes` say is obeyed. They play in `evaluation_copies` copies
     (as many as training has, at most ten) of `evaluation_environment`, by default the one trained in.
 
+    Checkpoints come ten times a run unless `checkpoint_every` says otherwise, and the last `keep_checkpoints` (3) stay;
+    with each stays, of every seed, the agent that did best in an evaluation: `Run.best`. Rows of metrics are written
+    every `metrics_every` steps, at most 200 times a run unless that is given.
+
     `on_chunk` is called with every `Chunk`, about twice a second for each seed that is under way: `chunk.row`,
     `chunk.agent()`, `chunk.evaluate(10)`, and `chunk.stop()`, after which the seed is saved and evaluated as at its
     end. What it raises ends the run with a RunError that names it; the moment is saved. It is never recorded.
@@ -184,6 +218,8 @@ def train(
             final_episodes=_count(final_episodes, "final_episodes", high=MAX_EPISODES),
             evaluation_copies=_count(evaluation_copies, "evaluation_copies", high=MAX_COPIES),
             checkpoint_every=_checkpoint_interval(checkpoint_every, run),
+            keep_checkpoints=_count(keep_checkpoints, "keep_checkpoints") or checkpoints.KEPT,
+            metrics_every=_count(metrics_every, "metrics_every"),
         )
         given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
         run, worlds = _worlds(run.begun(), given, copies, stack)
@@ -258,7 +294,8 @@ def load(
         agents.append(Agent(run.algorithm, state, run.observation_space, run.action_space, fraction))
         stand.append((seed, entry["iteration"]))
     given = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
-    return Run(run, given, folder, folders.summary(folder, run.id), folders.rows(folder, checkpoint), agents, stand)
+    summary, rows = folders.summary(folder, run.id), folders.rows(folder, checkpoint)
+    return Run(run, given, folder, summary, rows, agents, stand, bests(run, checkpoint))
 
 
 def resume(
@@ -555,8 +592,8 @@ def _record(
     saved = {seed: checkpoint.arrays(seed) for seed in checkpoint.seeds} if checkpoint else None
     progress = trainer.train(
         run.algorithm, lambda: worlds.training, run.steps, seed=run.seed, seeds=run.seeds, every=every,
-        lend_every=interval if worlds.shared else 0, resume=saved, ended=recording.stopped,
-        parallel=_parallel(run, checkpoint), make_chunk=worlds.make_chunk,
+        row_every=recording.interval(run.metrics_every or 0), lend_every=interval if worlds.shared else 0,
+        resume=saved, ended=recording.stopped, parallel=_parallel(run, checkpoint), make_chunk=worlds.make_chunk,
     )  # fmt: skip
     last_words: list[str] = []
     with signals:
@@ -578,7 +615,7 @@ def _record(
     outcomes = [recording.outcomes[seed] for seed in run.chosen_seeds]
     agents = [Agent(run.algorithm, outcome.state, run.observation_space, run.action_space) for outcome in outcomes]
     stand = [(seed, recording.outcomes[seed].iteration) for seed in run.chosen_seeds]
-    return Run(recording.configuration, given, folder, summary, recording.log.rows, agents, stand)
+    return Run(recording.configuration, given, folder, summary, recording.log.rows, agents, stand, recording.best)
 
 
 def _parallel(run: Configuration, checkpoint: checkpoints.Checkpoint | None) -> trainer.Parallel:

@@ -80,6 +80,7 @@ def train(
     seed: int = 0,
     seeds: int = 1,
     every: Sequence[int] = (),
+    row_every: int = 0,
     lend_every: int = 0,
     resume: Mapping[int, Arrays] | None = None,
     ended: Collection[int] = (),
@@ -89,7 +90,8 @@ def train(
     """Train seeds `seed`, `seed + 1`, ... side by side, yielding each one's chunks as they come.
 
     `make_environment` gives `algorithm.num_environments` copies and is called once: on the host one seed follows
-    another in them. No chunk crosses a multiple of an interval in `every` (in iterations). At multiples of
+    another in them. No chunk crosses a multiple of an interval in `every` (in iterations), rows of metrics end
+    at multiples of `row_every` (0: at most ROWS of them a run). At multiples of
     `lend_every`, episodes on the host are cut (a truncation), and until the next turn of the generator the copies are
     the caller's to play in. `resume` holds, by seed, what `Chunk.arrays` gave; seeds that have `ended` are left out. On
     CPUs a thread for each core takes one seed after another; on accelerators all are one `vmap`. `make_chunk` takes the
@@ -106,7 +108,9 @@ def train(
     runs = []
     for i, group in enumerate(groups):
         saved = [(resume or {}).get(s) for s in group]
-        runs.append(_Run(algorithm, beginnings[i], environment, steps, group, every, lend_every, saved, make_chunk))
+        runs.append(
+            _Run(algorithm, beginnings[i], environment, steps, group, every, row_every, lend_every, saved, make_chunk)
+        )
     try:
         if parallel == "threads":
             yield from _threaded(runs)
@@ -151,6 +155,11 @@ def iterations_for(algorithm: Any, steps: int) -> int:
     return -(-int(steps) // each)
 
 
+def row_length(iterations: int) -> int:
+    """Iterations of a row of metrics, in a run of so many."""
+    return -(-iterations // ROWS)
+
+
 def _with_foreign_weights(algorithm: Any, environment: Environment, seed: int) -> Any:
     """The algorithm to begin a seed with: weights that another framework makes are made here, not while tracing."""
     return foreign.prepare(algorithm, environment.observation_space, environment.action_space, seed)
@@ -167,13 +176,15 @@ def _best_parallel(environment: Environment, seeds: int, own_networks: bool) -> 
 class _Run:
     """One seed's run (or, under `vmap`, that of several): counts on the host, keeps the clock, cuts into chunks."""
 
-    def __init__(self, algorithm, beginning, environment, steps, seeds, every, lend_every, saved, make_chunk):
+    def __init__(
+        self, algorithm, beginning, environment, steps, seeds, every, row_every, lend_every, saved, make_chunk
+    ):
         self.environment, self.seeds, self.lend_every, self.make_chunk = environment, seeds, lend_every, make_chunk
         self.stopped: set[int] = set()
         self.total = iterations_for(algorithm, steps)
         self.per_iteration = steps_per_iteration(algorithm)
         self.warmup = min(-(-algorithm.warmup_steps // self.per_iteration), self.total)
-        self.row_length = -(-self.total // ROWS)
+        self.row_length = row_every or row_length(self.total)
         self.borders = [self.row_length, *(int(interval) for interval in (*every, lend_every) if interval)]
         mode = _Compiled if environment.compiled else _Host
         self.begin = partial(mode, algorithm, beginning, environment, seeds, self.total, saved)
