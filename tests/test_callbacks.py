@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import warnings
 
 import gymnasium
 import jax
@@ -299,3 +300,74 @@ def test_how_many_checkpoints_and_rows_there_are_is_a_setting(tmp_path):
     for name in ("keep_checkpoints", "metrics_every"):
         with pytest.raises(td.SettingError, match=f"{name} must be at least 1, got 0"):
             of_one_seed(None, **{name: 0})
+
+
+class Telling(Walk):
+    """Says at the end of an episode of a length of its own how long it was, and more."""
+
+    def reset(self, *, seed=None, options=None):
+        self.length = 3 + seed % 5
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        *answer, _ = super().step(action)
+        done = self.steps >= self.length
+        info = {"steps": np.int64(self.steps), "odd": self.steps % 2 == 1, "text": "far", "nothing": np.nan}
+        return *answer, info if done else {"steps": 1e9}
+
+
+def test_what_info_says_at_the_ends_of_episodes_is_a_metric(tmp_path, monkeypatch):
+    names = ("steps", "odd")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = td.train(GRADIENT, Telling, 320, run_dir=tmp_path / "run", record_info=names, metrics_every=48, **OPTIONS)
+    rows = [row for row in rows_of(run.folder) if row.get("episodes")]
+    assert len(rows) > 5
+    for row in rows:
+        assert row["steps_mean"] == pytest.approx(row["episode_length_mean"], rel=1e-6)
+        assert 0 <= row["odd_mean"] <= 1
+        assert row["odd_mean"] * row["episodes"] == pytest.approx(round(row["odd_mean"] * row["episodes"]))
+    interrupted(monkeypatch, signal.SIGINT, at=8)  # in the middle of a row
+    with pytest.raises(KeyboardInterrupt):
+        td.train(GRADIENT, Telling, 320, run_dir=tmp_path / "cut", record_info=names, metrics_every=48, **OPTIONS)
+    monkeypatch.undo()
+    td.resume(tmp_path / "cut", environment=Telling, quiet=True)
+    same_rows(rows_of(tmp_path / "cut"), rows_of(run.folder))
+
+
+def test_where_one_copy_serves_both_what_evaluations_say_is_not_recorded():
+    alone = td.PPO(network=td.MLP((8,)), critic_network=None, num_environments=1, rollout_length=8, batch_size=8)
+    environment = gymnasium.wrappers.TransformReward(Telling(), lambda reward: reward)
+    run = td.train(alone, environment, 160, run_dir=None, record_info="steps", metrics_every=24, **OPTIONS)
+    learned = [i for i, episodes in enumerate(run.metrics["episodes"]) if episodes > 0]
+    assert len(learned) > 3
+    for i in learned:
+        assert run.metrics["steps_mean"][i] == pytest.approx(run.metrics["episode_length_mean"][i], rel=1e-6)
+
+
+def test_a_name_that_never_comes_is_said_once(tmp_path):
+    with pytest.warns(UserWarning, match="record_info") as caught:
+        run = td.train(
+            GRADIENT, Telling, 160, run_dir=tmp_path, record_info=["step", "text", "nothing", "odd"], **OPTIONS
+        )
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 3
+    assert "'step' in info has never been there. Did you mean 'steps'? (there is 'steps', 'odd', 'text'" in said[0]
+    assert all("is no plain number" in line for line in said[1:])
+    assert {name for name in run.metrics if name.endswith("_mean")} == {
+        "return_mean", "episode_length_mean", "evaluation_mean", "odd_mean",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "answer"),
+    [
+        (("is_success",), r"record_info=\('is_success',\): a compiled environment has no info"),
+        (3, "record_info must be names such as"),
+        (("",), "record_info must be names such as"),
+        (("return",), "'return_mean' is a column of every run already"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(names, answer):
+    with pytest.raises(td.SettingError, match=answer):
+        td.train(ALGORITHM, "CartPole-v1", 400, run_dir=None, record_info=names)

@@ -306,7 +306,11 @@ class Recording:
     def record(self, chunk: Any) -> None:
         """The row of metrics that ends with a chunk; once in a run, a hint where rewards are out of scale."""
         measured = dict(chunk.row)
-        advice = None if self.hinted or self.configuration.algorithm.normalize_rewards else normalization.hint(measured)
+        advice = (
+            None
+            if self.hinted or getattr(self.configuration.algorithm, "normalize_rewards", False)
+            else normalization.hint(measured)
+        )
         if advice:
             self.hinted = True
             warnings.warn(advice, stacklevel=2)

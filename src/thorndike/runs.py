@@ -16,7 +16,7 @@ import time
 import typing
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,11 @@ from thorndike import (
     compilation,
     configuration,
     console,
+    core,
     environments,
     evaluation,
     folders,
+    hyperparameters,
     interrupts,
     persistence,
     records,
@@ -173,6 +175,7 @@ def train(
     checkpoint_every: int | None = None,
     keep_checkpoints: int | None = None,
     metrics_every: int | None = None,
+    record_info: Sequence[str] = (),
     quiet: bool = False,
     on_full_disk: words.OnFullDisk = "stop",
     on_chunk: chunks.OnChunk | None = None,
@@ -196,7 +199,8 @@ def train(
 
     Checkpoints come ten times a run unless `checkpoint_every` says otherwise, and the last `keep_checkpoints` (3) stay;
     with each stays, of every seed, the agent that did best in an evaluation: `Run.best`. Rows of metrics are written
-    every `metrics_every` steps, at most 200 times a run unless that is given.
+    every `metrics_every` steps, at most 200 times a run unless that is given. `record_info=("is_success",)` adds, on
+    the host, what `info` says at the ends of episodes: the mean over those of a row, as `is_success_mean`.
 
     `on_chunk` is called with every `Chunk`, about twice a second for each seed that is under way: `chunk.row`,
     `chunk.agent()`, `chunk.evaluate(10)`, and `chunk.stop()`, after which the seed is saved and evaluated as at its
@@ -220,7 +224,9 @@ def train(
             checkpoint_every=_checkpoint_interval(checkpoint_every, run),
             keep_checkpoints=_count(keep_checkpoints, "keep_checkpoints") or checkpoints.KEPT,
             metrics_every=_count(metrics_every, "metrics_every"),
+            record_info=configuration.check_record_info(record_info),
         )
+        environments.record_info(copies, run.record_info)
         given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
         run, worlds = _worlds(run.begun(), given, copies, stack)
         worlds.make_chunk = _make_chunk(run, given, worlds, stack)
@@ -272,17 +278,19 @@ def load(
     *,
     environment: Any = None,
     evaluation_environment: Any = None,
+    algorithm: Any = None,
     network: Any = None,
-    **networks: Any,
+    **recipes: Any,
 ) -> Run:
     """The run in a folder, as far as its newest whole checkpoint. Safe on a folder from a stranger: no code runs.
 
-    `network` (and `critic_network`, ...) is handed in again where it was your own, `environment` (or
-    `evaluation_environment`) where `Run.evaluate` should use one that is. RunError or a kind of it where the folder is
-    none of ours.
+    `network` (and `critic_network`, ...) is handed in again where it was your own, `algorithm` (and `memory`) where its
+    class was: give the class, or an object of it; the hyper-parameters are those of the run. `environment` (or
+    `evaluation_environment`) is handed in where `Run.evaluate` should use one that is your own. RunError or a kind of
+    it where the folder is none of ours.
     """
     folder = folder_of(run_dir)
-    run, checkpoint = folders.read(folder, _given_networks(network, networks))
+    run, checkpoint = folders.read(folder, _handed_in(algorithm, network, recipes))
     compilation.cache_programs()
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint yet")
@@ -304,27 +312,29 @@ def resume(
     *,
     environment: Any = None,
     evaluation_environment: Any = None,
+    algorithm: Any = None,
     network: Any = None,
     quiet: bool = False,
     on_full_disk: words.OnFullDisk = "stop",
     on_chunk: chunks.OnChunk | None = None,
-    **networks: Any,
+    **recipes: Any,
 ) -> Run:
     """Go on with a run from its newest whole checkpoint, as if it had never stopped; with `steps`, to another end.
 
-    Environments and networks are handed in again where they are your own or come from a module of somebody's.
+    Environments, networks and classes are handed in again, as in `load`, where they are your own or come from a module
+    of somebody's.
     `quiet`, `on_full_disk` and `on_chunk` as in `train`; a run that `on_chunk` had stopped goes on to its planned end.
     RunError where the run is complete, in use, or does not fit what is handed in.
     """
     _check_on_full_disk(on_full_disk)
     _check_on_chunk(on_chunk)
-    folder, own_networks = folder_of(run_dir), _given_networks(network, networks)
+    folder, own = folder_of(run_dir), _handed_in(algorithm, network, recipes)
     steps = steps if steps is None else words.whole_number(steps, "steps", low=1)
     handed_in = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
     folders.check_is_one(folder)
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(folder))
-        run, checkpoint = folders.read(folder, own_networks)
+        run, checkpoint = folders.read(folder, own)
         given = {role: configuration.trusted_environment(run, folder, named, role) for role, named in handed_in.items()}
         run = dataclasses.replace(run, steps=steps or run.steps)
         _check_unfinished(run, checkpoint, folder)
@@ -332,6 +342,7 @@ def resume(
         copies = _make(given[ENVIRONMENT], run.algorithm.num_environments, run.environment_arguments)
         stack.callback(copies.close)
         _check_fits(run, copies)
+        environments.record_info(copies, run.record_info)
         run, worlds = _worlds(run.begun(), given, copies, stack)
         worlds.make_chunk = _make_chunk(run, given, worlds, stack)
         worlds.notes.append(sizes.check(run, folder, len(checkpoints.numbered(folder / CHECKPOINTS))))
@@ -361,8 +372,7 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
         algorithm = recorded.algorithm if recorded else cls()
     elif isinstance(algorithm, type):
         algorithm = algorithm()
-    if not (hasattr(algorithm, "act") and hasattr(algorithm, "update")):
-        raise SettingError(f"an algorithm is a name or an object such as td.DQN(), got {shown(algorithm)}")
+    _check_is_one(algorithm)
     fields = [field.name for field in dataclasses.fields(algorithm)]
     own = [name for name in inspect.signature(train).parameters if name != "arguments"]
     for name in more:
@@ -379,6 +389,19 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
     steps = steps if steps is None else words.whole_number(steps, "steps", low=1)
     arguments = configuration.check_arguments(more) | configuration.check_arguments({} if given is None else given)
     return _Chosen(algorithm, environment, arguments, steps)
+
+
+def _check_is_one(algorithm: Any) -> None:
+    """SettingError where this is no algorithm, or lacks something that one has."""
+    if not (hasattr(algorithm, "act") and hasattr(algorithm, "update")):
+        raise SettingError(f"an algorithm is a name or an object such as td.DQN(), got {shown(algorithm)}")
+    name, parts = type(algorithm).__name__, [*core.Algorithm.__annotations__, *vars(core.Algorithm)]
+    for part in parts:
+        if not part.startswith("_") and not hasattr(algorithm, part):
+            raise SettingError(f"{name} has no '{part}', which an algorithm has: see thorndike.core.Algorithm")
+    if not dataclasses.is_dataclass(algorithm):
+        raise SettingError(f"{name} is no dataclass: write @hyperparameters (of thorndike.hyperparameters) above it")
+    hyperparameters.check_registered(algorithm)
 
 
 def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack) -> tuple[Configuration, Any]:
@@ -667,9 +690,10 @@ def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | N
         raise RunError(f"{folder} is complete: say how far to go on, --steps {2 * run.steps} or steps={2 * run.steps}")
 
 
-def _given_networks(network: Any, networks: dict[str, Any]) -> dict[str, Any]:
-    for name in networks:
-        if not name.endswith("network"):
+def _handed_in(algorithm: Any, network: Any, recipes: dict[str, Any]) -> dict[str, Any]:
+    for name in recipes:
+        if not name.endswith(("network", "memory")):
             ours = words.RUN_WORDS.get(name, "environment=, network= and the like that are handed in again")
             raise UnknownNameError(f"no argument '{name}': there is {ours}")
-    return {name: value for name, value in {"network": network, **networks}.items() if value is not None}
+    given = {"algorithm": algorithm, "network": network, **recipes}
+    return {name: value for name, value in given.items() if value is not None}

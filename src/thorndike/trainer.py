@@ -228,6 +228,7 @@ class _Run:
         row_ended = self.iteration % self.row_length == 0 or self.iteration == self.total
         rate = self.timed * self.per_iteration / self.seconds["train"] if self.timed else 0.0
         ended = mode.close_row() if row_ended else None
+        told = mode.close_infos() if row_ended else {}
         for i, seed in enumerate(self.seeds):
             if seed in self.stopped:
                 continue
@@ -235,7 +236,7 @@ class _Run:
             _check_finite(progress, seed)
             chunk = self.make_chunk(
                 seed, self.iteration, self.total, self.iteration * self.per_iteration, self.total * self.per_iteration,
-                progress, self.environment, _read_row(mode.of_seed(ended, i)) if ended else None,
+                progress, self.environment, _read_row(mode.of_seed(ended, i)) | told if ended else None,
                 self.seconds | mode.seconds, rate,
             )  # fmt: skip
             yield chunk
@@ -258,6 +259,10 @@ class _Mode:
 
     def take_back(self) -> None:
         """Go on where `lend` stopped."""
+
+    def close_infos(self) -> dict[str, float]:
+        """What the environment has said at the ends of the row's episodes, as means."""
+        return {}
 
     def close_row(self) -> dict:
         """The sums of the row that ends here; the next one starts from zero."""
@@ -305,6 +310,7 @@ class _Host(_Mode):
         start_key, self.key, _ = keys_of(seeds[0])
         self.algorithm, self.environment, self.total = as_arrays(algorithm), environment, np.float32(total)
         self.seconds = {"acting": 0.0, "learning": 0.0}
+        self.lent: dict[str, np.ndarray] = {}
         env_key, start_key = random.split(start_key)
         observation = environment.reset(env_key)[1]
         begin = jit(lambda observation: core.start(beginning, environment, (), observation, start_key))
@@ -327,6 +333,12 @@ class _Host(_Mode):
     def lend(self) -> None:
         self.go_on(self.progress, self.environment.cut(self.environment.under_way))
         self.lent = self.environment.save()
+
+    def close_infos(self) -> dict[str, float]:
+        infos = getattr(self.environment, "infos", None)  # not every environment on the host has some
+        means = infos.close() if infos else {}
+        self.lent |= infos.save() if infos else {}  # what was lent before the row was closed begins a new one too
+        return means
 
     def take_back(self) -> None:
         self.go_on(self.progress, self.environment.restore(self.lent))

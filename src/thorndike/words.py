@@ -38,6 +38,7 @@ RUN_WORDS = {
     "save_freq": "checkpoint_every",
     "checkpoint_freq": "checkpoint_every",
     "env_kwargs": "environment_arguments",
+    "info_keywords": "record_info",
     "save_total_limit": "keep_checkpoints",
     "log_interval": "metrics_every",
     "logging_freq": "metrics_every",

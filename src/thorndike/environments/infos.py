@@ -58,7 +58,9 @@ class Infos:
                 continue
             self._missed.add(name)
             there = ", ".join(repr(other) for other in self._others) or "nothing"
-            what = "is no plain number" if name in self._others else f"has never been there.{nearest(name, self._others)}"
+            what = (
+                "is no plain number" if name in self._others else f"has never been there.{nearest(name, self._others)}"
+            )
             warnings.warn(
                 f"record_info: at the end of an episode '{name}' in info {what} (there is {there:.120})", stacklevel=2
             )
