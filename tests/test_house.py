@@ -45,7 +45,7 @@ MAY_KNOW = {
 BELOW = set(MAY_KNOW)
 # All else sits on top: it may know everything below, and of each other what stands further down in this list.
 ON_TOP = [
-    "cli", "listing", "learner", "runs", "folders", "recording", "sizes", "settings", "agents", "export",
+    "cli", "listing", "learner", "runs", "folders", "recording", "sizes", "settings", "chunks", "agents", "export",
     "onnx_writer", "agent_folders", "configuration", "evaluation", "console", "checkpoints", "records", "schema",
     "persistence", "words", "interrupts",
 ]  # fmt: skip
@@ -232,6 +232,7 @@ def compilers(tree: ast.AST) -> list[str]:
     """What in a file compiles otherwise than by `thorndike.compilation.jit`, called or imported."""
     names = {"jit", "pmap", "filter_jit", "filter_pmap"}
     used = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in names]
+    used = [name for name in used if not name.startswith("torch.")]  # another library's word
     by_name = imported(tree) - {"thorndike.compilation.jit"}
     return used + sorted(name for name in by_name if name.rpartition(".")[2] in names)
 

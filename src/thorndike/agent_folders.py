@@ -62,8 +62,8 @@ def write(agent: Any, folder: Any) -> Path:
     return where
 
 
-def read(folder: Any, networks: Mapping[str, Any]) -> tuple[Any, Any, Any, Any, float]:
-    """Algorithm, state, spaces and fraction of the agent in `folder`; `networks` are the user's own, by field name.
+def read(folder: Any, own: Mapping[str, Any]) -> tuple[Any, Any, Any, Any, float]:
+    """Algorithm, state, spaces and fraction of the agent in `folder`; `own` is what the user hands in, by field name.
 
     The state holds what its policy and network need. RunError or a kind of it where the folder is none of ours.
     """
@@ -80,7 +80,7 @@ def read(folder: Any, networks: Mapping[str, Any]) -> tuple[Any, Any, Any, Any, 
         raise RunError(f"{path} has format {values.get('format')!r:.40}, this version of thorndike reads {FORMAT}")
     try:
         schema.check(values, Manifest, FILE)
-        algorithm = configuration.algorithm_from_json(values["algorithm"], networks, where)
+        algorithm = configuration.algorithm_from_json(values["algorithm"], own, where)
         observation_space, action_space = (
             spaces.from_description(values[f"{name}_space"]) for name in ("observation", "action")
         )

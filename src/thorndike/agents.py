@@ -107,16 +107,17 @@ class Agent:
         return agent_folders.write(self, folder)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike, network: Any = None, **networks: Any) -> Agent:
+    def load(cls, folder: str | os.PathLike, network: Any = None, *, algorithm: Any = None, **recipes: Any) -> Agent:
         """The agent that `save` wrote. Safe on a folder from a stranger: no code runs.
 
-        `network` (and `critic_network`, ...) is handed in again where it was your own. `state` holds what acting needs,
-        and None for the rest. RunError or a kind of it where the folder is none of ours.
+        `network` (and `critic_network`, ...) is handed in again where it was your own, `algorithm` where its class was.
+        `state` holds what acting needs, and None for the rest. RunError or a kind of it where the folder is none of
+        ours.
         """
         from thorndike import agent_folders
-        from thorndike.words import given_networks
+        from thorndike.words import handed_in
 
-        return cls(*agent_folders.read(folder, given_networks(network, networks)))
+        return cls(*agent_folders.read(folder, handed_in(algorithm, network, recipes)))
 
     def policy(self, explore: bool) -> Any:
         """All that acting needs, as one pytree."""

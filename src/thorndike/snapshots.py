@@ -42,11 +42,6 @@ def to_arrays(progress: Progress, environment: Environment | None, copy: bool = 
     return arrays
 
 
-def state_to_arrays(state: Any) -> dict[str, np.ndarray]:
-    """An algorithm's state alone, by the names that it has in progress."""
-    return {STATE + name: np.asarray(_key_data(leaf)) for name, leaf in _named(state)}
-
-
 def from_arrays(template: Any, arrays: Arrays, prefix: str = "") -> Any:
     """The pytree of `template` (of shapes and dtypes) from `to_arrays`; anything that does not fit is refused."""
     leaves = []
@@ -64,6 +59,11 @@ def from_arrays(template: Any, arrays: Arrays, prefix: str = "") -> Any:
             )
         leaves.append(random.wrap_key_data(jnp.array(found)) if is_key else jnp.array(found))
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def state_to_arrays(state: Any) -> dict[str, np.ndarray]:
+    """The algorithm's state alone, by the names that it has in `to_arrays`."""
+    return {STATE + name: np.asarray(_key_data(leaf)) for name, leaf in named(state)}
 
 
 def arrays_to_state(algorithm: Any, observation_space: Any, action_space: Any, arrays: Arrays) -> Any:
