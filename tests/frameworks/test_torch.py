@@ -127,7 +127,7 @@ def test_every_operator_that_we_know_is_met_by_a_module():
         source, call = exported(name)
         jax.eval_shape(call, source.weights(), CASES[name].observe(3))
         for graph in source.graphs.values():
-            targets = [node.target for node in graph.module.graph.nodes if hasattr(node.target, "_schema")]
+            targets = [node.target for node in graph.graph_module.graph.nodes if hasattr(node.target, "_schema")]
             met |= {target._schema.name.removeprefix("aten::") for target in targets}
             met |= {str(target).removeprefix("aten.") for target in targets}
     assert OPERATORS.keys() <= met
@@ -400,9 +400,9 @@ def test_dqn_solves_cart_pole_with_a_module_and_pytorch_acts_as_it_does(tmp_path
     def network():
         return nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
 
-    algorithm = td.DQN(network=network, epsilon_end=0.01, exploration_fraction=0.1)
-    run = td.train(algorithm, "CartPole-v1", 200_000, seeds=3, run_dir=tmp_path / "run", quiet=True)
-    assert run.summary["evaluation"]["return_mean"] >= 475
+    algorithm = td.DQN(network=network)
+    run = td.train(algorithm, "CartPole-v1", 100_000, seeds=3, run_dir=tmp_path / "run", quiet=True)
+    assert min(run.summary["evaluation"]["per_seed"]) >= 475
     for agent in run.agents:
         with torch.no_grad():
             action = agent.network(torch.from_numpy(BATCH)).argmax(1).numpy()

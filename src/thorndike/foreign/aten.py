@@ -227,8 +227,7 @@ SHAPES: dict[str, Callable] = {
     "diagonal": lambda x, offset=0, dim1=0, dim2=1: jnp.diagonal(x, offset, dim1, dim2),
     "slice_scatter": slice_scatter, "scatter.src": scatter, "scatter_add": scatter_add,
     "scatter.value": lambda x, dim, index, value: x.at[_along(index, dim)].set(value),
-    "select_scatter": lambda x, source, dim, index: x.at[_at(x, dim, index)].set(source),
-    "sym_size": lambda x, dim: x.shape[dim], "sym_numel": lambda x: x.size,
+    "sym_size": lambda x, dim: x.shape[dim],
 }  # fmt: skip
 
 
@@ -238,9 +237,8 @@ NEW: dict[str, Callable] = {
     "full": jnp.full, "full_like": lambda x, value: jnp.full(x.shape, value), "empty": jnp.zeros,
     "empty_permuted": lambda size, layout: jnp.zeros(size),
     "scalar_tensor": jnp.asarray, "arange": jnp.arange,
-    "fill": lambda x, value: jnp.full(x.shape, value),
     "copy": lambda x, source, non_blocking=False: jnp.broadcast_to(source, x.shape), "clone": lambda x: x,
-    "_to_copy": lambda x: x, "alias": lambda x: x,
+    "_to_copy": lambda x: x,
 }  # fmt: skip
 
 OPERATORS = ELEMENTWISE | REDUCTIONS | SHAPES | NEW | layers.OPERATORS

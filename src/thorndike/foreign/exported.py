@@ -35,17 +35,15 @@ CHECKS = ("_assert", "sym_constrain")  # of what was known before
 SYMBOLS = {"sym_max": max, "sym_min": min, "sym_float": float, "sym_int": int, "sym_not": lambda x: not x}
 
 
-class Exported(torch.fx.Interpreter):
+class Exported:
     """A module's graph for observations of certain shapes, of any batch size: a pure function of arrays."""
-
-    extra_traceback = False  # an error's message stays its own
 
     def __init__(self, module: torch.nn.Module, example: Any) -> None:
         """`module` is on the CPU; `example` a pytree of tensors that it takes, at least two observations."""
         program = _exported(module, example)
-        super().__init__(program.graph_module)
-        _refuse_unknown(self.module.graph)
-        _settle_squeezes(self.module.graph)
+        self.graph_module = program.graph_module
+        _refuse_unknown(self.graph_module.graph)
+        _settle_squeezes(self.graph_module.graph)
         self.inputs = _inputs(program, module)
 
     def __call__(self, parameters: tuple, observation: Any) -> jax.Array:
@@ -56,7 +54,13 @@ class Exported(torch.fx.Interpreter):
             for what in self.inputs
         ]
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-            return self.run(*inputs, enable_io_processing=False)[0]
+            return Walk(self.graph_module).run(*inputs, enable_io_processing=False)[0]
+
+
+class Walk(torch.fx.Interpreter):
+    """One walk through a graph; what it finds on the way is its own, so that several threads may trace one graph."""
+
+    extra_traceback = False  # an error's message stays its own
 
     def run_node(self, n: torch.fx.Node) -> Any:
         """What a node makes, in the dtype that it has in PyTorch, narrowed where JAX knows no 64 bits."""
@@ -119,7 +123,7 @@ def _exported(module: torch.nn.Module, example: Any) -> ExportedProgram:
         try:
             program = export(module, (example,), dynamic_shapes=shapes, strict=False)
         except Exception as error:
-            raise CannotTrain(_why_not(module, error)) from error
+            raise CannotTrain(_why_not(error)) from error
         _refuse_what_training_changes(program.graph_module)
         _keep_stopped_gradients(program.graph_module)
         program = program.run_decompositions()
@@ -266,11 +270,11 @@ def _described(path: str, module: torch.nn.Module) -> str:
     return f"{path} ({kind})" if path else kind
 
 
-def _why_not(module: torch.nn.Module, error: Exception) -> str:
+def _why_not(error: Exception) -> str:
     """What PyTorch's exporter means, for those that write modules."""
-    if isinstance(module, torch.jit.ScriptModule):
-        return "it is a ScriptModule. Give the module that it was made from"
     said = f"{type(error).__name__}: {error}"
+    if "ScriptModule" in said:
+        return "it is a ScriptModule. Give the module that it was made from"
     if "DataDependent" in said or "data-dependent" in said or "Cannot call numpy" in said or ".item()" in said:
         return "it decides by the values of an observation, or takes them out of PyTorch. Use torch.where and tensors"
     if "Constraints violated" in said or "specialized" in said:
