@@ -51,10 +51,11 @@ test-full: check
 	JAX_DEBUG_KEY_REUSE=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 # Keras has one backend in a process.
+KERAS_TESTS := tests/frameworks/test_keras_backends.py tests/frameworks/test_one_network_everywhere.py
 test-frameworks: $(FRAMEWORKS)/installed
 	$(FRAMEWORKS)/bin/pytest -n 2 --dist worksteal tests/frameworks tests/test_foreign_networks.py $(ARGS)
-	KERAS_BACKEND=tensorflow $(FRAMEWORKS)/bin/pytest -n 2 --dist worksteal tests/frameworks -k keras $(ARGS)
-	KERAS_BACKEND=torch $(FRAMEWORKS)/bin/pytest -n 2 --dist worksteal tests/frameworks -k keras $(ARGS)
+	KERAS_BACKEND=tensorflow $(FRAMEWORKS)/bin/pytest -n 2 --dist worksteal $(KERAS_TESTS) $(ARGS)
+	KERAS_BACKEND=torch $(FRAMEWORKS)/bin/pytest -n 2 --dist worksteal $(KERAS_TESTS) $(ARGS)
 
 # A test of the tests, some ten minutes on two cores; without ARGS it writes benchmarks/results/mutants.md.
 mutants: $(VENV)/dev
