@@ -202,4 +202,5 @@ def test_a_hostile_folder_is_answered_in_one_line(name, tmp_path):
     with pytest.raises(ThorndikeError) as caught:
         td.Agent.load(folder)
     assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, UnsuitableError) == (name == "an algorithm that does not suit")
     assert outside.read_text() == "{}"
