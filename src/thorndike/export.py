@@ -36,7 +36,7 @@ from thorndike.normalization import normalize
 FORMAT = 1
 CONTRACT = "contract.json"
 OBSERVATION, ACTION = "observation", "action"  # the names of a lone input, and of the output
-CHECKED = 1_000  # observations
+CHECKED, PART = 1_000, 100  # observations, and how many at once
 TOLERANCE = 1e-4  # of the largest action in a dimension, or of the largest value: float32 differs by a hundredth of it
 WIDE = 1e4  # bounds further apart are drawn in as if there were none
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -131,7 +131,7 @@ def export(agent: Any, path: str | os.PathLike) -> Path:
     batch = draw(agent.observation_space, agent.moments, np.random.default_rng(0), CHECKED)
     with persistence.taking_the_place_of(where, made.marker) as temporary:
         made.write(greedy, temporary)
-        parity = compare(agent, batch, np.asarray(made.load(greedy, temporary)(batch)))
+        parity = compare(agent, batch, in_parts(made.load(greedy, temporary), batch))
         contract["files"][where.name] = {
             "algorithm": type(agent.algorithm).__name__, "policy": greedy.digest, "sha256": _digest(temporary),
             "parity": parity, "versions": versions,
@@ -186,7 +186,7 @@ def compare(agent: Any, batch: Any, found: np.ndarray) -> Parity:
     Numbers may differ by TOLERANCE of their dimension's range (or largest value, without bounds), choices only where
     the agent values both alike, by TOLERANCE of the largest value: then rounding decides, here and there.
     """
-    expected = agent.act(batch)
+    expected = in_parts(agent.act, batch)
     if not np.isfinite(expected).all():
         raise UnsuitableError("the agent's own actions are not finite numbers: there is nothing to export")
     difference = np.abs(found.astype(np.float64) - expected).reshape(len(expected), -1)
@@ -214,12 +214,19 @@ def _tied(agent: Any, batch: Any, expected: np.ndarray, found: np.ndarray) -> np
     network = getattr(agent.state, "network", None)
     if network is None or not (expected != found).any():
         return np.zeros(len(expected), bool)
-    values = np.asarray(network(normalize(agent.moments, batch)))
+    values = in_parts(lambda part: network(normalize(agent.moments, part)), batch)
     space = agent.action_space
     sizes, start = (np.ravel(x) for x in ((space.n if isinstance(space, gym.Discrete) else space.nvec), space.start))
     first = np.cumsum(sizes) - sizes - start
     a, b = (np.take_along_axis(values, action.reshape(len(values), -1) + first, 1) for action in (expected, found))
     return (np.abs(a - b) <= TOLERANCE * np.abs(values).max()).all(1)
+
+
+def in_parts(function: Callable, batch: Any) -> np.ndarray:
+    """What a function makes of a batch, some hundred observations at a time: images are large."""
+    count = len(jax.tree.leaves(batch)[0])
+    parts = [jax.tree.map(lambda x, i=i: x[i : i + PART], batch) for i in range(0, count, PART)]
+    return np.concatenate([np.asarray(function(part)) for part in parts])
 
 
 def draw(space: Any, moments: Any, rng: np.random.Generator, count: int) -> Any:
