@@ -345,6 +345,6 @@ class Format(NamedTuple):
 
 FORMATS = {
     ".onnx": Format(_write_onnx, _load_onnx, extra="onnx", packages=("onnx", "onnxruntime")),
-    ".stablehlo": Format(_write_stablehlo, _load_stablehlo),
+    ".stablehlo": Format(_write_stablehlo, _load_stablehlo, extra="stablehlo", packages=("flatbuffers",)),
     ".savedmodel": Format(_write_savedmodel, _load_savedmodel, "saved_model.pb", "tensorflow", ("tensorflow",)),
 }

@@ -17,7 +17,7 @@ from thorndike.errors import UnsuitableError
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from thorndike import onnx_writer  # noqa: E402  needs onnx
+from thorndike import onnx_writer
 
 FLAT, IMAGE = spaces.Box(-np.inf, np.inf, (6,)), spaces.Box(0, 255, (12, 12, 3), np.uint8)
 MIXED = spaces.Dict(
