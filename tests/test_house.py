@@ -45,7 +45,7 @@ MAY_KNOW = {
 BELOW = set(MAY_KNOW)
 # All else sits on top: it may know everything below, and of each other what stands further down in this list.
 ON_TOP = [
-    "cli", "listing", "runs", "folders", "recording", "sizes", "settings", "chunks", "configuration",
+    "cli", "listing", "runs", "watch", "plot", "folders", "recording", "sizes", "settings", "chunks", "configuration",
     "agents", "evaluation",
     "console", "checkpoints", "records", "schema", "persistence", "words", "interrupts",
 ]  # fmt: skip
