@@ -121,6 +121,8 @@ def test_a_film_is_a_file_and_what_a_notebook_shows(lamp, tmp_path):
     for name in ("film.webp", "new/film.gif"):
         with Image.open(film.save(tmp_path / name)) as read:
             assert read.n_frames == 7
+            read.seek(1)
+            read.load()
             assert read.info["duration"] == 100
             assert read.info["loop"] == 0
     assert film._repr_html_().startswith('<img alt="Film of 7 pictures, return 6.0" src="data:image/webp;base64,')
