@@ -201,10 +201,11 @@ class Writer:
             return
         committed = None if seed in self.fresh else self.committed
         folder = committed or self.folder / INCOMING
-        before = self.saved[seed].get("best", {}).get("file")
-        self.amend(seed, {"best": self._write_best(folder, seed, arrays, about)})
-        if before != self.saved[seed]["best"]["file"] and before is not None:
-            persistence.remove(folder / before)
+        best = self._write_best(folder, seed, arrays, about)
+        self.amend(seed, {"best": best})
+        for path in persistence.entries(folder):
+            if path.name.startswith(f"best-{seed}-") and path.name != best["file"]:
+                persistence.remove(path)
 
     def _write_best(self, folder: Path, seed: int, arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> Any:
         return self._write(folder, f"best-{seed}-{about['iteration']}.safetensors", arrays, about)

@@ -1,4 +1,4 @@
-"""The command: `thorndike train dqn CartPole-v1`, `resume`, `evaluate`, `verify`, `list`.
+"""The command: `thorndike train dqn CartPole-v1`, `resume`, `evaluate`, `watch`, `plot`, `verify`, `list`.
 
 Every field of an algorithm is a flag, made by tyro from its dataclass; a small pass before it picks recipes
 (`--memory prioritized`), reads numbers as people write them (1M) and answers other libraries' words.
@@ -26,6 +26,8 @@ HELP = """thorndike: deep reinforcement learning
   thorndike train ALGORITHM ENVIRONMENT [--steps N] [--seeds N] [--gamma 0.98] ...
   thorndike resume RUN [--steps N] [--environment ID]
   thorndike evaluate RUN [--episodes 100] [--best] [--environment ID]
+  thorndike watch RUN [--episodes 1] [--best] [--out FILM.webp]
+  thorndike plot RUN ... [--metric return_mean] [--out CURVES.svg]
   thorndike verify RUN
   thorndike list algorithms | environments | runs
 
@@ -98,6 +100,29 @@ class EvaluateOptions:
     algorithm: str | None = None  # again, where it is a class of your own: my_module:Mine
 
 
+@dataclasses.dataclass(frozen=True)
+class WatchOptions:
+    """What to see of the agent, and where."""
+
+    episodes: int = 1
+    seed: int = 0  # another one gives other episodes
+    best: bool = False  # the agent that did best in an evaluation, instead of the newest
+    fps: float | None = None  # steps that a second shows; as many as the environment says unless given
+    out: str | None = None  # the film, .webp or .gif; RUN/watch.webp unless given
+    environment: str | None = None  # again, where a module makes it: my_module:MyEnv-v0
+    evaluation_environment: str | None = None  # likewise
+    algorithm: str | None = None  # again, where it is a class of your own: my_module:Mine
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotOptions:
+    """What to draw, and where."""
+
+    metric: str = "return_mean"  # a column of metrics.jsonl: evaluation_mean, loss, ...
+    out: str = "curves.svg"  # the picture, .svg or .png
+    algorithm: str | None = None  # where it is a class of your own: my_module:Mine
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code: 0, 2 for what the user can mend, 130 and 143 for Ctrl-C and SIGTERM."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -129,7 +154,8 @@ def run(given: list[str]) -> int:
         print(thorndike.__version__)
         return 0
     verbs: dict[str, Callable[[list[str]], int]]
-    verbs = {"train": train, "resume": resume, "evaluate": evaluate, "verify": verify, "list": list_}
+    verbs = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot}
+    verbs |= {"verify": verify, "list": list_}
     if given[0] not in verbs:
         near = nearest(given[0], verbs)
         raise UnknownNameError(f"unknown verb '{given[0]}'.{near} There are: {', '.join(verbs)}")
@@ -181,10 +207,48 @@ def resume(given: list[str]) -> int:
 
 def evaluate(given: list[str]) -> int:
     """`thorndike evaluate RUN ...`"""
+    run, options = _loaded("evaluate", given, EvaluateOptions())
+    for name, value in run.evaluate(options.episodes, seed=options.seed, best=options.best).items():
+        if value is not None:
+            numbers = value if isinstance(value, list) else [value]
+            print(f"{name:12} {'  '.join(f'{number:,.6g}' for number in numbers)}")
+    return 0
+
+
+def watch(given: list[str]) -> int:
+    """`thorndike watch RUN ...`"""
+    run, options = _loaded("watch", given, WatchOptions())
+    from thorndike import watch as films
+
+    out = run.folder / films.FILE if options.out is None else options.out
+    films.check_name(out)
+    live = sys.stdout.isatty()
+    film = run.watch(options.episodes, seed=options.seed, best=options.best, fps=options.fps, live=live)
+    print(f"{film}: {film.save(out)}")
+    return 0
+
+
+def plot(given: list[str]) -> int:
+    """`thorndike plot RUN ...`"""
     places, flags = _split(_understood(given))
-    (options,) = _parse("thorndike evaluate RUN", flags, EvaluateOptions())
+    (options,) = _parse("thorndike plot RUN ...", flags, PlotOptions())
     if not places:
-        raise UnknownNameError("which run? For example: thorndike evaluate runs/dqn-CartPole-v1-...")
+        raise UnknownNameError("which runs? For example: thorndike plot runs/dqn-CartPole-v1-... runs/ppo-...")
+    from thorndike import plot as charts
+    from thorndike import runs
+
+    charts.check_name(options.out)
+    loaded = [runs.load(place, algorithm=_algorithm(options.algorithm)) for place in places]
+    print(charts.chart(loaded, options.metric).save(options.out))
+    return 0
+
+
+def _loaded(verb: str, given: list[str], options: Any) -> tuple[Any, Any]:
+    """The run that a command names, and its flags."""
+    places, flags = _split(_understood(given))
+    (options,) = _parse(f"thorndike {verb} RUN", flags, options)
+    if not places:
+        raise UnknownNameError(f"which run? For example: thorndike {verb} runs/dqn-CartPole-v1-...")
     _only(places, 1)
     from thorndike import runs
 
@@ -195,11 +259,7 @@ def evaluate(given: list[str]) -> int:
         evaluation_environment=options.evaluation_environment,
         algorithm=_algorithm(options.algorithm),
     )
-    for name, value in run.evaluate(options.episodes, seed=options.seed, best=options.best).items():
-        if value is not None:
-            numbers = value if isinstance(value, list) else [value]
-            print(f"{name:12} {'  '.join(f'{number:,.6g}' for number in numbers)}")
-    return 0
+    return run, options
 
 
 def verify(given: list[str]) -> int:

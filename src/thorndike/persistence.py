@@ -38,6 +38,7 @@ except ImportError:  # not on Windows
 MAX_JSON_BYTES = 32_000_000  # a manifest with the results of some 5,000 seeds
 MAX_DEPTH = 64  # of JSON objects and lists in each other
 MAX_HEADER_BYTES = 4_000_000  # of a file of arrays: some 30,000 of them
+BLOCK = 2**20  # bytes that are copied at a time
 LOCK = ".lock"
 LEFTOVER = re.compile(r"\.[\w-]+\.(json|jsonl|safetensors)\.[0-9a-f]{8}")  # a file whose writer was killed
 NEVER_WAIT = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
@@ -243,9 +244,16 @@ def size(path: Path) -> int:
 
 
 def copy(source: Path, target: Path) -> None:
-    """A second file of the same bytes."""
-    with _reading(source) as file, _writing(target) as written:
-        shutil.copyfileobj(file, written)
+    """A second file of the same bytes; what fails in writing it is no fault of the first."""
+    with _writing(target) as written:
+        for block in _blocks(source):
+            written.write(block)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with _reading(path) as file:
+        while block := file.read(BLOCK):
+            yield block
 
 
 # Arrays

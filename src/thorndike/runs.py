@@ -18,7 +18,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -52,6 +52,7 @@ from thorndike.configuration import (
     MAX_SEEDS,
     Configuration,
 )
+from thorndike.environments import pictures
 from thorndike.errors import (
     EnvironmentFault,
     RunError,
@@ -63,6 +64,9 @@ from thorndike.errors import (
 )
 from thorndike.persistence import empty_folder, folder_of, locked, unused_folder, writable
 from thorndike.recording import CHECKPOINTS, SUMMARY, Best, Recording, bests, saved_before, writing
+
+if TYPE_CHECKING:
+    from thorndike import plot, watch
 
 AUTO = "auto"
 
@@ -134,13 +138,9 @@ class Run:
         """
         episodes = words.whole_number(episodes, "episodes", low=1, high=MAX_EPISODES)
         seed = words.whole_number(seed, "seed")
-        run, where = self.configuration, self.folder or Path()
-        chosen = configuration.trusted_environment(run, where, self._given[ENVIRONMENT])
-        other = configuration.trusted_environment(
-            run, where, self._given[EVALUATION_ENVIRONMENT], EVALUATION_ENVIRONMENT
-        )
-        arguments = run.environment_arguments if other is None else {}
-        with contextlib.closing(_make(chosen if other is None else other, _copies(run), arguments)) as environment:
+        run = self.configuration
+        named, arguments = self._evaluation_environment()
+        with contextlib.closing(_make(named, _copies(run), arguments)) as environment:
             _check_spaces(run, environment)
             longest = run.evaluation_plan(environment).longest
             played = []
@@ -151,6 +151,48 @@ class Run:
                 key = evaluation.evaluation_key(of_seed, iteration, repetition=seed)
                 played.append(evaluation.evaluate(run.algorithm, environment, state, key, episodes, longest))
         return evaluation.summarize([each.returns for each in played], sum(each.unfinished for each in played))
+
+    def _evaluation_environment(self) -> tuple[Any, Mapping[str, Any]]:
+        """What to make environments from that episodes are played in, and its arguments."""
+        run, where = self.configuration, self.folder or Path()
+        chosen = configuration.trusted_environment(run, where, self._given[ENVIRONMENT])
+        other = configuration.trusted_environment(
+            run, where, self._given[EVALUATION_ENVIRONMENT], EVALUATION_ENVIRONMENT
+        )
+        return (chosen, run.environment_arguments) if other is None else (other, {})
+
+    def watch(
+        self, episodes: int = 1, *, seed: int = 0, best: bool = False, fps: float | None = None, live: bool = False
+    ) -> watch.Film:
+        """A film of the first seed's agent, or with `best` of the best one, as it plays greedy episodes.
+
+        A notebook shows it, `.save("film.webp")` writes it, and with `live` the terminal shows it as it is played,
+        until Ctrl-C. Another `seed` gives other episodes. `fps` are the steps that a second shows, by default those of
+        the environment's own time. UnsuitableError where the environment draws nothing, MissingExtraError where a
+        package is missing.
+        """
+        from thorndike import watch
+
+        episodes = words.whole_number(episodes, "episodes", low=1, high=MAX_EPISODES)
+        key = evaluation.evaluation_key(*self._stand[0], repetition=words.whole_number(seed, "seed"))
+        watch.check_fps(fps)
+        agent, (named, arguments) = self.best if best else self.agent, self._evaluation_environment()
+        stage = pictures.staged(named, self.configuration.compiled, arguments)
+        with contextlib.closing(stage.environment):
+            _check_spaces(self.configuration, stage.environment)
+            longest = self.configuration.evaluation_plan(stage.environment).longest
+            frames = watch.frames(stage, agent, key, episodes, longest)
+            return watch.filmed(frames, fps or stage.fps, live)
+
+    def plot(self, metric: str = "return_mean") -> plot.Chart:
+        """The learning curves of a column of `metrics`, with an interval over five seeds or more.
+
+        A notebook shows it, `.save("curves.svg")` (or .png) writes it. SettingError where there is no such column,
+        MissingExtraError without matplotlib.
+        """
+        from thorndike import plot
+
+        return plot.chart([self], metric)
 
     def __repr__(self) -> str:
         where = f" in {self.folder}" if self.folder else ""

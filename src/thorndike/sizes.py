@@ -104,10 +104,11 @@ def check_disk(run: Configuration, size: int, folder: Path, kept: int) -> None:
 
 
 def checkpoint_size(run: Configuration, sizes: Sizes) -> int:
-    """Bytes of the run's last checkpoint: of a memory, only the rows that are written by then."""
+    """Bytes of the run's last checkpoint: of a memory, only the rows that are written by then; its best state too."""
     steps = trainer.iterations_for(run.algorithm, run.steps) * trainer.steps_per_iteration(run.algorithm)
     written = min(1.0, steps / getattr(run.algorithm.memory, "capacity", steps))
-    return run.seeds * (sizes.state + round(written * sizes.memory))
+    states = 2 if run.evaluation_interval else 1
+    return run.seeds * (states * sizes.state + round(written * sizes.memory))
 
 
 def free_memory() -> int | None:

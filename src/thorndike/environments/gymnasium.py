@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -117,6 +118,32 @@ class Gymnasium(Repeatable):
             rows.append(reached)
         self._observation = _stack(rows)
         return self._observation
+
+    def put(self, state: np.ndarray) -> None:
+        """Have the first copy, one of classic control, stand in `state`."""
+        self.copies[0].unwrapped.state = np.asarray(state, np.float64)  # type: ignore[attr-defined]
+
+    def picture(self) -> np.ndarray:
+        """What the first copy looks like now: RGB, uint8 [height, width, 3].
+
+        UnsuitableError where it draws nothing; MissingExtraError where it lacks what it draws with.
+        """
+        copy = self.copies[0]
+        name = copy.spec.id if copy.spec else type(copy.unwrapped).__name__
+        try:
+            with guarded(f"{name}.render"):
+                shown = copy.render()
+        except EnvironmentFault as fault:
+            if isinstance(fault.__cause__, (gymnasium.error.DependencyNotInstalled, ImportError)):
+                raise _missing(name, fault.__cause__) from fault
+            raise
+        return checked_picture(shown[-1] if isinstance(shown, list) and shown else shown, name)
+
+    @property
+    def fps(self) -> float | None:
+        """Steps that a second of the environment's own time has, where it says so."""
+        said = (self.copies[0].metadata or {}).get("render_fps")
+        return float(said) if isinstance(said, (int, float)) and 0 < said < math.inf else None
 
     def close(self) -> None:
         """Release what the copies hold, with a warning where that fails: it changes nothing any more."""
@@ -298,14 +325,29 @@ def create(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any])
     except EnvironmentFault as fault:
         error = fault.__cause__
         if isinstance(error, (gymnasium.error.DependencyNotInstalled, ImportError)):
-            extra = re.search(r"gymnasium\[[\w-]+\]", str(error))
-            newest = advice.newest_version(name, registered())
-            remedy = f'pip install "{extra[0]}"' if extra else str(error) + f" (there is {newest})" * bool(newest)
-            raise MissingExtraError(f"{name} needs a package that is not installed: {remedy}") from error
+            raise _missing(name, error) from error
         word = re.search(r"unexpected keyword argument '(\w+)'", str(fault))
         if isinstance(error, TypeError) and word and word[1] in arguments:
             raise SettingError(f"{name} has no argument '{word[1]}'") from error
         raise
+
+
+def checked_picture(picture: Any, name: str) -> np.ndarray:
+    """What `render` gave, as RGB, uint8 [height, width, 3]; UnsuitableError where it is none."""
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
+        return picture
+    raise UnsuitableError(
+        f"{name} draws nothing: with render_mode 'rgb_array' its render() must give an array uint8 [height, width, 3], "
+        f"got {spaces.outline(picture)}"
+    )
+
+
+def _missing(name: str, error: BaseException) -> MissingExtraError:
+    """What to say where an environment lacks a package."""
+    extra = re.search(r"gymnasium\[[\w-]+\]", str(error))
+    newest = advice.newest_version(name, registered())
+    remedy = f'pip install "{extra[0]}"' if extra else str(error) + f" (there is {newest})" * bool(newest)
+    return MissingExtraError(f"{name} needs a package that is not installed: {remedy}")
 
 
 def copies_of(factory: Callable[..., Any], first: Any, name: str, n: int, arguments: Mapping[str, Any]) -> Gymnasium:
