@@ -32,7 +32,7 @@ def made(algorithm: Any) -> Any:
         raise SettingError(f"an algorithm is a name or an object such as td.DQN(), got {shown(algorithm)}")
     name, parts = type(algorithm).__name__, [*core.Algorithm.__annotations__, *vars(core.Algorithm)]
     for part in parts:
-        if not part.startswith("_") and not hasattr(algorithm, part):
+        if not part.startswith("_") and part != "greedy" and not hasattr(algorithm, part):  # only exports need that one
             raise SettingError(f"{name} has no '{part}', which an algorithm has: see thorndike.core.Algorithm")
     if not dataclasses.is_dataclass(algorithm):
         raise SettingError(f"{name} is no dataclass: write @hyperparameters (of thorndike.hyperparameters) above it")

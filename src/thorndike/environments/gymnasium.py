@@ -121,7 +121,7 @@ class Gymnasium(Repeatable):
 
     def put(self, state: np.ndarray) -> None:
         """Have the first copy, one of classic control, stand in `state`."""
-        self.copies[0].unwrapped.state = np.asarray(state, np.float64)  # type: ignore[attr-defined]
+        self.copies[0].unwrapped.state = np.asarray(state, np.float64)
 
     def picture(self) -> np.ndarray:
         """What the first copy looks like now: RGB, uint8 [height, width, 3].
