@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from thorndike import (
     algorithms,
@@ -69,7 +70,8 @@ class World(NamedTuple):
 class Learner:
     """An algorithm that learns in a loop of the caller's own, of one environment or of several side by side.
 
-    Observations and actions are of the spaces; with several environments everything has a leading axis [N].
+    Observations and actions are of the spaces (where those hold whole numbers in a Box, or MultiBinary, actions are
+    int64); with several environments everything has a leading axis [N].
     """
 
     def __init__(
@@ -93,9 +95,9 @@ class Learner:
         seed, n = words.whole_number(seed, "seed"), words.whole_number(num_environments, "num_environments", low=1)
         trainer.check_seed(seed)
         algorithm = _for_environments(algorithms.made(algorithm), n)
-        observation_space = as_gymnasium(observation_space, "observation_space")
-        action_space = as_gymnasium(action_space, "action_space")
-        world = _world(observation_space, action_space, n)
+        world = _world(
+            as_gymnasium(observation_space, "observation_space"), as_gymnasium(action_space, "action_space"), n
+        )
         runs.check_suitable(algorithm, world.observation_space, world.action_space)
         if steps is None:
             raise SettingError("how long? Say over how many steps schedules run: td.Learner(..., steps=50_000)")
@@ -108,7 +110,7 @@ class Learner:
             environment_arguments={},
             compiled=False,
             observation_space=world.observation_space,
-            action_space=action_space,
+            action_space=world.action_space,
             steps=steps,
             seed=seed,
             seeds=1,
@@ -139,6 +141,7 @@ class Learner:
             raise RunError(f"{folder} has no checkpoint yet")
         entry = checkpoint.seeds[run.seed]
         run = dataclasses.replace(run, steps=words.whole_number(steps or run.steps, "steps", low=1))
+        runs.check_beyond_warmup(run.algorithm, run.steps)
         if trainer.iterations_for(run.algorithm, run.steps) < entry["iteration"]:
             raise RunError(f"{folder} is at {entry['steps']:,} steps already: {run.steps:,} are not beyond that")
         runs.prepare()
@@ -219,8 +222,10 @@ class Learner:
         if not np.isfinite(real).all():
             raise SettingError("an action is not finite: learning has diverged, a smaller learning_rate may help")
         self._alone = alone
-        real = real.astype(self._run.action_space.dtype)
-        return (real[0].item() if real.ndim == 1 else real[0]) if alone else real
+        real = real.astype(self._world.action_space.dtype)
+        if not alone:
+            return real
+        return int(real[0]) if isinstance(self._world.action_space, Discrete) else real[0]
 
     def observe(self, reward: Any, next_observation: Any, terminated: Any, truncated: Any) -> None:
         """What the action of `act` led to; with several environments each [N] or [N, ...].
@@ -362,7 +367,7 @@ class Learner:
         except Exception:
             rows = []
         if len(rows) != n:
-            raise EnvironmentFault(f"{name}: expected one for each of {n} environments, got {spaces.outline(value)}")
+            raise EnvironmentFault(f"{name}: expected {n}, one for each environment, got {spaces.outline(value)}")
         found = []
         for i, row in enumerate(rows):
             try:
