@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 
 import gymnasium
@@ -364,3 +365,16 @@ def test_an_agent_stays_as_it_was_while_the_learner_goes_on():
     ):
         np.testing.assert_array_equal(leaf, old)
         assert (np.asarray(new) != old).any()
+
+
+def test_learning_that_has_diverged_is_told():
+    learner = begin(dataclasses.replace(ONE, learning_rate=1e38), 100)
+    with pytest.warns(UserWarning, match=r"learning has diverged: .*policy_loss.* not finite"):
+        play_one(learner, 12)
+
+
+def play_one(learner, steps):
+    """So many steps of one environment, of which each is an episode."""
+    for _ in range(steps):
+        learner.act(np.ones(2))
+        learner.observe(1.0, np.ones(2), False, True)

@@ -13,6 +13,7 @@ import dataclasses
 import signal
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -120,7 +121,6 @@ class Learner:
             checkpoint_every=0,
             id=uuid.uuid4().hex,
         )
-        sizes.check(run, None)
         beginning = foreign.prepare(algorithm, world.observation_space, world.action_space, seed)
         self._go_on(run.begun(), world, beginning)
 
@@ -153,10 +153,11 @@ class Learner:
         return learner
 
     def _go_on(self, run: Configuration, world: World, beginning: Any, saved: Any = None) -> None:
+        sizes.check(run, None)
         self._run, self._world = run, world
         self._total = trainer.iterations_for(run.algorithm, run.steps)
-        self._stored = spaces.stored(world.observation_space)
-        unseen = jax.tree.map(lambda x: np.zeros((world.num_environments, *x.shape), x.dtype), self._stored)
+        stored = spaces.stored(world.observation_space)
+        unseen = jax.tree.map(lambda x: np.zeros((world.num_environments, *x.shape), x.dtype), stored)
         self._learning = trainer.Learning(run.algorithm, beginning, world, unseen, run.seed, self._total, saved)
         self._iteration = int(self._learning.progress.iteration)
         self._rows: list[dict[str, Any]] = []
@@ -286,7 +287,8 @@ class Learner:
                 persistence.empty_folder(folder)
             elif configuration.read(folder).get("id") != run.id:
                 raise RunError(f"{folder} holds another run: save into a folder of its own")
-            with writing(run, folder, None):
+            before = checkpoints.numbered(folder / CHECKPOINTS)
+            with writing(run, folder, before[-1] if before else None):
                 writer = checkpoints.Writer(folder / CHECKPOINTS, [run.seed])
                 _check_not_later(folder / CHECKPOINTS, run, self.steps)
                 run.write(folder)
@@ -319,10 +321,18 @@ class Learner:
             self._iteration += 1
             self._begin_rollout()
             if self._iteration % trainer.row_length(self._total) == 0 or self.finished:
-                now = {"seed": self._run.seed, "steps": self.steps, "seconds": self._seconds_so_far()}
-                self._rows.append(now | trainer.read_row(self._learning.close_row()))
+                self._rows.append(self._closed_row())
         if signals.pending is not None:
             signal.raise_signal(signals.pending)
+
+    def _closed_row(self) -> dict[str, Any]:
+        measured = trainer.read_row(self._learning.close_row())
+        broken = [name for name, value in measured.items() if not np.isfinite(value)]
+        if broken:
+            warnings.warn(
+                f"learning has diverged: {', '.join(broken)} not finite; a smaller learning_rate may help", stacklevel=4
+            )
+        return {"seed": self._run.seed, "steps": self.steps, "seconds": self._seconds_so_far(), **measured}
 
     def _actor(self) -> Actor:
         """Where acting stands: the observation is the last that was observed."""
@@ -402,7 +412,7 @@ def _steps_so_far(learning: trainer.Learning, world: World, saved: Any) -> list[
         return []
     progress = learning.progress
     step = shapes_of_step(learning.algorithm, progress.state, progress.actor.observation, jax.random.key(0))
-    length, n = len(reward), world.num_environments
+    length, n = len(np.atleast_1d(reward)), world.num_environments
     if not 0 < length < learning.algorithm.rollout_length:
         raise CorruptCheckpointError(f"the checkpoint does not fit: '{ROLLOUT}reward' has {length} steps")
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, n, *x.shape), x.dtype), step)
