@@ -25,7 +25,7 @@ class SettingError(ThorndikeError, ValueError):
 
 
 class UnsuitableError(ThorndikeError, TypeError):
-    """An algorithm and an environment that do not go together."""
+    """An algorithm and an environment, or a policy and a kind of file, that do not go together."""
 
 
 class MissingExtraError(ThorndikeError, ImportError):

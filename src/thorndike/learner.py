@@ -125,16 +125,18 @@ class Learner:
         self._go_on(run.begun(), world, beginning)
 
     @classmethod
-    def load(cls, folder: str | Path, *, steps: int | None = None, network: Any = None, **networks: Any) -> Learner:
+    def load(
+        cls, folder: str | Path, *, steps: int | None = None, algorithm: Any = None, network: Any = None, **recipes: Any
+    ) -> Learner:
         """Go on from the newest moment that `save` has written into `folder`, as if it had never stopped.
 
         The environments may stand where they stood or have begun new episodes: one whose next observation is not the
-        last that was observed has left its episode, which then counts as truncated. Networks of your own are handed in
-        again; `steps` puts the end elsewhere. Runs no code, as `td.load`. RunError where there is none, or one of
-        `td.train`.
+        last that was observed has left its episode, which then counts as truncated. Networks and classes of your own
+        are handed in again; `steps` puts the end elsewhere. Runs no code, as `td.load`. RunError where there is none,
+        or one of `td.train`.
         """
         folder = folder_of(folder)
-        run, checkpoint = folders.read(folder, runs.given_networks(network, networks))
+        run, checkpoint = folders.read(folder, words.handed_in(algorithm, network, recipes))
         if not run.own_loop:
             raise RunError(f"{folder} is no learner's, it was trained in {run.environment}: td.resume goes on with it")
         if checkpoint is None or run.seed not in checkpoint.seeds:

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jax import random
 
 from thorndike import core, machine, spaces, trainer
-from thorndike.checkpoints import KEPT
 from thorndike.configuration import Configuration
 from thorndike.errors import SettingError
 
@@ -91,7 +90,7 @@ def check_memory(algorithm: Any, sizes: Sizes, seeds: int, free: int | None) -> 
 
 def check_disk(run: Configuration, size: int, folder: Path, kept: int) -> None:
     """SettingError where the checkpoints, of up to `size` bytes each, will not fit beside the `kept` that are there."""
-    beside = min(KEPT + 1, math.ceil(run.steps / run.checkpoint_every)) if run.checkpoint_every else 1
+    beside = min(run.keep_checkpoints + 1, math.ceil(run.steps / run.checkpoint_every)) if run.checkpoint_every else 1
     beside = max(1, beside - kept)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free, needed = shutil.disk_usage(there).free, (beside + 1) * size  # as much as a checkpoint stays free

@@ -61,6 +61,11 @@ def from_arrays(template: Any, arrays: Arrays, prefix: str = "") -> Any:
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
+def state_to_arrays(state: Any) -> dict[str, np.ndarray]:
+    """The algorithm's state alone, by the names that it has in `to_arrays`."""
+    return {STATE + name: np.asarray(_key_data(leaf)) for name, leaf in named(state)}
+
+
 def arrays_to_state(algorithm: Any, observation_space: Any, action_space: Any, arrays: Arrays) -> Any:
     """The algorithm's state alone, without an environment."""
     template = jax.eval_shape(lambda key: algorithm.init(key, observation_space, action_space), random.key(0))

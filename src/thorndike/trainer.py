@@ -9,7 +9,7 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -46,10 +46,15 @@ class Chunk:
     row: dict[str, float] | None  # metrics of the row that ended with this chunk
     seconds: dict[str, float]  # so far: compile, train; on the host also acting, learning
     steps_per_second: float
+    stopped: bool = dataclasses.field(default=False, init=False)
+
+    def stop(self) -> None:
+        """End this seed's training here, as if no more steps had been asked for; other seeds go on."""
+        self.stopped = True
 
     @property
     def last(self) -> bool:
-        return self.iteration >= self.iterations
+        return self.stopped or self.iteration >= self.iterations
 
     @property
     def recent(self) -> tuple[np.ndarray, np.ndarray]:
@@ -72,29 +77,37 @@ def train(
     seed: int = 0,
     seeds: int = 1,
     every: Sequence[int] = (),
+    row_every: int = 0,
     lend_every: int = 0,
     resume: Mapping[int, Arrays] | None = None,
+    ended: Collection[int] = (),
     parallel: Parallel = "auto",
+    make_chunk: Callable[..., Chunk] = Chunk,
 ) -> Iterator[Chunk]:
     """Train seeds `seed`, `seed + 1`, ... side by side, yielding each one's chunks as they come.
 
     `make_environment` gives `algorithm.num_environments` copies and is called once: on the host one seed follows
-    another in them. No chunk crosses a multiple of an interval in `every` (in iterations). At multiples of
+    another in them. No chunk crosses a multiple of an interval in `every` (in iterations), rows of metrics end
+    at multiples of `row_every` (0: at most ROWS of them a run). At multiples of
     `lend_every`, episodes on the host are cut (a truncation), and until the next turn of the generator the copies are
-    the caller's to play in. `resume` holds, by seed, what `Chunk.arrays` gave. On CPUs a thread for each core takes one
-    seed after another; on accelerators all are one `vmap`.
+    the caller's to play in. `resume` holds, by seed, what `Chunk.arrays` gave; seeds that have `ended` are left out. On
+    CPUs a thread for each core takes one seed after another; on accelerators all are one `vmap`. `make_chunk` takes the
+    fields of a Chunk.
     """
     environment = make_environment()
     algorithm.check(environment.observation_space, environment.action_space)
-    chosen = range(seed, seed + seeds)
+    chosen = [s for s in range(seed, seed + seeds) if s not in ended]
     beginnings = [_with_foreign_weights(algorithm, environment, s) for s in chosen]
     if parallel == "auto":
-        parallel = _best_parallel(environment, seeds, own_networks=beginnings[0] is algorithm)
+        own_networks = all(beginning is algorithm for beginning in beginnings)
+        parallel = _best_parallel(environment, len(chosen), own_networks)
     groups = [tuple(chosen)] if parallel == "vmap" else [(s,) for s in chosen]
     runs = []
     for i, group in enumerate(groups):
         saved = [(resume or {}).get(s) for s in group]
-        runs.append(_Run(algorithm, beginnings[i], environment, steps, group, every, lend_every, saved))
+        runs.append(
+            _Run(algorithm, beginnings[i], environment, steps, group, every, row_every, lend_every, saved, make_chunk)
+        )
     try:
         if parallel == "threads":
             yield from _threaded(runs)
@@ -183,12 +196,15 @@ def _best_parallel(environment: Environment, seeds: int, own_networks: bool) -> 
 class _Run:
     """One seed's run (or, under `vmap`, that of several): counts on the host, keeps the clock, cuts into chunks."""
 
-    def __init__(self, algorithm, beginning, environment, steps, seeds, every, lend_every, saved):
-        self.environment, self.seeds, self.lend_every = environment, seeds, lend_every
+    def __init__(
+        self, algorithm, beginning, environment, steps, seeds, every, row_every, lend_every, saved, make_chunk
+    ):
+        self.environment, self.seeds, self.lend_every, self.make_chunk = environment, seeds, lend_every, make_chunk
+        self.stopped: set[int] = set()
         self.total = iterations_for(algorithm, steps)
         self.per_iteration = steps_per_iteration(algorithm)
         self.warmup = min(warmup_iterations(algorithm), self.total)
-        self.row_length = row_length(self.total)
+        self.row_length = row_every or row_length(self.total)
         self.borders = [self.row_length, *(int(interval) for interval in (*every, lend_every) if interval)]
         mode = _Compiled if environment.compiled else _Host
         self.begin = partial(mode, algorithm, beginning, environment, seeds, self.total, saved)
@@ -200,7 +216,7 @@ class _Run:
         began = time.perf_counter()
         mode, ready = self.begin(), set()
         self.iteration = mode.iteration
-        while self.iteration < self.total:
+        while self.iteration < self.total and self.stopped < set(self.seeds):
             warmup = self.iteration < self.warmup
             if warmup in ready:
                 length, clock = self.next_length(warmup), "train"
@@ -228,18 +244,24 @@ class _Run:
         return min(min(ends) - self.iteration, max(steered, 1))
 
     def cut(self, mode: _Compiled | _Host) -> Iterator[Chunk]:
-        """The chunks, one for each seed, that end here."""
+        """The chunks, one for each seed that goes on, that end here."""
         row_ended = self.iteration % self.row_length == 0 or self.iteration == self.total
         rate = self.timed * self.per_iteration / self.seconds["train"] if self.timed else 0.0
         ended = mode.close_row() if row_ended else None
+        told = mode.close_infos() if row_ended else {}
         for i, seed in enumerate(self.seeds):
+            if seed in self.stopped:
+                continue
             progress = mode.of_seed(mode.progress, i)
             _check_finite(progress, seed)
-            yield Chunk(
+            chunk = self.make_chunk(
                 seed, self.iteration, self.total, self.iteration * self.per_iteration, self.total * self.per_iteration,
-                progress, self.environment, read_row(mode.of_seed(ended, i)) if ended else None,
+                progress, self.environment, read_row(mode.of_seed(ended, i)) | told if ended else None,
                 self.seconds | mode.seconds, rate,
             )  # fmt: skip
+            yield chunk
+            if chunk.stopped:
+                self.stopped.add(seed)
 
 
 class _Mode:
@@ -256,6 +278,10 @@ class _Mode:
 
     def take_back(self) -> None:
         """Go on where `lend` stopped."""
+
+    def close_infos(self) -> dict[str, float]:
+        """What the environment has said at the ends of the row's episodes, as means."""
+        return {}
 
 
 class _Compiled(_Mode):
@@ -337,6 +363,7 @@ class _Host(_Mode):
     def __init__(self, algorithm, beginning, environment, seeds, total, saved):
         self.environment = environment
         self.seconds = {"acting": 0.0, "learning": 0.0}
+        self.lent: dict[str, np.ndarray] = {}
         env_key, _ = random.split(keys_of(seeds[0])[0])
         observation = environment.reset(env_key)[1]
         self.learning = Learning(algorithm, beginning, environment, observation, seeds[0], total, saved[0])
@@ -357,6 +384,12 @@ class _Host(_Mode):
         observation = self.environment.cut(self.environment.under_way)
         self.learning.go_on(observation, self.environment.restarted)
         self.lent = self.environment.save()
+
+    def close_infos(self) -> dict[str, float]:
+        infos = getattr(self.environment, "infos", None)  # not every environment on the host has some
+        means = infos.close() if infos else {}
+        self.lent |= infos.save() if infos else {}  # what was lent before the row was closed begins a new one too
+        return means
 
     def take_back(self) -> None:
         self.learning.go_on(self.environment.restore(self.lent), self.environment.restarted)

@@ -66,7 +66,7 @@ def check_error(error: Any, folder: Path, checkpoint: Any) -> None:
         return
     said = str(error)
     assert str(folder) in said
-    if "cannot be used as a folder to write into" not in said:
+    if "cannot be used as a folder to write into" not in said and "cannot be read" not in said:
         assert (
             f"The last checkpoint is {checkpoint.path.name}; " if checkpoint else "There is no checkpoint yet" in said
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from typing import Any
 
+from thorndike import core, hyperparameters
 from thorndike.errors import SettingError, UnknownNameError, nearest, shown
 
 ALGORITHMS = {"dqn": "DQN", "ppo": "PPO", "reinforce": "REINFORCE", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG"}
@@ -28,4 +30,11 @@ def made(algorithm: Any) -> Any:
     algorithm = algorithm() if isinstance(algorithm, type) else algorithm
     if not (hasattr(algorithm, "act") and hasattr(algorithm, "update")):
         raise SettingError(f"an algorithm is a name or an object such as td.DQN(), got {shown(algorithm)}")
+    name, parts = type(algorithm).__name__, [*core.Algorithm.__annotations__, *vars(core.Algorithm)]
+    for part in parts:
+        if not part.startswith("_") and not hasattr(algorithm, part):
+            raise SettingError(f"{name} has no '{part}', which an algorithm has: see thorndike.core.Algorithm")
+    if not dataclasses.is_dataclass(algorithm):
+        raise SettingError(f"{name} is no dataclass: write @hyperparameters (of thorndike.hyperparameters) above it")
+    hyperparameters.check_registered(algorithm)
     return algorithm

@@ -82,13 +82,15 @@ class Gymnasium(Repeatable):
         terminated: Any = np.empty(n, bool)
         truncated: Any = np.empty(n, bool)
         rows: Any = np.empty((n, *stored.shape), stored.dtype) if self._one_leaf else [None] * n
-        playing = self._everyone[self._playing].tolist()
+        playing, recording = self._everyone[self._playing].tolist(), bool(self.infos.names)
         if len(playing) < n:
             reward[:], terminated[:], truncated[:] = 0.0, False, False
             rows[:] = self._observation if self._one_leaf else [_row(self._observation, i) for i in range(n)]
         for i in playing:
             self._length[i] += 1
-            rows[i], reward[i], terminated[i], truncated[i] = self._step_copy(i, actions[i])
+            rows[i], reward[i], terminated[i], truncated[i], info = self._step_copy(i, actions[i])
+            if recording and (terminated[i] or truncated[i]):
+                self.infos.note(info)
         if self._one_leaf and not np.isfinite(rows).all():
             self._blame(rows)
         following = rows if self._one_leaf else _stack(rows)
@@ -151,7 +153,7 @@ class Gymnasium(Repeatable):
                 text = "it must accept reset(seed=...), as Gymnasium's environments do"
             raise self._fault(i, text) from error
 
-    def _step_copy(self, i: int, action: Any) -> tuple[Any, float, bool, bool]:
+    def _step_copy(self, i: int, action: Any) -> tuple[Any, float, bool, bool, Any]:
         """One step of copy i, checked, except whether a plain Box is finite: that is cheaper for all copies at once."""
         box, checking = self._box, False
         try:
@@ -160,7 +162,7 @@ class Gymnasium(Repeatable):
             if not isinstance(answer, tuple) or len(answer) != 5:
                 expected = "(observation, reward, terminated, truncated, info)"
                 raise ValueError(f"step must return {expected}, got {_outline(answer)}")
-            observation, reward, terminated, truncated, _ = answer
+            observation, reward, terminated, truncated, info = answer
             if type(observation) is not np.ndarray or observation.dtype != box.dtype or observation.shape != box.shape:
                 observation = spaces.plain(self.observation_space, observation)
             reward = spaces.plain_reward(reward)
@@ -172,7 +174,7 @@ class Gymnasium(Repeatable):
             raise
         except BaseException as error:
             raise self._fault(i, told(error, checking)) from error
-        return observation, reward, terminated, truncated
+        return observation, reward, terminated, truncated, info
 
     def _blame(self, rows: np.ndarray) -> None:
         """Raise for the first copy whose observation is not finite."""
@@ -199,7 +201,7 @@ class Gymnasium(Repeatable):
             observation = self._begin(i)
             for action in self._one_by_one(actions):
                 self._length[i] += 1
-                observation, _, terminated, truncated = self._step_copy(i, action)
+                observation, _, terminated, truncated, _ = self._step_copy(i, action)
                 if terminated or truncated:
                     raise NotRepeatableError(f"repeated, it ended after {self._length[i]} of {length} steps")
         except EnvironmentFault as fault:

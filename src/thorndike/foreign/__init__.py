@@ -1,7 +1,7 @@
 """Networks that a user made with something else, as recipes: a file for each kind, chosen by what a value is.
 
 A lone Box reaches such a network as it is (an image is not scaled); any other observation as the flat float32 vector
-of `networks.features`. Gains and initialisations do not apply to it.
+of `networks.features`, unless its source takes any observation as it is. Gains and initialisations do not apply to it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,31 @@ from gymnasium import spaces
 from thorndike.convolutions import with_quick_convolutions
 from thorndike.errors import SettingError, ThorndikeError
 from thorndike.foreign.equinox import EquinoxSource
+from thorndike.foreign.flax import LinenSource, NnxSource
+from thorndike.foreign.haiku import HaikuSource
 from thorndike.foreign.keras import KerasSource
 from thorndike.foreign.pairs import PairSource
 from thorndike.foreign.source import Source, made
+from thorndike.foreign.torch import TorchSource
 from thorndike.networks import NETWORKS, Network, Part, features, parts_of
 from thorndike.spaces import stored
 
-SOURCES: tuple[type[Source], ...] = (EquinoxSource, KerasSource, PairSource)
+SOURCES: tuple[type[Source], ...] = (
+    EquinoxSource, KerasSource, TorchSource, NnxSource, LinenSource, HaikuSource, PairSource,
+)  # fmt: skip
 KINDS = (
-    f"network= takes {'(...), '.join(NETWORKS)}(...), a pair (init, apply), an Equinox module, a Keras 3 model, "
-    "or a function without arguments that makes one"
+    f"network= takes {'(...), '.join(NETWORKS)}(...), a pair (init, apply), an Equinox, Flax or PyTorch module, "
+    "a Keras 3 model, a Haiku Transformed, or a function without arguments that makes one"
 )
-FRAMEWORKS = {"torch": "PyTorch", "flax": "Flax", "haiku": "Haiku", "tensorflow": "TensorFlow", "tf_keras": "Keras 2"}
+FRAMEWORKS = {
+    "torch": "PyTorch",
+    "equinox": "Equinox",
+    "flax": "Flax",
+    "haiku": "Haiku",
+    "keras": "Keras",
+    "tensorflow": "TensorFlow",
+    "tf_keras": "Keras 2",
+}
 
 
 class ForeignModule(eqx.Module):
@@ -38,7 +51,7 @@ class ForeignModule(eqx.Module):
 
     parameters: Any
     source: Source = eqx.field(static=True)
-    parts: tuple[Part, ...] | None = eqx.field(static=True)  # None: the observation is a lone Box, and given as it is
+    parts: tuple[Part, ...] | None = eqx.field(static=True)  # None: the observation is given as it is
 
     def __call__(self, observation: Any) -> jax.Array:
         """Observations with one leading batch axis [B, ...] to outputs, float32 [B, outputs]."""
@@ -46,8 +59,12 @@ class ForeignModule(eqx.Module):
         return with_quick_convolutions(self.source.apply)(self.parameters, x).astype(jnp.float32)
 
     def original(self) -> Any:
-        """What the user gave, with these weights: a Keras model, an Equinox module, the parameters of a pair."""
-        return self.source.original(self.parameters)
+        """What the user gave, with these weights, in its own framework.
+
+        A Keras model, an Equinox, nnx or PyTorch module, a linen module bound to its variables, (transformed,
+        parameters) of Haiku, the parameters of a pair.
+        """
+        return self.source.original(jax.tree.map(jnp.copy, self.parameters))  # training donates its buffers
 
 
 @jax.tree_util.register_pytree_node_class
@@ -61,13 +78,19 @@ class ForeignNetwork(Network):
     def fixed(self) -> bool:  # type: ignore[override]
         return self.source.fixed
 
+    @property
+    def draws(self) -> bool:  # type: ignore[override]
+        return self.source.draws
+
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> ForeignModule:
         """The user's network as a module; SettingError where it does not fit the observations or the outputs."""
         observation = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), stored(observation_space))
-        parts = None if isinstance(observation_space, spaces.Box) else parts_of(observation_space)
+        as_it_is = self.source.takes_any_observation or isinstance(observation_space, spaces.Box)
+        parts = None if as_it_is else parts_of(observation_space)
         seen = observation if parts is None else jax.eval_shape(lambda x: features(parts, x), observation)
+        shape = jax.tree.map(lambda x: x.shape[1:], seen)
         try:
-            example = np.zeros((1, *seen.shape[1:]), seen.dtype)
+            example = jax.tree.map(lambda x: np.zeros((1, *x.shape[1:]), x.dtype), seen)
             module = ForeignModule(self.source.parameters(self.weights, key, example, outputs), self.source, parts)
             made = jax.eval_shape(module, observation)
         except ThorndikeError:
@@ -76,12 +99,12 @@ class ForeignNetwork(Network):
             reason = str(error).strip().split("\n")[0]
             raise SettingError(
                 f"the {self.source.kind} network {self.source.name} cannot take observations of shape "
-                f"{seen.shape[1:]}: {type(error).__name__}: {reason}"
+                f"{shape}: {type(error).__name__}: {reason}{self.source.hint(seen)}"
             ) from error
         if made.shape != (2, outputs):
             raise SettingError(
                 f"the {self.source.kind} network {self.source.name} makes {made.shape} of 2 observations of shape "
-                f"{seen.shape[1:]}, expected {(2, outputs)}: {outputs} outputs for each"
+                f"{shape}, expected {(2, outputs)}: {outputs} outputs for each"
             )
         return module
 
@@ -115,11 +138,14 @@ def recipe_of(value: Any) -> ForeignNetwork:
     if isinstance(value, type) and issubclass(value, Network):
         raise SettingError(f"{value.__name__} is a class: give {value.__name__}()")
     source = _source_of(value)
-    if source is None and callable(value) and not _framework(value) and _takes_nothing(value):
+    is_object = not isinstance(value, type) and _framework(type(value))
+    if source is None and callable(value) and not is_object and _takes_nothing(value):
         example = made(value, seed=0)
         source = _source_of(example, function=value)
         if source is None:
             raise SettingError(f"the function given as network made {_what(example)}, which is none: {KINDS}")
+    if source is None and isinstance(value, type) and (framework := _framework(value)):
+        raise SettingError(f"{value.__name__} is a class of {framework}: give a network, {value.__name__}(...)")
     if source is None:
         raise SettingError(f"{KINDS}; got {_what(value)}.{_hint(value)}")
     return ForeignNetwork(source, source.weights())
@@ -147,24 +173,24 @@ def prepare(algorithm: Any, observation_space: spaces.Space, action_space: space
 def _takes_nothing(value: Callable) -> bool:
     try:
         inspect.signature(value).bind()
+        if isinstance(value, type):  # its metaclass may hide what it takes
+            inspect.signature(value.__init__).bind(None)  # type: ignore[misc]
     except (TypeError, ValueError):
         return False
     return True
 
 
-def _framework(value: Any) -> str | None:
-    roots = [kind.__module__.split(".")[0] for kind in type(value).__mro__]
+def _framework(kind: type) -> str | None:
+    roots = [base.__module__.split(".")[0] for base in kind.__mro__]
     return next((FRAMEWORKS[root] for root in roots if root in FRAMEWORKS), None)
 
 
 def _what(value: Any) -> str:
-    framework = _framework(value)
+    framework = _framework(type(value))
     return f"a {framework} module ({type(value).__name__})" if framework else f"{value!r:.80}"
 
 
 def _hint(value: Any) -> str:
-    if _framework(value) == "Flax":
-        return " A Flax module m is the pair (lambda key, observation, outputs: m.init(key, observation), m.apply)"
     if isinstance(value, (tuple, list)) and value and all(isinstance(size, int) for size in value):
         return f" Did you mean MLP(sizes={tuple(value)})?"
     return ""
