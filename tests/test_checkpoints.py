@@ -510,7 +510,7 @@ def test_a_memory_comes_back_bit_for_bit_from_a_file_of_its_written_rows_alone(t
 
 def test_a_checkpoint_from_before_with_every_row_is_read_as_well():
     progress = remembering(MEMORIES["replay"], 2)
-    whole = {name: np.asarray(leaf) for name, leaf in snapshots._named(progress)}
+    whole = {name: np.asarray(leaf) for name, leaf in snapshots.named(progress)}
     assert whole["memory/steps/observation"].shape == (500, 2, 10, 10)
     back = snapshots.from_arrays(jax.eval_shape(lambda: progress), whole)
     jax.tree.map(np.testing.assert_array_equal, back, progress)

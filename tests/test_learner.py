@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 
 import gymnasium
@@ -126,11 +127,27 @@ def test_one_environment_has_no_leading_axis_unless_it_is_given_one(axis):
     assert learner.agent.act({"a": np.zeros(2), "b": 5}).shape == (3,)
 
 
-def test_a_choice_is_a_plain_number_that_counts_as_the_space_does():
-    learner = begin(ONE, 100, action_space=gymnasium.spaces.Discrete(2, start=7))
-    action = learner.act(np.zeros(2))
-    assert type(action) is int
-    assert action in (7, 8)
+@pytest.mark.parametrize(
+    ("space", "kind", "dtype"),
+    [
+        (gymnasium.spaces.Discrete(2, start=7), int, np.int64),
+        (gymnasium.spaces.Box(7, 8, (), np.int8), int, np.int64),
+        (gymnasium.spaces.MultiDiscrete([2, 2], start=[7, 7]), np.ndarray, np.int64),
+        (gymnasium.spaces.Box(7, 8, (2,), np.int8), np.ndarray, np.int64),
+        (gymnasium.spaces.Box(7.0, 8.0, ()), np.float32, np.float32),
+    ],
+)
+def test_actions_are_of_the_space(space, kind, dtype, tmp_path):
+    learner = begin(ONE, 100, action_space=space)
+    for _ in range(2):
+        action = learner.act(np.zeros(2))
+        assert type(action) is kind
+        assert np.asarray(action).dtype == dtype
+        assert np.shape(action) == space.shape
+        assert np.all((np.asarray(action) >= 7) & (np.asarray(action) <= 8))
+        learner.save(tmp_path / "run")
+        learner = td.Learner.load(tmp_path / "run")
+    assert np.shape(td.load(tmp_path / "run").agent.act(np.zeros(2))) == space.shape
 
 
 def test_fewer_environments_than_the_algorithm_has_make_rollouts_longer():
@@ -147,14 +164,14 @@ GOOD = (np.ones(2), np.zeros((2, 2)), np.zeros(2, bool), np.zeros(2, bool))
     [
         ((np.array([0, np.nan]), *GOOD[1:]), "environment 1, step 1: reward: nan is not a finite"),
         ((np.array([1e39, 0]), *GOOD[1:]), "environment 0.*not a finite"),
-        ((1.0, *GOOD[1:]), "reward: expected one for each of 2 environments, got float64"),
+        ((1.0, *GOOD[1:]), "reward: expected 2, one for each environment, got float64"),
         ((GOOD[1], GOOD[0], *GOOD[2:]), r"reward: expected a number, got float64\[2\]; observe\(reward, next_obs"),
         ((GOOD[0], np.zeros((2, 3)), *GOOD[2:]), r"next_observation: expected float32\[2\], got float64\[3\]"),
         ((GOOD[0], np.full((2, 2), np.inf), *GOOD[2:]), "next_observation: inf at index"),
-        ((GOOD[0], None, *GOOD[2:]), "next_observation: expected one for each of 2 environments, got NoneType"),
+        ((GOOD[0], None, *GOOD[2:]), "next_observation: expected 2, one for each environment, got NoneType"),
         ((*GOOD[:2], [False, 0.5], GOOD[3]), "terminated: expected True or False, got float64"),
         ((*GOOD[:3], [False, None]), "truncated: expected True or False, got NoneType"),
-        ((*GOOD[:3], {"x": 1}), "truncated: expected one for each of 2"),
+        ((*GOOD[:3], {"x": 1}), "truncated: expected 2, one for each"),
     ],
 )
 def test_what_is_wrong_is_told_and_changes_nothing(outcome, text, tmp_path):
@@ -283,7 +300,7 @@ def test_a_folder_is_a_run_folder_and_never_of_two(tmp_path):
     np.testing.assert_array_equal(run.agent.act(greedy), learner.agent.act(greedy))
     with pytest.raises(RunError, match=r"learned in a loop of your own: td.Learner.load\("):
         td.resume(tmp_path / "a/b", environment="CartPole-v1")
-    with pytest.raises(RunError, match="hand it in again"):
+    with pytest.raises(RunError, match="in a loop of your own: name an environment to play in"):
         run.evaluate(1)
     for folder in ("a", "c"):
         if folder == "c":
@@ -348,3 +365,16 @@ def test_an_agent_stays_as_it_was_while_the_learner_goes_on():
     ):
         np.testing.assert_array_equal(leaf, old)
         assert (np.asarray(new) != old).any()
+
+
+def test_learning_that_has_diverged_is_told():
+    learner = begin(dataclasses.replace(ONE, learning_rate=1e38), 100)
+    with pytest.warns(UserWarning, match=r"learning has diverged: .*policy_loss.* not finite"):
+        play_one(learner, 12)
+
+
+def play_one(learner, steps):
+    """So many steps of one environment, of which each is an episode."""
+    for _ in range(steps):
+        learner.act(np.ones(2))
+        learner.observe(1.0, np.ones(2), False, True)

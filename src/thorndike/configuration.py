@@ -199,6 +199,8 @@ def trusted_environment(configuration: Configuration, folder: Path, named: Any, 
     if named is not None or role not in configuration.environments:
         return named
     recorded, is_id = configuration.environments[role]
+    if configuration.own_loop:
+        raise RunError(f"{folder} was learned in {recorded}: name an environment to play in ({role}=..., --{role} ...)")
     again = f"thorndike resume {folder} --{role.replace('_', '-')} ..., or td.load/td.resume(..., {role}=...)"
     if not is_id:
         raise RunError(f"{folder} has an {role} of your own, '{recorded}': hand it in again ({again})")

@@ -13,6 +13,7 @@ import dataclasses
 import signal
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from thorndike import (
     algorithms,
@@ -69,7 +71,8 @@ class World(NamedTuple):
 class Learner:
     """An algorithm that learns in a loop of the caller's own, of one environment or of several side by side.
 
-    Observations and actions are of the spaces; with several environments everything has a leading axis [N].
+    Observations and actions are of the spaces (where those hold whole numbers in a Box, or MultiBinary, actions are
+    int64); with several environments everything has a leading axis [N].
     """
 
     def __init__(
@@ -93,9 +96,9 @@ class Learner:
         seed, n = words.whole_number(seed, "seed"), words.whole_number(num_environments, "num_environments", low=1)
         trainer.check_seed(seed)
         algorithm = _for_environments(algorithms.made(algorithm), n)
-        observation_space = as_gymnasium(observation_space, "observation_space")
-        action_space = as_gymnasium(action_space, "action_space")
-        world = _world(observation_space, action_space, n)
+        world = _world(
+            as_gymnasium(observation_space, "observation_space"), as_gymnasium(action_space, "action_space"), n
+        )
         runs.check_suitable(algorithm, world.observation_space, world.action_space)
         if steps is None:
             raise SettingError("how long? Say over how many steps schedules run: td.Learner(..., steps=50_000)")
@@ -108,7 +111,7 @@ class Learner:
             environment_arguments={},
             compiled=False,
             observation_space=world.observation_space,
-            action_space=action_space,
+            action_space=world.action_space,
             steps=steps,
             seed=seed,
             seeds=1,
@@ -118,7 +121,6 @@ class Learner:
             checkpoint_every=0,
             id=uuid.uuid4().hex,
         )
-        sizes.check(run, None)
         beginning = foreign.prepare(algorithm, world.observation_space, world.action_space, seed)
         self._go_on(run.begun(), world, beginning)
 
@@ -141,6 +143,7 @@ class Learner:
             raise RunError(f"{folder} has no checkpoint yet")
         entry = checkpoint.seeds[run.seed]
         run = dataclasses.replace(run, steps=words.whole_number(steps or run.steps, "steps", low=1))
+        runs.check_beyond_warmup(run.algorithm, run.steps)
         if trainer.iterations_for(run.algorithm, run.steps) < entry["iteration"]:
             raise RunError(f"{folder} is at {entry['steps']:,} steps already: {run.steps:,} are not beyond that")
         runs.prepare()
@@ -152,10 +155,11 @@ class Learner:
         return learner
 
     def _go_on(self, run: Configuration, world: World, beginning: Any, saved: Any = None) -> None:
+        sizes.check(run, None)
         self._run, self._world = run, world
         self._total = trainer.iterations_for(run.algorithm, run.steps)
-        self._stored = spaces.stored(world.observation_space)
-        unseen = jax.tree.map(lambda x: np.zeros((world.num_environments, *x.shape), x.dtype), self._stored)
+        stored = spaces.stored(world.observation_space)
+        unseen = jax.tree.map(lambda x: np.zeros((world.num_environments, *x.shape), x.dtype), stored)
         self._learning = trainer.Learning(run.algorithm, beginning, world, unseen, run.seed, self._total, saved)
         self._iteration = int(self._learning.progress.iteration)
         self._rows: list[dict[str, Any]] = []
@@ -221,8 +225,10 @@ class Learner:
         if not np.isfinite(real).all():
             raise SettingError("an action is not finite: learning has diverged, a smaller learning_rate may help")
         self._alone = alone
-        real = real.astype(self._run.action_space.dtype)
-        return (real[0].item() if real.ndim == 1 else real[0]) if alone else real
+        real = real.astype(self._world.action_space.dtype)
+        if not alone:
+            return real
+        return int(real[0]) if isinstance(self._world.action_space, Discrete) else real[0]
 
     def observe(self, reward: Any, next_observation: Any, terminated: Any, truncated: Any) -> None:
         """What the action of `act` led to; with several environments each [N] or [N, ...].
@@ -283,7 +289,8 @@ class Learner:
                 persistence.empty_folder(folder)
             elif configuration.read(folder).get("id") != run.id:
                 raise RunError(f"{folder} holds another run: save into a folder of its own")
-            with writing(run, folder, None):
+            before = checkpoints.numbered(folder / CHECKPOINTS)
+            with writing(run, folder, before[-1] if before else None):
                 writer = checkpoints.Writer(folder / CHECKPOINTS, [run.seed])
                 _check_not_later(folder / CHECKPOINTS, run, self.steps)
                 run.write(folder)
@@ -316,10 +323,18 @@ class Learner:
             self._iteration += 1
             self._begin_rollout()
             if self._iteration % trainer.row_length(self._total) == 0 or self.finished:
-                now = {"seed": self._run.seed, "steps": self.steps, "seconds": self._seconds_so_far()}
-                self._rows.append(now | trainer.read_row(self._learning.close_row()))
+                self._rows.append(self._closed_row())
         if signals.pending is not None:
             signal.raise_signal(signals.pending)
+
+    def _closed_row(self) -> dict[str, Any]:
+        measured = trainer.read_row(self._learning.close_row())
+        broken = [name for name, value in measured.items() if not np.isfinite(value)]
+        if broken:
+            warnings.warn(
+                f"learning has diverged: {', '.join(broken)} not finite; a smaller learning_rate may help", stacklevel=4
+            )
+        return {"seed": self._run.seed, "steps": self.steps, "seconds": self._seconds_so_far(), **measured}
 
     def _actor(self) -> Actor:
         """Where acting stands: the observation is the last that was observed."""
@@ -364,7 +379,7 @@ class Learner:
         except Exception:
             rows = []
         if len(rows) != n:
-            raise EnvironmentFault(f"{name}: expected one for each of {n} environments, got {spaces.outline(value)}")
+            raise EnvironmentFault(f"{name}: expected {n}, one for each environment, got {spaces.outline(value)}")
         found = []
         for i, row in enumerate(rows):
             try:
@@ -399,7 +414,7 @@ def _steps_so_far(learning: trainer.Learning, world: World, saved: Any) -> list[
         return []
     progress = learning.progress
     step = shapes_of_step(learning.algorithm, progress.state, progress.actor.observation, jax.random.key(0))
-    length, n = len(reward), world.num_environments
+    length, n = len(np.atleast_1d(reward)), world.num_environments
     if not 0 < length < learning.algorithm.rollout_length:
         raise CorruptCheckpointError(f"the checkpoint does not fit: '{ROLLOUT}reward' has {length} steps")
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, n, *x.shape), x.dtype), step)
