@@ -235,8 +235,7 @@ SHAPES: dict[str, Callable] = {
 
 NEW: dict[str, Callable] = {
     "full": jnp.full, "full_like": lambda x, value: jnp.full(x.shape, value), "empty": jnp.zeros,
-    "empty_permuted": lambda size, layout: jnp.zeros(size),
-    "scalar_tensor": jnp.asarray, "arange": jnp.arange,
+    "empty_permuted": lambda size, layout: jnp.zeros(size), "scalar_tensor": jnp.asarray, "arange": jnp.arange,
     "copy": lambda x, source, non_blocking=False: jnp.broadcast_to(source, x.shape), "clone": lambda x: x,
     "_to_copy": lambda x: x,
 }  # fmt: skip
