@@ -440,6 +440,14 @@ def test_what_is_no_network_is_answered_with_what_is(value, says):
         Network.coerce(value)
 
 
+def test_a_function_that_fails_is_answered_with_its_error():
+    def network():
+        raise RuntimeError("no weights here")
+
+    with pytest.raises(SettingError, match=r"given as network raised RuntimeError\('no weights here'\)"):
+        Learner(network)
+
+
 def test_a_function_that_makes_something_else_is_answered():
     with pytest.raises(SettingError, match="made 3, which is none"):
         module_of(lambda: 3)

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from thorndike.errors import SettingError
+from thorndike.errors import SettingError, ThorndikeError, shown
 
 
 class Source:
@@ -87,9 +87,17 @@ def check_floats(parameters: Any, whose: str) -> None:
 
 
 def made(function: Callable, seed: int) -> Any:
-    """What a user's function makes with this seed, whichever generator its framework draws first weights from."""
+    """What a user's function makes with this seed, whichever generator its framework draws first weights from.
+
+    SettingError where it fails.
+    """
     with _global_seed(seed):
-        return function()
+        try:
+            return function()
+        except ThorndikeError:
+            raise
+        except Exception as error:
+            raise SettingError(f"the function given as network raised {shown(error)}") from error
 
 
 @contextlib.contextmanager
