@@ -201,7 +201,7 @@ def _check_kind(owner: str, field: dataclasses.Field, value: Any, hint: Any) -> 
 
 def _is_of(value: Any, kind: Any) -> bool:
     if kind is float:  # or an array of them, to sweep over
-        return hasattr(value, "dtype") or (isinstance(value, numbers.Real) and not isinstance(value, bool))
+        return hasattr(type(value), "dtype") or (isinstance(value, numbers.Real) and not isinstance(value, bool))
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return (

@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from thorndike.errors import CorruptCheckpointError, RunError, UnsafeCheckpointError
+from thorndike.errors import CorruptCheckpointError, RunError, UnsafeCheckpointError, shown
 
 try:
     import fcntl
@@ -310,6 +310,8 @@ def _letters(dtype: np.dtype) -> str:
 
 def folder_of(run_dir: Any) -> Path:
     """The path of a run folder, there or not; RunError for what can be none."""
+    if not isinstance(run_dir, str | os.PathLike):
+        raise RunError(f"{shown(run_dir)} cannot be used as a folder: give a path")
     try:
         folder = Path(run_dir)
         str(folder).encode()  # a name of undecodable bytes could be shown nowhere

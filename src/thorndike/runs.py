@@ -252,6 +252,7 @@ def train(
     """
     _check_on_full_disk(on_full_disk)
     _check_on_chunk(on_chunk)
+    _check_quiet(quiet)
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
         run, copies = _configure(chosen, seed, seeds, stack)
@@ -270,7 +271,7 @@ def train(
         given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
         run, worlds = _worlds(run.begun(), given, copies, stack)
         worlds.make_chunk = _make_chunk(run, given, worlds, stack)
-        place = None if run_dir is None else folder_of("runs" if run_dir == AUTO else run_dir)
+        place = None if run_dir is None else folder_of("runs" if _is_auto(run_dir) else run_dir)
         worlds.notes.append(sizes.check(run, place))
         folder = None if run_dir is None else _new_folder(run_dir, run)
         if folder is not None:
@@ -368,6 +369,7 @@ def resume(
     """
     _check_on_full_disk(on_full_disk)
     _check_on_chunk(on_chunk)
+    _check_quiet(quiet)
     folder, own = folder_of(run_dir), words.handed_in(algorithm, network, recipes)
     steps = steps if steps is None else words.whole_number(steps, "steps", low=1)
     handed_in = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
@@ -607,10 +609,19 @@ def _checkpoint_interval(steps: Any, run: Configuration) -> int:
 
 
 def _new_folder(run_dir: str | Path, run: Configuration) -> Path:
-    if run_dir != AUTO:
+    if not _is_auto(run_dir):
         return empty_folder(folder_of(run_dir))
     name = environments.name_of(run.environment)
     return unused_folder(Path("runs"), f"{run.algorithm_name}-{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _is_auto(run_dir: Any) -> bool:
+    return isinstance(run_dir, str) and run_dir == AUTO
+
+
+def _check_quiet(value: Any) -> None:
+    if not isinstance(value, bool):
+        raise SettingError(f"quiet must be True or False, got {shown(value)}")
 
 
 def _record(

@@ -28,7 +28,7 @@ def made(algorithm: Any) -> Any:
     """An algorithm from what a user gives as one: an object as it is, a name or a class with its defaults."""
     algorithm = get(algorithm) if isinstance(algorithm, str) else algorithm
     algorithm = algorithm() if isinstance(algorithm, type) else algorithm
-    if not (hasattr(algorithm, "act") and hasattr(algorithm, "update")):
+    if not all(hasattr(type(algorithm), part) for part in ("act", "update")):
         raise SettingError(f"an algorithm is a name or an object such as td.DQN(), got {shown(algorithm)}")
     name, parts = type(algorithm).__name__, [*core.Algorithm.__annotations__, *vars(core.Algorithm)]
     for part in parts:

@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium import spaces
 
 from thorndike.convolutions import with_quick_convolutions
-from thorndike.errors import SettingError, ThorndikeError
+from thorndike.errors import SettingError, ThorndikeError, shown
 from thorndike.foreign.equinox import EquinoxSource
 from thorndike.foreign.flax import LinenSource, NnxSource
 from thorndike.foreign.haiku import HaikuSource
@@ -175,7 +175,7 @@ def _takes_nothing(value: Callable) -> bool:
         inspect.signature(value).bind()
         if isinstance(value, type):  # its metaclass may hide what it takes
             inspect.signature(value.__init__).bind(None)  # type: ignore[misc]
-    except (TypeError, ValueError):
+    except Exception:  # where it refuses to be looked at too
         return False
     return True
 
@@ -187,7 +187,7 @@ def _framework(kind: type) -> str | None:
 
 def _what(value: Any) -> str:
     framework = _framework(type(value))
-    return f"a {framework} module ({type(value).__name__})" if framework else f"{value!r:.80}"
+    return f"a {framework} module ({type(value).__name__})" if framework else shown(value, 80)
 
 
 def _hint(value: Any) -> str:
