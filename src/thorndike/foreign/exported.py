@@ -312,7 +312,7 @@ def _why_not(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What PyTorch warns of, logs and prints while it exports is in the error, or has no meaning for those that train."""
+    """What PyTorch warns of, logs and prints while it exports: the error says it, or it has no meaning here."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
