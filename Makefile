@@ -3,11 +3,14 @@
 #   make train            train DQN on CartPole-v1 until it balances the pole (make train SEED=1 for another seed)
 #   make test             format, lint, types and the tests
 #   make test-full        the longer proofs too
+#   make test-frameworks  the tests of networks from PyTorch, Keras on every backend, Flax and Haiku, and of exports;
+#                         installs these frameworks first, some 3 GB (TORCH=... names another torch to install)
 #   make mutants          plant bugs that other libraries had, and see a test fail for each (make mutants ARGS="17 31")
 #   make faults           kills, full disks, flipped bits, broken environments and long runs; into benchmarks/results/
 #   make learning         rerun the learning results in benchmarks/results/
 #   make learning-long    rerun those of continuous control, an hour or two (make learning-long ARGS="--rows Pendulum")
 #   make speed            rerun the comparison of speed with other libraries (make speed ARGS=--quick to look)
+#   make networks         rerun the comparison of one network in every framework, with what test-frameworks installs
 #   make clean            remove what the above have installed (runs/ and benchmarks/results/ stay)
 
 PYTHON ?= python3
@@ -17,12 +20,16 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+FRAMEWORKS := .venv-frameworks
+# On Linux PyPI's is a build for CUDA, of gigabytes; that for CPUs is in PyTorch's own index, to which PIP_EXTRA_INDEX_URL
+# can point pip (TORCH=torch==2.13.0+cpu then).
+TORCH ?= torch==2.13.0
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # Where this is set, Python compiles every file anew at every start: importing jax takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test check test-full faults mutants learning learning-long speed clean
+.PHONY: train test check test-full test-frameworks faults mutants learning learning-long speed networks clean
 
 train: $(VENV)/core
 	$(BIN)/thorndike train dqn CartPole-v1 --seed $(SEED) $(ARGS)
@@ -43,6 +50,13 @@ test-full: check
 	JAX_ENABLE_X64=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 	JAX_DEBUG_KEY_REUSE=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
+# Keras has one backend in a process.
+KERAS_TESTS := tests/frameworks/test_keras_backends.py tests/frameworks/test_one_network_everywhere.py
+test-frameworks: $(FRAMEWORKS)/installed
+	$(FRAMEWORKS)/bin/pytest -n 2 --dist worksteal tests/frameworks tests/test_foreign_networks.py $(ARGS)
+	KERAS_BACKEND=tensorflow $(FRAMEWORKS)/bin/pytest -n 2 --dist worksteal $(KERAS_TESTS) $(ARGS)
+	KERAS_BACKEND=torch $(FRAMEWORKS)/bin/pytest -n 2 --dist worksteal $(KERAS_TESTS) $(ARGS)
+
 # A test of the tests, some ten minutes on two cores; without ARGS it writes benchmarks/results/mutants.md.
 mutants: $(VENV)/dev
 	$(BIN)/python tests/mutants/run.py $(ARGS)
@@ -61,6 +75,9 @@ learning-long: $(VENV)/environments
 speed: $(VENV)/environments
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 
+networks: $(FRAMEWORKS)/installed
+	$(FRAMEWORKS)/bin/python benchmarks/networks.py $(ARGS)
+
 $(VENV)/core: pyproject.toml | $(BIN)/python
 	@echo "installing thorndike into $(VENV) (once, about a minute)"
 	@$(BIN)/python $(PIP_INSTALL) -e .
@@ -76,11 +93,17 @@ $(VENV)/dev: pyproject.toml | $(BIN)/python
 	@$(BIN)/python $(PIP_INSTALL) -e ".[dev]"
 	@touch $@ $(VENV)/core
 
-$(BIN)/python:
+$(FRAMEWORKS)/installed: pyproject.toml tests/frameworks/requirements.txt | $(FRAMEWORKS)/bin/python
+	@echo "installing thorndike, torch, TensorFlow, Flax, Haiku and ONNX Runtime into $(FRAMEWORKS) (once, some minutes)"
+	@$(FRAMEWORKS)/bin/python $(PIP_INSTALL) -e ".[flax,haiku,keras]" -r tests/frameworks/requirements.txt "$(TORCH)" || \
+	  { echo "the frameworks cannot be installed: pip needs a package index to take them from"; exit 1; }
+	@touch $@
+
+%/bin/python:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "thorndike needs Python 3.11 or newer; say which one to use: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@$(PYTHON) -m venv $* || { rm -rf $*; exit 1; }
 
 clean:
-	rm -rf $(VENV) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(FRAMEWORKS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

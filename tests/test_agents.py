@@ -1,4 +1,4 @@
-"""What is handed out as an agent's network is what the agent acts by."""
+"""What is handed out as an agent's network is what the agent acts by; what is saved of one is what it acts by too."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
+from safetensors import safe_open
 
 import thorndike as td
+from hostile import rewrite
 from thorndike.agents import Agent
 from thorndike.core import Transition
+from thorndike.errors import (
+    CorruptCheckpointError,
+    RunError,
+    ThorndikeError,
+    UnknownNameError,
+    UnsuitableError,
+)
 from thorndike.spaces import to_real
 
 OBSERVATIONS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
@@ -90,3 +99,108 @@ def test_your_own_network_is_handed_back_or_is_behind_what_has_to_be_done_to_obs
     pair = agent_of(td.PPO(network=(linear_init, linear), critic_network=None), DISCRETE).network
     assert pair(raw_observations(5)).shape == (5, 4)
     assert pair.network.original()["w"].shape == (3, 5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_agent_that_was_saved_acts_as_before_and_its_learning_stays_behind(name, tmp_path):
+    algorithm, action_space, _ = CASES[name]
+    agent = agent_of(dataclasses.replace(algorithm, **NORMALIZED), action_space)
+    agent.fraction = 0.5
+    for _ in range(2):  # the second takes the first one's place
+        agent.save(tmp_path / "new" / "agent")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["agent"]
+    loaded = td.Agent.load(str(tmp_path / "new" / "agent"))
+    observation = raw_observations(20)
+    for explore in (False, True):
+        np.testing.assert_array_equal(loaded.act(observation, explore), agent.act(observation, explore))
+    np.testing.assert_array_equal(loaded.network(observation), agent.network(observation))
+    assert (loaded.algorithm, loaded.fraction) == (agent.algorithm, 0.5)
+    names = " ".join(safe_open(tmp_path / "new" / "agent" / "agent.safetensors", framework="numpy").keys())
+    assert "network" in names or "actor" in names
+    assert not any(word in names for word in ("optimizer", "target", "critic", "baseline", "rewards"))
+
+
+def test_a_network_of_your_own_is_handed_in_again(tmp_path):
+    agent = agent_of(td.DQN(network=(linear_init, linear)), DISCRETE)
+    agent.save(tmp_path / "agent")
+    with pytest.raises(RunError, match="hand it in again with network="):
+        td.Agent.load(tmp_path / "agent")
+    loaded = td.Agent.load(tmp_path / "agent", network=(linear_init, linear))
+    np.testing.assert_array_equal(loaded.network["w"], agent.network["w"])
+    with pytest.raises(CorruptCheckpointError, match="does not fit"):
+        td.Agent.load(tmp_path / "agent", network=td.MLP((3,)))
+    with pytest.raises(UnknownNameError, match="no argument 'environment'"):
+        td.Agent.load(tmp_path / "agent", environment="CartPole-v1")
+
+
+class Mine(td.DQN):
+    pass
+
+
+def test_an_agent_takes_no_other_s_place_and_what_could_not_be_loaded_is_not_saved(tmp_path):
+    agent = agent_of(td.DQN(**TINY), DISCRETE)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(RunError, match="not a folder that thorndike wrote, and stays"):
+        agent.save(tmp_path / "run")
+    with pytest.raises(RunError, match=r"that is a run, td\.load\("):
+        td.Agent.load(tmp_path / "run")
+    with pytest.raises(RunError, match=r"has no agent\.json"):
+        td.Agent.load(tmp_path / "nothing")
+    with pytest.raises(UnsuitableError, match="an agent of Mine cannot be saved"):
+        agent_of(Mine(**TINY), DISCRETE).save(tmp_path / "mine")
+    (tmp_path / "empty").mkdir()
+    agent.save(tmp_path / "empty")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "run"]
+
+
+def manifest(**values):
+    return lambda folder, outside: rewrite(folder / "agent.json", lambda found: found.update(values))
+
+
+def of_algorithm(**values):
+    return lambda folder, outside: rewrite(folder / "agent.json", lambda found: found["algorithm"].update(values))
+
+
+def instead(name, data):
+    return lambda folder, outside: (folder / name).write_bytes(data)
+
+
+def a_link(name):
+    return lambda folder, outside: ((folder / name).unlink(), (folder / name).symlink_to(outside))
+
+
+BOX_OF = {"type": "Box", "dtype": "float32", "low": 0, "high": 1}
+HOSTILE = {
+    "no JSON": instead("agent.json", b"\xff{"),
+    "deep": instead("agent.json", b"[" * 100_000),
+    "not sealed": instead("agent.json", b'{"format": 1}'),
+    "a format of the future": manifest(format=[99]),
+    "a class of somebody's": of_algorithm(type="Popen"),
+    "a field of somebody's": of_algorithm(hook="os.system"),
+    "code for a number": of_algorithm(gamma="__import__('os')"),
+    "absurdly wide": of_algorithm(network={"type": "MLP", "sizes": [2**50]}),
+    "an algorithm that does not suit": manifest(action_space={"type": "MultiBinary", "shape": [2]}),
+    "a space without end": manifest(observation_space=BOX_OF | {"shape": [2**40]}),
+    "other observations": manifest(observation_space=BOX_OF | {"shape": [9]}),
+    "no fraction": manifest(fraction="half"),
+    "arrays of text": manifest(arrays="agent.safetensors"),
+    "arrays of another size": manifest(arrays={"size": 3, "sha256": ""}),
+    "other arrays": instead("agent.safetensors", bytes(500)),
+    "arrays gone": lambda folder, outside: (folder / "agent.safetensors").unlink(),
+    "a link for arrays": a_link("agent.safetensors"),
+    "a link for the manifest": a_link("agent.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_folder_is_answered_in_one_line(name, tmp_path):
+    outside = tmp_path / "secret"
+    outside.write_text("{}")
+    folder = agent_of(td.DQN(**TINY), DISCRETE).save(tmp_path / "agent")
+    HOSTILE[name](folder, outside)
+    with pytest.raises(ThorndikeError) as caught:
+        td.Agent.load(folder)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, UnsuitableError) == (name == "an algorithm that does not suit")
+    assert outside.read_text() == "{}"

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -509,7 +510,7 @@ def test_a_memory_comes_back_bit_for_bit_from_a_file_of_its_written_rows_alone(t
 
 def test_a_checkpoint_from_before_with_every_row_is_read_as_well():
     progress = remembering(MEMORIES["replay"], 2)
-    whole = {name: np.asarray(leaf) for name, leaf in snapshots._named(progress)}
+    whole = {name: np.asarray(leaf) for name, leaf in snapshots.named(progress)}
     assert whole["memory/steps/observation"].shape == (500, 2, 10, 10)
     back = snapshots.from_arrays(jax.eval_shape(lambda: progress), whole)
     jax.tree.map(np.testing.assert_array_equal, back, progress)
@@ -551,3 +552,16 @@ def test_a_checkpoint_of_the_format_before_is_read(tmp_path):
     rewrite(folder / "manifest.json", lambda manifest: manifest.update(format=99))
     with pytest.raises(RunError, match="has format 99, this version of thorndike reads up to 3"):
         Checkpoint(folder)
+
+
+@pytest.mark.parametrize("where", [(persistence, "_read_owner"), (Path, "unlink")], ids=["taking it", "leaving it"])
+def test_a_folder_is_free_again_whenever_ctrl_c_comes(where, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, interrupted)
+        with pytest.raises(KeyboardInterrupt), persistence.locked(tmp_path):
+            pass
+    with persistence.locked(tmp_path):
+        pass

@@ -53,6 +53,9 @@ def test_without_flags_the_recorded_settings_are_used(asked):
         "evaluation_environment": None,
         "on_full_disk": "stop",
         "checkpoint_every": None,
+        "keep_checkpoints": None,
+        "metrics_every": None,
+        "record_info": (),
         "environment_arguments": {},
     }
     assert asked("train dqn gymnasium:CartPole-v1")[0] == recorded.algorithm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -10,10 +11,17 @@ import pytest
 import thorndike as td
 
 DOCS = Path(__file__).parents[1] / "docs"
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", (DOCS / "environments.md").read_text(encoding="utf-8"), re.M | re.S)
 
 
-@pytest.mark.parametrize("example", range(len(EXAMPLES)))
+def examples(name):
+    """Every example in Python of a page."""
+    return re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(encoding="utf-8"), re.M | re.S)
+
+
+ENVIRONMENTS, LOOPS = examples("environments.md"), examples("your_own_loop.md")
+
+
+@pytest.mark.parametrize("example", range(len(ENVIRONMENTS)))
 def test_an_environment_from_the_documentation_trains(example, monkeypatch):
     train = td.train
 
@@ -22,5 +30,20 @@ def test_an_environment_from_the_documentation_trains(example, monkeypatch):
 
     monkeypatch.setattr(td, "train", shortly)
     names = {"__name__": "example"}
-    exec(compile(EXAMPLES[example], f"environments.md, example {example}", "exec", dont_inherit=True), names)
+    exec(compile(ENVIRONMENTS[example], f"environments.md, example {example}", "exec", dont_inherit=True), names)
     assert names["run"].summary["steps"] > 0
+
+
+@pytest.mark.parametrize("example", range(len(LOOPS)))
+def test_a_loop_from_the_documentation_learns(example, monkeypatch, tmp_path):
+    class Shortly(td.Learner):
+        def __init__(self, algorithm, *spaces, steps, **more):
+            small = {"warmup_steps": 64} if isinstance(algorithm, td.DQN) else {"rollout_length": 16, "epochs": 1}
+            super().__init__(dataclasses.replace(algorithm, **small), *spaces, steps=65, **more)
+
+    monkeypatch.setattr(td, "Learner", Shortly)
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "example"}
+    exec(compile(LOOPS[example], f"your_own_loop.md, example {example}", "exec", dont_inherit=True), names)
+    assert names["learner"].finished
+    assert names["learner"].row["steps"] >= 65

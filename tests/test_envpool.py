@@ -17,7 +17,7 @@ from jax import random
 from test_gymnasium import canonical_actions, play, same
 from thorndike import listing, trainer
 from thorndike.algorithms.ppo import PPO
-from thorndike.environments import make, repeating
+from thorndike.environments import make, record_info, repeating
 from thorndike.environments.gymnasium import episode_seed
 from thorndike.errors import (
     CorruptCheckpointError,
@@ -597,3 +597,20 @@ def test_whatever_the_pool_raises_is_a_fault():
     environment._pool_of = lambda seeds: Cold()
     with pytest.raises(EnvironmentFault, match="reset: RuntimeError: engine is cold"):
         environment.reset(random.key(0))
+
+
+def test_what_info_says_at_the_ends_of_episodes_is_recorded_of_each_copy():
+    environment = make("envpool:CartPole-v1", 5)
+    record_info(environment, ["elapsed_step", "no such name"])
+    environment.reset(random.key(0))
+    lengths, running = [], np.zeros(5, int)
+    for t in range(60):
+        _, outcome = environment.step((), np.array([0, 1, 0, 1, 1]) if t % 3 else np.ones(5, int), None)
+        running += 1
+        done = outcome.terminated | outcome.truncated
+        lengths += running[done].tolist()
+        running[done] = 0
+    assert len(lengths) > 10
+    with pytest.warns(UserWarning, match="'no such name' in info has never been there"):
+        assert environment.infos.close() == {"elapsed_step_mean": pytest.approx(np.mean(lengths))}
+    assert environment.infos.close() == {}

@@ -54,7 +54,7 @@ def run(tmp_path, whole):
 def untrained(monkeypatch):
     """Instead of training, `train` and `resume` write all that a run writes, once."""
 
-    def record(run, given, worlds, folder, quiet, on_full_disk="stop", checkpoint=None, log=None):
+    def record(run, given, worlds, folder, quiet, on_full_disk="stop", checkpoint=None, log=None, on_chunk=None):
         recording = Recording(run, None, folder, console.Silence(), checkpoint, log)
         recording.add_row(0, 10**6, {"loss": 1.0})
         recording.writer.add(0, {"x": np.zeros(3)}, {"steps": 10**6, "iteration": 1})

@@ -440,7 +440,7 @@ def test_what_the_user_asks_for_passes_the_boundary(error):
     [
         (3, SettingError, "got int"),
         (lambda: 3, UnsuitableError, "expected one gymnasium.Env"),
-        (dict, UnsuitableError, "dict gave dict, expected one gymnasium.Env"),
+        (dict, UnsuitableError, "dict gave dict without reset and step, expected one gymnasium.Env"),
         (lambda: gymnasium.make_vec("CartPole-v1", 2), UnsuitableError, "gave CartPoleVectorEnv"),
         (broken(KeyError("map")), EnvironmentFault, "make_it could not be made: KeyError: 'map'"),
         (lambda size: Small(size), EnvironmentFault, "missing 1 required positional argument: 'size'"),
@@ -501,15 +501,6 @@ def test_the_line_that_helps_names_the_id():
     with pytest.raises(UnsuitableError, match=r"TransformObservation\(gymnasium.make\('Speaking-v0'\), "):
         make("Speaking-v0", 1)
     gymnasium.registry.pop("Speaking-v0")
-
-
-@pytest.mark.parametrize("what", ["environment", "class", "space"])
-def test_what_comes_of_the_old_gym_is_told_so(what):
-    """The package itself is not needed: its classes are known by the module that they are of."""
-    old = type("Old", (), {"__module__": "gym.core", "observation_space": BOX})
-    given = {"environment": old(), "class": old, "space": type("Mixed", (Small,), {"observation_space": old()})}
-    with pytest.raises((SettingError, UnsuitableError), match="of the old gym package"):
-        make(given[what], 1)
 
 
 @pytest.mark.parametrize(

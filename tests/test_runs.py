@@ -111,7 +111,13 @@ def test_a_run_folder_holds_what_the_design_says(finished):
         "summary.json",
     ]
     last = folder / "checkpoints" / "step-000000400"
-    assert sorted(path.name for path in last.iterdir()) == ["manifest.json", "seed-3.safetensors", "seed-4.safetensors"]
+    kept = [f"best-{best['seed']}-{best['iteration']}.safetensors" for best in finished.summary["best"]]
+    assert sorted(path.name for path in last.iterdir()) == [
+        *kept,
+        "manifest.json",
+        "seed-3.safetensors",
+        "seed-4.safetensors",
+    ]
     summary = json.loads((folder / "summary.json").read_text())
     statistics = {"episodes", "mean", "std", "iqm", "ci95", "episode_std", "per_seed"}
     assert summary.pop("digest")
@@ -122,6 +128,7 @@ def test_a_run_folder_holds_what_the_design_says(finished):
         "steps",
         "seeds",
         "evaluation",
+        "best",
         "training",
         "seconds",
         "steps_per_second",

@@ -120,6 +120,9 @@ def test_a_large_checkpoint_is_told_and_counts_only_the_rows_that_a_run_will_wri
     assert sizes.check(run, tmp_path) == "each checkpoint takes up to 557 MB"
     assert sizes.check(dataclasses.replace(run, steps=1_000), tmp_path) == ""
     assert sizes.check(run, None) == ""
+    found = sizes.estimate(run.algorithm, run.observation_space, run.action_space)
+    evaluated = dataclasses.replace(run, evaluate_every=1_000)  # then it holds the best state beside the newest
+    assert sizes.checkpoint_size(evaluated, found) == sizes.checkpoint_size(run, found) + found.state
 
 
 @pytest.mark.parametrize(("size", "said"), [(55_314_000_000, "55.3 GB"), (1.5e6, "2 MB"), (2e12, "2,000.0 GB")])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         CorruptCheckpointError,
         EnvironmentFault,
         MissingExtraError,
+        OrderError,
         RunError,
         SettingError,
         ThorndikeError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         UnsafeCheckpointError,
         UnsuitableError,
     )
+    from thorndike.learner import Learner
     from thorndike.memories import Latest, Prioritized, Replay
     from thorndike.networks import CNN, MLP, Same
     from thorndike.runs import Run, load, resume, train, training
@@ -41,6 +43,7 @@ _HOMES = {
     "DDPG": "algorithms.td3",
     "DQN": "algorithms.dqn",
     "Latest": "memories",
+    "Learner": "learner",
     "MLP": "networks",
     "PPO": "algorithms.ppo",
     "Prioritized": "memories",
@@ -59,6 +62,7 @@ _HOMES = {
     "CorruptCheckpointError": "errors",
     "EnvironmentFault": "errors",
     "MissingExtraError": "errors",
+    "OrderError": "errors",
     "RunError": "errors",
     "SettingError": "errors",
     "ThorndikeError": "errors",

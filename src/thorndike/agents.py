@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -47,16 +49,16 @@ class Agent:
 
         The best action, or with `explore` one as in training. ValueError where the observation is not of the space.
         """
-        if self.algorithm.initial_carry(1) != ():
+        if jax.tree.leaves(self.algorithm.initial_carry(1)):
             raise UnsuitableError(f"{type(self.algorithm).__name__} remembers: its agent cannot act without a carry")
-        axes = _leading_axes(self.observation_space, observation)
+        axes = leading_axes(self.observation_space, observation)
         if axes not in (0, 1):
             raise ValueError(f"neither one observation of {self.observation_space} nor a batch of them")
-        rows = [observation] if axes == 0 else _rows(observation)
+        rows = [observation] if axes == 0 else rows_of(observation)
         checked = [spaces.plain(self.observation_space, row) for row in rows]
         batch = jax.tree.map(lambda *leaves: np.stack(leaves), *checked)
         self._calls += 1
-        action = np.asarray(_act(self.algorithm, self._policy(explore), batch, np.uint32(self._calls)))
+        action = np.asarray(_act(self.algorithm, self.policy(explore), batch, np.uint32(self._calls)))
         action = self._to_real(action)
         return action if axes == 1 else action[0]
 
@@ -69,12 +71,56 @@ class Agent:
         normalised it is a `Normalized`, and with PPO's shared torso a `FirstOutputs`, each around their `network`,
         whose `original()` is your own object again.
         """
-        network, moments = self.state.network, self.state.statistics.observations
-        if moments:
-            return Normalized(network, moments)
+        network = self.state.network
+        if self.moments:
+            return Normalized(network, self.moments)
         return network.original() if hasattr(network, "original") else network
 
-    def _policy(self, explore: bool) -> Any:
+    @property
+    def moments(self) -> Any:
+        """What observations are normalised by; () where they are not."""
+        return getattr(getattr(self.state, "statistics", ()), "observations", ())
+
+    def export(self, path: str | os.PathLike) -> Path:
+        """Write the greedy policy for other programs: .onnx, .stablehlo (for JAX) or .savedmodel (for TensorFlow).
+
+        It takes batches of raw observations, of any size and in at most 32 bits: inputs are named after the parts of
+        the observation ("image", "camera.0"; "observation" where it has none), the output is "action". contract.json
+        beside it has shapes, dtypes, ranges, versions and digests. Before the file gets its name it is held against
+        this agent on 1,000 observations; what was there is replaced only then. MissingExtraError where a package is
+        missing, UnsuitableError where the format has nothing for the policy, RunError where contract.json is another's.
+        """
+        from thorndike.export import export
+
+        cpu = jax.devices("cpu")[0]  # accelerators multiply in fewer digits, unless told otherwise
+        with jax.default_device(cpu):
+            spaces = self.observation_space, self.action_space
+            return export(Agent(self.algorithm, jax.device_put(self.state, cpu), *spaces, self.fraction), path)
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Write the policy as a folder that `Agent.load` reads: arrays and JSON with digests, no code and no memory.
+
+        An agent that is there already is replaced once the new one is whole. RunError where anything else is there.
+        """
+        from thorndike import agent_folders
+
+        return agent_folders.write(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, network: Any = None, *, algorithm: Any = None, **recipes: Any) -> Agent:
+        """The agent that `save` wrote. Safe on a folder from a stranger: no code runs.
+
+        `network` (and `critic_network`, ...) is handed in again where it was your own, `algorithm` where its class was.
+        `state` holds what acting needs, and None for the rest. RunError or a kind of it where the folder is none of
+        ours.
+        """
+        from thorndike import agent_folders
+        from thorndike.words import handed_in
+
+        return cls(*agent_folders.read(folder, handed_in(algorithm, network, recipes)))
+
+    def policy(self, explore: bool) -> Any:
+        """All that acting needs, as one pytree."""
         if explore not in self._policies:
             self._policies[explore] = _policy(self.algorithm, self.state, jnp.float32(self.fraction), explore)
         return self._policies[explore]
@@ -90,23 +136,23 @@ def _act(algorithm: Any, policy: Any, observation: Any, call: jax.Array) -> Any:
     return algorithm.act(policy, observation, (), random.fold_in(random.key(0), call))[0]
 
 
-def _leading_axes(space: Any, observation: Any) -> int:
+def leading_axes(space: Any, observation: Any) -> int:
     """How many axes stand before those of the space: 0 is one observation, 1 a batch; -1 where they do not fit."""
     if isinstance(space, gym.Dict):
         if not isinstance(observation, dict):
             return 1 if isinstance(observation, (list, tuple)) else -1
         name = next(iter(space.spaces))
-        return _leading_axes(space[name], observation[name]) if name in observation else 0
+        return leading_axes(space[name], observation[name]) if name in observation else 0
     if isinstance(space, gym.Tuple):
-        return _leading_axes(space[0], observation[0]) if isinstance(observation, tuple) and len(observation) else -1
+        return leading_axes(space[0], observation[0]) if isinstance(observation, tuple) and len(observation) else -1
     return np.ndim(observation) - len(space.shape or ())
 
 
-def _rows(batch: Any) -> list:
+def rows_of(batch: Any) -> list:
     """A batch as its observations, one by one."""
     if isinstance(batch, dict):
-        columns = {name: _rows(value) for name, value in batch.items()}
+        columns = {name: rows_of(value) for name, value in batch.items()}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     if isinstance(batch, tuple):
-        return list(zip(*map(_rows, batch), strict=True))
+        return list(zip(*map(rows_of, batch), strict=True))
     return list(batch)

@@ -1,9 +1,10 @@
 """Checkpoints: arrays in safetensors files, one a seed, and a manifest with the digest of each.
 
-    checkpoints/step-000050000/{seed-0.safetensors, seed-1.safetensors, manifest.json}
+    checkpoints/step-000050000/{seed-0.safetensors, seed-1.safetensors, best-0-....safetensors, manifest.json}
 
-The number is the mean over seeds of the steps done. A checkpoint appears under its name in one rename, whole; the
-last KEPT stay. Nothing is ever unpickled, evaluated or imported.
+The number is the mean over seeds of the steps done. A checkpoint appears under its name in one rename, whole; the last
+few stay. In each is also, of every seed, the state that did best in an evaluation up to then: whichever checkpoint a
+run goes on from, its best is of its own past. Nothing is ever unpickled, evaluated or imported.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from thorndike.records import Written
 
 FORMAT = 3
 READABLE = (1, 2, 3)  # 1 held every row of a memory, written or not; before 3 nothing tied a checkpoint to its run
-KEPT = 3
+KEPT = 3  # unless told otherwise
 MANIFEST = "manifest.json"
 INCOMING = ".incoming"
 DELETED = ".deleted-"
@@ -40,16 +41,31 @@ class Results(TypedDict):
     recent: list[float]
     evaluated: list[float] | None
     unfinished: NotRequired[int]
+    stopped: NotRequired[bool]
 
 
-class Entry(TypedDict):
-    """What a manifest says of a seed."""
+class File(TypedDict):
+    """A file of arrays, and the moment that they are of."""
 
     file: str
     size: int
     sha256: str
     steps: int
     iteration: Annotated[int, schema.Range(0, 2**32 - 1)]  # as training counts them
+
+
+class Best(File):
+    """The state that did best in an evaluation, and how it did."""
+
+    mean: float
+    episodes: schema.Positive
+    unfinished: int
+
+
+class Entry(File):
+    """What a manifest says of a seed."""
+
+    best: NotRequired[Best]
     metrics: NotRequired[Written]  # its lines in metrics.jsonl at this moment
     results: NotRequired[Results]
 
@@ -74,7 +90,8 @@ class Checkpoint:
         self.path = path
         self.manifest = _read_manifest(path)
         for entry in self.seeds.values():
-            _check_file(path / entry["file"], entry)
+            for file in _files(entry):
+                check_file(path / file["file"], file)
 
     @property
     def seeds(self) -> dict[int, Any]:
@@ -89,6 +106,10 @@ class Checkpoint:
     def arrays(self, seed: int, prefix: str = "") -> SavedArrays:
         """A seed's arrays whose names begin with `prefix`."""
         return SavedArrays(self.path / self.seeds[seed]["file"], prefix)
+
+    def best_arrays(self, seed: int) -> SavedArrays:
+        """The state of a seed that did best in an evaluation."""
+        return SavedArrays(self.path / self.seeds[seed]["best"]["file"], "")
 
 
 class SavedArrays(Mapping[str, np.ndarray]):
@@ -126,10 +147,14 @@ class SavedArrays(Mapping[str, np.ndarray]):
 class Writer:
     """Collects the arrays of seeds that run side by side, and commits them as one checkpoint."""
 
-    def __init__(self, folder: Path, seeds: Collection[int]) -> None:
-        """Write into `folder` (which is cleared of whatever a crash left half done) checkpoints of `seeds`."""
-        self.folder, self.seeds = folder, tuple(seeds)
+    def __init__(self, folder: Path, seeds: Collection[int], kept: int = KEPT) -> None:
+        """Write into `folder` (which is cleared of whatever a crash left half done) checkpoints of `seeds`.
+
+        The last `kept` of them stay.
+        """
+        self.folder, self.seeds, self.kept = folder, tuple(seeds), kept
         self.saved: dict[int, Any] = {}  # the newest of each seed, committed or not
+        self.waiting: dict[int, tuple] = {}  # each seed's best since it was last saved
         self.fresh: set[int] = set()  # those not committed yet
         self.committed: Path | None = None
         self.manifest: Mapping[str, Any] = {}  # of that one
@@ -146,20 +171,48 @@ class Writer:
         So are those that a writer that was killed had no time left to delete.
         """
         for path in numbered(self.folder):
-            if _number(path) > _number(checkpoint.path):
+            if number(path) > number(checkpoint.path):
                 persistence.discard(path)
         self._keep_the_last()
         self.manifest, self.committed = checkpoint.manifest, checkpoint.path
         self.saved = {int(seed): entry for seed, entry in self.manifest["seeds"].items()}
+        files = {file["file"] for entry in self.saved.values() for file in _files(entry)}
+        for path in persistence.entries(checkpoint.path):
+            if path.name not in (MANIFEST, *files):  # an older best, whose writer was killed
+                persistence.remove(path)
 
     def add(self, seed: int, arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> None:
         """Write one seed's arrays; `about` (steps, iteration, ...) goes into the manifest. Nothing is committed yet."""
-        persistence.make_folder(self.folder / INCOMING)
-        self._need_space(sum(array.nbytes for array in arrays.values()))
-        name = f"seed-{seed}.safetensors"
-        written = persistence.write_arrays(self.folder / INCOMING / name, arrays)
-        self.saved[seed] = persistence.plain(about) | {"file": name} | written
+        incoming, before = self.folder / INCOMING, self.saved.get(seed, {})
+        persistence.make_folder(incoming)
+        entry = self._write(incoming, f"seed-{seed}.safetensors", arrays, about)
+        if seed in self.waiting:
+            entry["best"] = self._write_best(incoming, seed, *self.waiting[seed])
+        elif "best" in before:
+            entry["best"] = before["best"]
+        self.saved[seed] = entry
         self.fresh.add(seed)
+        self.waiting.pop(seed, None)
+
+    def keep_best(self, seed: int, arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> None:
+        """Keep the state of a seed that did best, in its checkpoints from that moment on; `about` as in `add`."""
+        if not self.holds(seed, about["iteration"]):
+            self.waiting[seed] = arrays, about
+            return
+        committed = None if seed in self.fresh else self.committed
+        folder = committed or self.folder / INCOMING
+        best = self._write_best(folder, seed, arrays, about)
+        self.amend(seed, {"best": best})
+        for path in persistence.entries(folder):
+            if path.name.startswith(f"best-{seed}-") and path.name != best["file"]:
+                persistence.remove(path)
+
+    def _write_best(self, folder: Path, seed: int, arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> Any:
+        return self._write(folder, f"best-{seed}-{about['iteration']}.safetensors", arrays, about)
+
+    def _write(self, folder: Path, name: str, arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> Any:
+        self._need_space(sum(array.nbytes for array in arrays.values()))
+        return persistence.plain(about) | {"file": name} | persistence.write_arrays(folder / name, arrays)
 
     def commit(self, iterations: int, about: dict[str, Any]) -> Path | None:
         """Make a checkpoint of the newest arrays of every seed: its folder, or None if there is nothing new."""
@@ -167,9 +220,10 @@ class Writer:
             self._keep_the_last()  # where a call before this one has failed at it
             return None
         incoming = self.folder / INCOMING
-        for seed, entry in self.saved.items():
-            if seed not in self.fresh and self.committed is not None:
-                persistence.copy(self.committed / entry["file"], incoming / entry["file"])
+        files = [file["file"] for entry in self.saved.values() for file in _files(entry)]
+        for name in files:
+            if self.committed is not None and not persistence.exists(incoming / name):
+                persistence.copy(self.committed / name, incoming / name)
         steps = sum(entry["steps"] for entry in self.saved.values()) // len(self.seeds)
         manifest = {"format": FORMAT, "steps": steps, "iterations": iterations, **about}
         manifest["seeds"] = {str(seed): entry for seed, entry in sorted(self.saved.items())}
@@ -184,7 +238,7 @@ class Writer:
         return path
 
     def _keep_the_last(self) -> None:
-        for old in numbered(self.folder)[:-KEPT]:
+        for old in numbered(self.folder)[: -self.kept]:
             persistence.discard(old)
 
     def holds(self, seed: int, iteration: int) -> bool:
@@ -252,10 +306,10 @@ def _run_of(manifest: Mapping[str, Any]) -> str:
 
 def numbered(folder: Path) -> list[Path]:
     """What bears a checkpoint's name, in order of its number (never of its time: clocks jump)."""
-    return sorted((path for path in persistence.entries(folder) if NAME.fullmatch(path.name)), key=_number)
+    return sorted((path for path in persistence.entries(folder) if NAME.fullmatch(path.name)), key=number)
 
 
-def _number(path: Path) -> int:
+def number(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
@@ -275,6 +329,9 @@ def _read_manifest(path: Path) -> Manifest:
         for seed, entry in manifest["seeds"].items():
             if not seed.isdecimal() or seed != str(int(seed)) or entry["file"] != f"seed-{seed}.safetensors":
                 raise ValueError(f"seed {seed} has the file {entry['file']}")
+            best = entry.get("best")
+            if best and best["file"] != f"best-{seed}-{best['iteration']}.safetensors":
+                raise ValueError(f"seed {seed} has the best file {best['file']}")
         if not manifest["seeds"]:
             raise ValueError("there are no seeds")
     except ValueError as error:
@@ -284,7 +341,13 @@ def _read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _check_file(path: Path, entry: Entry) -> None:
+def _files(entry: Entry) -> list[File]:
+    """The files that a checkpoint has of a seed."""
+    return [entry, entry["best"]] if "best" in entry else [entry]
+
+
+def check_file(path: Path, entry: Mapping[str, Any]) -> None:
+    """CorruptCheckpointError where a file of arrays has not the size and digest that `entry` says."""
     where = f"{path.parent.name}/{path.name}"
     size = persistence.size(path)
     if size != entry["size"]:

@@ -1,4 +1,4 @@
-"""The command: `thorndike train dqn CartPole-v1`, `resume`, `evaluate`, `verify`, `list`.
+"""The command: `thorndike train dqn CartPole-v1`, `resume`, `evaluate`, `watch`, `plot`, `verify`, `list`.
 
 Every field of an algorithm is a flag, made by tyro from its dataclass; a small pass before it picks recipes
 (`--memory prioritized`), reads numbers as people write them (1M) and answers other libraries' words.
@@ -25,7 +25,9 @@ HELP = """thorndike: deep reinforcement learning
 
   thorndike train ALGORITHM ENVIRONMENT [--steps N] [--seeds N] [--gamma 0.98] ...
   thorndike resume RUN [--steps N] [--environment ID]
-  thorndike evaluate RUN [--episodes 100] [--environment ID]
+  thorndike evaluate RUN [--episodes 100] [--best] [--environment ID]
+  thorndike watch RUN [--episodes 1] [--best] [--out FILM.webp]
+  thorndike plot RUN ... [--metric return_mean] [--out CURVES.svg]
   thorndike verify RUN
   thorndike list algorithms | environments | runs
 
@@ -69,6 +71,9 @@ class TrainOptions:
     evaluation_copies: int | None = None  # as many as training has, at most ten
     evaluation_environment: str | None = None  # an id, where evaluations play in another environment
     checkpoint_every: int | None = None  # steps between checkpoints, 0 for one at the end; ten times a run
+    keep_checkpoints: int | None = None  # the last three unless given
+    metrics_every: int | None = None  # steps between rows of metrics; 200 rows a run unless given
+    record_info: tuple[str, ...] = ()  # numbers in the environment's info at the ends of episodes: is_success
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +83,7 @@ class ResumeOptions:
     steps: int | None = None  # per seed, all in all; as far as planned unless given
     environment: str | None = None  # again, where a module makes it: my_module:MyEnv-v0
     evaluation_environment: str | None = None  # likewise
+    algorithm: str | None = None  # again, where it is a class of your own: my_module:Mine
     quiet: bool = False  # print nothing
     on_full_disk: OnFullDisk = "stop"  # or pause: wait until there is room
 
@@ -88,8 +94,33 @@ class EvaluateOptions:
 
     episodes: int = 100  # of each seed
     seed: int = 0  # another one gives other episodes
+    best: bool = False  # those of each seed that did best in an evaluation, instead of the newest
     environment: str | None = None  # again, where a module makes it: my_module:MyEnv-v0
     evaluation_environment: str | None = None  # likewise
+    algorithm: str | None = None  # again, where it is a class of your own: my_module:Mine
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchOptions:
+    """What to see of the agent, and where."""
+
+    episodes: int = 1
+    seed: int = 0  # another one gives other episodes
+    best: bool = False  # the agent that did best in an evaluation, instead of the newest
+    fps: float | None = None  # steps that a second shows; as many as the environment says unless given
+    out: str | None = None  # the film, .webp or .gif; RUN/watch.webp unless given
+    environment: str | None = None  # again, where a module makes it: my_module:MyEnv-v0
+    evaluation_environment: str | None = None  # likewise
+    algorithm: str | None = None  # again, where it is a class of your own: my_module:Mine
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotOptions:
+    """What to draw, and where."""
+
+    metric: str = "return_mean"  # a column of metrics.jsonl: evaluation_mean, loss, ...
+    out: str = "curves.svg"  # the picture, .svg or .png
+    algorithm: str | None = None  # where it is a class of your own: my_module:Mine
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,7 +154,8 @@ def run(given: list[str]) -> int:
         print(thorndike.__version__)
         return 0
     verbs: dict[str, Callable[[list[str]], int]]
-    verbs = {"train": train, "resume": resume, "evaluate": evaluate, "verify": verify, "list": list_}
+    verbs = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot}
+    verbs |= {"verify": verify, "list": list_}
     if given[0] not in verbs:
         near = nearest(given[0], verbs)
         raise UnknownNameError(f"unknown verb '{given[0]}'.{near} There are: {', '.join(verbs)}")
@@ -140,12 +172,12 @@ def train(given: list[str]) -> int:
             raise UnknownNameError("which algorithm? For example: thorndike train dqn CartPole-v1")
         print(HELP, end="")
         return 0
-    from thorndike import algorithms, settings
+    from thorndike import settings
 
-    cls = algorithms.get(algorithm)
+    cls = _algorithm(algorithm)
     if environment is None and not asked:
         raise UnknownNameError(f"which environment? For example: thorndike train {algorithm} CartPole-v1")
-    recorded = settings.recorded(cls.__name__, environment)
+    recorded = None if ":" in algorithm else settings.recorded(cls.__name__, environment)
     default, flags = _choose_recipes(recorded.algorithm if recorded else cls(), flags)
     flags, environment_arguments = _take_environment_arguments(flags)
     options = TrainOptions(steps=recorded.steps if recorded else None)
@@ -169,26 +201,65 @@ def resume(given: list[str]) -> int:
     from thorndike import runs
 
     _import_modules(options.environment, options.evaluation_environment)
-    runs.resume(places[0], **dataclasses.asdict(options))
+    runs.resume(places[0], **dataclasses.asdict(options) | {"algorithm": _algorithm(options.algorithm)})
     return 0
 
 
 def evaluate(given: list[str]) -> int:
     """`thorndike evaluate RUN ...`"""
-    places, flags = _split(_understood(given))
-    (options,) = _parse("thorndike evaluate RUN", flags, EvaluateOptions())
-    if not places:
-        raise UnknownNameError("which run? For example: thorndike evaluate runs/dqn-CartPole-v1-...")
-    _only(places, 1)
-    from thorndike import runs
-
-    _import_modules(options.environment, options.evaluation_environment)
-    run = runs.load(places[0], environment=options.environment, evaluation_environment=options.evaluation_environment)
-    for name, value in run.evaluate(options.episodes, seed=options.seed).items():
+    run, options = _loaded("evaluate", given, EvaluateOptions())
+    for name, value in run.evaluate(options.episodes, seed=options.seed, best=options.best).items():
         if value is not None:
             numbers = value if isinstance(value, list) else [value]
             print(f"{name:12} {'  '.join(f'{number:,.6g}' for number in numbers)}")
     return 0
+
+
+def watch(given: list[str]) -> int:
+    """`thorndike watch RUN ...`"""
+    run, options = _loaded("watch", given, WatchOptions())
+    from thorndike import watch as films
+
+    out = run.folder / films.FILE if options.out is None else options.out
+    films.check_name(out)
+    live = sys.stdout.isatty()
+    film = run.watch(options.episodes, seed=options.seed, best=options.best, fps=options.fps, live=live)
+    print(f"{film}: {film.save(out)}")
+    return 0
+
+
+def plot(given: list[str]) -> int:
+    """`thorndike plot RUN ...`"""
+    places, flags = _split(_understood(given))
+    (options,) = _parse("thorndike plot RUN ...", flags, PlotOptions())
+    if not places:
+        raise UnknownNameError("which runs? For example: thorndike plot runs/dqn-CartPole-v1-... runs/ppo-...")
+    from thorndike import plot as charts
+    from thorndike import runs
+
+    charts.check_name(options.out)
+    loaded = [runs.load(place, algorithm=_algorithm(options.algorithm)) for place in places]
+    print(charts.chart(loaded, options.metric).save(options.out))
+    return 0
+
+
+def _loaded(verb: str, given: list[str], options: Any) -> tuple[Any, Any]:
+    """The run that a command names, and its flags."""
+    places, flags = _split(_understood(given))
+    (options,) = _parse(f"thorndike {verb} RUN", flags, options)
+    if not places:
+        raise UnknownNameError(f"which run? For example: thorndike {verb} runs/dqn-CartPole-v1-...")
+    _only(places, 1)
+    from thorndike import runs
+
+    _import_modules(options.environment, options.evaluation_environment)
+    run = runs.load(
+        places[0],
+        environment=options.environment,
+        evaluation_environment=options.evaluation_environment,
+        algorithm=_algorithm(options.algorithm),
+    )
+    return run, options
 
 
 def verify(given: list[str]) -> int:
@@ -242,6 +313,23 @@ def _import_modules(*ids: str | None) -> None:
         except (Exception, SystemExit):
             continue  # making the environment will meet it again (so the path stays as it is), and answers it
         sys.path.pop()
+
+
+def _algorithm(name: str | None) -> Any:
+    """The class that the command line names: one of ours, or module:Class, whose module is imported as above."""
+    from thorndike import algorithms
+
+    if name is None or ":" not in name:
+        return name if name is None else algorithms.get(name)
+    module, _, named = name.partition(":")
+    sys.path.append(os.getcwd())
+    try:
+        cls = getattr(importlib.import_module(module), named, None)
+    except (Exception, SystemExit) as error:
+        raise UnknownNameError(f"{name}: the module could not be imported: {type(error).__name__}: {error}") from error
+    if not isinstance(cls, type) or not hasattr(cls, "update"):
+        raise UnknownNameError(f"{name} is no algorithm: {module} has no such class with act, update and the rest")
+    return cls
 
 
 def _only(places: list[str], count: int) -> None:

@@ -12,17 +12,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
-from thorndike import algorithms, persistence, schema, spaces, trainer
+from thorndike import algorithms, checkpoints, persistence, schema, spaces, trainer
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnsafeCheckpointError, shown
 from thorndike.evaluation import Plan, longest_episode
-from thorndike.hyperparameters import from_json, to_json
+from thorndike.hyperparameters import class_name, from_json, to_json
 
 FORMAT = 2
 UNSEALED = 1  # the format that bore no digest, and no id of its run
 FILE = "config.json"
 ENVIRONMENT, EVALUATION_ENVIRONMENT = "environment", "evaluation_environment"  # what plays which role
+OWN_LOOP = "a loop of your own"  # the environment of what a Learner has learned; no class or id has blanks in it
 FOREIGN = "foreign"  # the type of what JSON cannot hold: a network of the user's own
 SAFE_PREFIXES = ("gymnasium", "envpool")
+ROW_MEANS = ("return", "episode_length", "evaluation")  # columns of metrics that end in _mean
+MAX_NAME, MAX_NAMES = 100, 100  # of what is recorded of `info`
 MAX_SEEDS, MAX_EPISODES, MAX_COPIES = 100_000, 10**6, 2**20
 TIMES_A_RUN = 10  # evaluations and checkpoints, unless told otherwise
 PACKAGES = ("thorndike", "jax", "jaxlib", "equinox", "optax", "gymnasium", "numpy")
@@ -39,6 +42,7 @@ class Session(TypedDict):
     versions: dict[str, str]
     evaluation: NotRequired[str]
     inexact: NotRequired[list[str]]
+    stopped: NotRequired[dict[str, int]]  # by seed, the steps after which `on_chunk` has stopped it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +63,9 @@ class Configuration:
     evaluate_episodes: Episodes | None  # None, here and below: as many as the steps of the run afford
     final_episodes: Episodes | None
     checkpoint_every: int
+    keep_checkpoints: schema.Positive = checkpoints.KEPT
+    metrics_every: schema.Positive | None = None  # steps between two rows of metrics; None: ROWS of them a run
+    record_info: tuple[str, ...] = ()  # names in `info` whose values, at the ends of episodes, are metrics
     evaluation_copies: Annotated[int, schema.Range(1, MAX_COPIES)] | None = (
         None  # None: as many as training has, at most ten
     )
@@ -71,6 +78,11 @@ class Configuration:
     def algorithm_name(self) -> str:
         """As on the command line: "dqn"."""
         return type(self.algorithm).__name__.lower()
+
+    @property
+    def own_loop(self) -> bool:
+        """Whether the user moved the environment, and a Learner learned."""
+        return self.environment == OWN_LOOP and not self.environment_is_id
 
     @property
     def chosen_seeds(self) -> list[int]:
@@ -98,8 +110,8 @@ class Configuration:
     def earlier_ends(self) -> set[int]:
         """The steps at which the run had come to an end before it was extended."""
         each = trainer.steps_per_iteration(self.algorithm)
-        ends = (trainer.iterations_for(self.algorithm, entry["steps"]) for entry in self.history)
-        return {end * each for end in ends}
+        planned = {each * trainer.iterations_for(self.algorithm, entry["steps"]) for entry in self.history}
+        return planned.union(*(entry.get("stopped", {}).values() for entry in self.history))
 
     def evaluation_plan(self, environment: Any) -> Plan:
         """How much evaluation the run affords in copies of `environment`."""
@@ -120,6 +132,11 @@ class Configuration:
         entry: Session = {"at": time.strftime("%Y-%m-%d %H:%M:%S"), "steps": self.steps, "versions": versions()}
         return dataclasses.replace(self, history=(*self.history, entry))
 
+    def noting(self, **said: Any) -> Configuration:
+        """The same with more said in the newest entry of its history."""
+        *before, now = self.history
+        return dataclasses.replace(self, history=(*before, typing.cast(Session, now | said)))
+
     def to_json(self) -> dict[str, Any]:
         """What config.json and every checkpoint hold of a run."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -136,7 +153,7 @@ class Configuration:
 def default_interval(algorithm: Any, steps: int) -> int:
     """Steps between evaluations or checkpoints, ten times a run, at the ends of rows of metrics."""
     total = trainer.iterations_for(algorithm, steps)
-    row = -(-total // trainer.ROWS)
+    row = trainer.row_length(total)
     return row * max(1, round(total / row / TIMES_A_RUN)) * trainer.steps_per_iteration(algorithm)
 
 
@@ -147,10 +164,11 @@ def read(folder: Path) -> dict[str, Any]:
     return values if values.get("format") == UNSEALED and "digest" not in values else persistence.unsealed(values, path)
 
 
-def from_json_values(values: Mapping[str, Any], networks: Mapping[str, Any], folder: Path) -> Configuration:
-    """The configuration that `to_json` gave of the run in `folder`; `networks` are the user's own, by field name.
+def from_json_values(values: Mapping[str, Any], own: Mapping[str, Any], folder: Path) -> Configuration:
+    """The configuration that `to_json` gave of the run in `folder`.
 
-    RunError where a network is missing; UnsafeCheckpointError where it names what is not ours.
+    `own` is what the user hands in again: `algorithm`, and by field name networks and memories. RunError where some of
+    it is missing; UnsafeCheckpointError where it is not one that `to_json` gave.
     """
     if values.get("format") not in (UNSEALED, FORMAT):
         raise RunError(f"{folder / FILE} has another format than {FORMAT}, which this version of thorndike reads")
@@ -159,10 +177,11 @@ def from_json_values(values: Mapping[str, Any], networks: Mapping[str, Any], fol
     try:
         for name, value in values.items():
             schema.check(value, hints.get(name, Any), name)
-        values["algorithm"] = _algorithm_from_json(values["algorithm"], networks, folder)
+        values["algorithm"] = algorithm_from_json(values["algorithm"], own, folder)
         for name in ("observation_space", "action_space"):
             values[name] = spaces.from_description(values[name])
         values["history"] = tuple(values["history"])
+        values["record_info"] = tuple(values.get("record_info", ()))
         check_arguments(values["environment_arguments"])
         return Configuration(**values)
     except ThorndikeError:
@@ -180,6 +199,8 @@ def trusted_environment(configuration: Configuration, folder: Path, named: Any, 
     if named is not None or role not in configuration.environments:
         return named
     recorded, is_id = configuration.environments[role]
+    if configuration.own_loop:
+        raise RunError(f"{folder} was learned in {recorded}: name an environment to play in ({role}=..., --{role} ...)")
     again = f"thorndike resume {folder} --{role.replace('_', '-')} ..., or td.load/td.resume(..., {role}=...)"
     if not is_id:
         raise RunError(f"{folder} has an {role} of your own, '{recorded}': hand it in again ({again})")
@@ -193,10 +214,15 @@ def trusted_environment(configuration: Configuration, folder: Path, named: Any, 
 
 def how_to_resume(configuration: Configuration, folder: Path) -> str:
     """The command or call that goes on with a run, with all that has to be handed in again."""
-    own = _foreign(to_json(configuration.algorithm))
-    own += [role for role, (_, is_id) in configuration.environments.items() if not is_id]
-    if own:
-        return f"td.resume({str(folder)!r}, {', '.join(f'{name}=...' for name in own)})"
+    values = to_json(configuration.algorithm)
+    own = [f"algorithm={type(configuration.algorithm).__name__}"] if _is_own(values) else []
+    own += [f"{name}=..." for name, value in values.items() if _is_foreign(value)]
+    own += [f"{name}={value['type'].rpartition(':')[2]}" for name, value in values.items() if _is_own(value)]
+    if not configuration.own_loop:
+        own += [f"{role}=..." for role, (_, is_id) in configuration.environments.items() if not is_id]
+    if own or configuration.own_loop:
+        call = "td.Learner.load" if configuration.own_loop else "td.resume"
+        return f"{call}({', '.join([repr(str(folder)), *own])})"
     modules = {role: id for role, (id, _) in configuration.environments.items() if module_named(id)}
     named = [f" --{role.replace('_', '-')} {id}" for role, id in modules.items()]
     return f"thorndike resume {folder}{''.join(named)}"
@@ -231,6 +257,18 @@ def check_arguments(arguments: Any) -> dict[str, Any]:
     return dict(arguments)
 
 
+def check_record_info(names: Any) -> tuple[str, ...]:
+    """The names that `record_info` gives; SettingError for what are none."""
+    names = (names,) if isinstance(names, str) else names
+    right = isinstance(names, (list, tuple)) and all(isinstance(name, str) and name.isprintable() for name in names)
+    if not right or not all(0 < len(name) <= MAX_NAME for name in names) or len(names) > MAX_NAMES:
+        raise SettingError(f"record_info must be names such as ('is_success',), got {shown(names)}")
+    for name in names:
+        if name in ROW_MEANS:
+            raise SettingError(f"record_info: '{name}_mean' is a column of every run already")
+    return tuple(dict.fromkeys(names))
+
+
 def versions() -> dict[str, str]:
     """Of Python and of the packages that decide a run's numbers."""
     found = {"python": platform.python_version()}
@@ -251,17 +289,62 @@ def hyperparameter_classes() -> dict[str, type]:
     return {cls.__name__: cls for cls in classes}
 
 
-def _algorithm_from_json(values: dict[str, Any], networks: Mapping[str, Any], folder: Path) -> Any:
-    if not isinstance(values, dict) or str(values.get("type")) not in algorithms.ALGORITHMS.values():
+def algorithm_from_json(values: Any, own: Mapping[str, Any], folder: Path) -> Any:
+    """The algorithm that `to_json` gave. Classes that are not ours are those the user hands in: none is looked up.
+
+    ValueError where it is no algorithm, RunError where something of the user's own is missing.
+    """
+    if not isinstance(values, dict):
         raise ValueError(f"{values!r:.80} is no algorithm")
-    foreign = _foreign(values)
-    for name in foreign:
-        if name not in networks:
+    classes, kind, given = hyperparameter_classes(), str(values.get("type")), dict(own)
+    algorithm = given.pop("algorithm", None)
+    if algorithm is None and kind not in algorithms.ALGORITHMS.values():
+        if not _is_own(values):
+            raise ValueError(f"{values!r:.80} is no algorithm")
+        raise RunError(f"{folder} trained an algorithm of your own, '{kind}': hand in its class again ({_again(kind)})")
+    if algorithm is not None:
+        classes |= _classes_of(algorithm, kind, folder)
+    ours = dict(values)
+    for name, value in values.items():
+        handed_in = given.get(name)
+        if _is_own(value) and isinstance(handed_in, type):
+            classes[value["type"]] = given.pop(name)
+        elif _is_own(value) and handed_in is None and value["type"] not in classes:
+            kind = value["type"].rpartition(":")[2]
+            raise RunError(
+                f"{folder} has a {name} of your own, '{value['type']}': hand in its class again, {name}={kind}"
+            )
+        elif _is_foreign(value) and handed_in is None:
             raise RunError(f"{folder} trained a network of your own as {name}: hand it in again with {name}=...")
-    ours = {name: value for name, value in values.items() if name not in foreign}
-    return dataclasses.replace(from_json(ours, hyperparameter_classes()), **networks)
+        if name in given:
+            del ours[name]
+    return dataclasses.replace(from_json(ours, classes), **given)
 
 
-def _foreign(values: Mapping[str, Any]) -> list[str]:
-    """The fields of an algorithm, as JSON values, that hold a network of the user's own."""
-    return [name for name, value in values.items() if isinstance(value, dict) and value.get("type") == FOREIGN]
+def _classes_of(algorithm: Any, kind: str, folder: Path) -> dict[str, type]:
+    """By the names they are recorded as, the class of an algorithm handed in and those of the recipes it holds."""
+    cls = algorithm if isinstance(algorithm, type) else type(algorithm)
+    if not dataclasses.is_dataclass(cls) or not hasattr(cls, "update"):
+        raise SettingError(f"algorithm= takes the class that was trained, got {shown(algorithm)}")
+    if cls.__name__ != kind.rpartition(":")[2]:
+        raise RunError(f"{folder} trained '{kind}', the algorithm handed in is {cls.__name__}")
+    held = [getattr(algorithm, field.name, None) for field in dataclasses.fields(cls)]
+    recipes = [type(value) for value in held if dataclasses.is_dataclass(value) and not isinstance(value, type)]
+    return {class_name(recipe): recipe for recipe in recipes} | {kind: cls}
+
+
+def _again(kind: str) -> str:
+    """How a class is handed in again."""
+    module, _, name = kind.rpartition(":")
+    in_a_command = f", or --algorithm {kind}" if module != "__main__" else ""
+    return f"td.load/td.resume(..., algorithm={name}){in_a_command}"
+
+
+def _is_own(value: Any) -> bool:
+    """Whether JSON values are those of a class that is not of this package."""
+    return isinstance(value, dict) and ":" in str(value.get("type"))
+
+
+def _is_foreign(value: Any) -> bool:
+    """Whether JSON values stand for a network of the user's own, which they cannot hold."""
+    return isinstance(value, dict) and value.get("type") == FOREIGN

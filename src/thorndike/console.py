@@ -243,6 +243,8 @@ def last_words(title: str, summary: dict[str, Any], folder: Any) -> list[str]:
     spent += [f"{duration(seconds[name])} {doing}" for name, doing in APART.items() if round(seconds[name])]
     of_which = f", of which {', '.join(spent)}" if spent else ""
     lines = [f"{title}: {summary['steps']:,} steps{seeds} in {duration(seconds['total'])}{of_which}"]
+    if "stopped" in summary:
+        lines.append(summary["stopped"])
     greedy = summary["evaluation"]
     if greedy:
         interval = f", 95 % interval {greedy['ci95'][0]:,.1f} to {greedy['ci95'][1]:,.1f}" if greedy["ci95"] else ""

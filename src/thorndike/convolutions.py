@@ -53,7 +53,7 @@ def _product(images: jax.Array, kernel: jax.Array, strides: Strides) -> jax.Arra
         for i in range(height)
         for j in range(width)
     ]
-    patches = jnp.concatenate(seen, axis=-1).reshape(len(images) * rows * columns, -1)
+    patches = jnp.concatenate(seen, axis=-1).reshape(images.shape[0] * rows * columns, -1)
     return (patches @ kernel.reshape(-1, outputs)).reshape(-1, rows, columns, outputs)
 
 

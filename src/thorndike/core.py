@@ -103,6 +103,9 @@ class Algorithm(Protocol):
     def act(self, policy: PyTree, observation: PyTree, carry: PyTree, key: jax.Array) -> tuple[PyTree, PyTree, dict]:
         """Actions for observations [N, ...], the next carry, and the extras to remember."""
 
+    def greedy(self, policy: PyTree, observation: PyTree, carry: PyTree) -> tuple[PyTree, PyTree]:
+        """The best actions for observations [N, ...], however much the policy explores, and the next carry."""
+
     def observe(self, state: PyTree, trajectory: Transition) -> PyTree:
         """The state with what it keeps of all experience: sees every trajectory once, warming up or before learning."""
 
@@ -227,10 +230,9 @@ def start(algorithm, environment, env_state: PyTree, observation: PyTree, key) -
     row = {name: jnp.float32(0) for name in ("return", "length", *metrics)}
     row |= {"episodes": jnp.uint32(0), "learned": jnp.uint32(0)}
     ring, carry = jnp.zeros(RING, jnp.float32), algorithm.initial_carry(n)
-    flag, number = jnp.zeros(n, bool), jnp.zeros(n, jnp.float32)
-    episodes = Episodes(
-        number, jnp.zeros(n, jnp.int32), jnp.uint32(0), ring, ring.astype(jnp.int32), row, jnp.zeros(3, jnp.uint32)
-    )
+    flag, number, count = (jnp.zeros(n, dtype) for dtype in (bool, jnp.float32, jnp.int32))
+    fault = jnp.zeros(3, jnp.uint32)
+    episodes = Episodes(number, count, jnp.uint32(0), ring, ring.astype(jnp.int32), row, fault)
     return Progress(state, memory, Actor(env_state, observation, carry, flag), episodes, jnp.uint32(0))
 
 

@@ -25,11 +25,15 @@ class SettingError(ThorndikeError, ValueError):
 
 
 class UnsuitableError(ThorndikeError, TypeError):
-    """An algorithm and an environment that do not go together."""
+    """An algorithm and an environment, or a policy and a kind of file, that do not go together."""
 
 
 class MissingExtraError(ThorndikeError, ImportError):
     """An optional package is needed; the message holds the pip line."""
+
+
+class OrderError(ThorndikeError, RuntimeError):
+    """Calls in an order that means nothing: an outcome without an action before it."""
 
 
 class EnvironmentFault(ThorndikeError, RuntimeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -174,9 +174,9 @@ def _reset(environment, key):
     return environment.reset(key)
 
 
-@partial(jit, static_argnames="environment")
-def _compiled_unroll(algorithm, environment, policy, actor, key):
-    actor, trajectory = compiled.unroll(algorithm, environment, policy, actor, key, SHORT)
+@partial(jit, static_argnames=("environment", "length"))
+def _compiled_unroll(algorithm, environment, policy, actor, key, length=SHORT):
+    actor, trajectory = compiled.unroll(algorithm, environment, policy, actor, key, length)
     return actor, trajectory.reward, trajectory.terminated | trajectory.truncated, finite(trajectory)
 
 
@@ -214,6 +214,38 @@ def _play_on_host(algorithm, environment, policy, key, episodes, max_steps, paus
             actor = actor._replace(observation=environment.cut(cut), done=actor.done | cut)
     in_order = [ended[episode % n][episode // n] for episode in range(episodes)]
     return Played(*map(np.array, zip(*in_order, strict=True)))
+
+
+class Moment(NamedTuple):
+    """Where an episode stands after some steps."""
+
+    env_state: Any  # () on the host; of a compiled environment that has ended, already the next episode's
+    total: float  # the return so far
+    ended: bool
+
+
+def play(algorithm: Any, environment: Environment, state: Any, key: jax.Array, max_steps: int) -> Iterator[Moment]:
+    """Play one greedy episode in the only copy of `environment`, from its beginning to its end, step by step."""
+    algorithm = as_arrays(algorithm)
+    policy = _greedy(algorithm, state)
+    reset_key, unroll_key = random.split(key)
+    if environment.compiled:
+        env_state, observation = _reset(environment, reset_key)
+    else:
+        env_state, observation = environment.reset(reset_key, np.ones(1, int))  # type: ignore[call-arg]
+    actor, total, done = Actor(env_state, observation, algorithm.initial_carry(1), np.zeros(1, bool)), 0.0, False
+    yield Moment(env_state, total, done)
+    for t in range(max_steps):
+        if environment.compiled:
+            step_key = random.fold_in(unroll_key, t)
+            actor, reward, ended, _ = _compiled_unroll(algorithm, environment, policy, actor, step_key, length=1)
+        else:
+            actor, trajectory = host.unroll(algorithm, environment, policy, actor, unroll_key, 1, first=t)
+            reward, ended = trajectory.reward, trajectory.terminated | trajectory.truncated
+        total, done = total + float(reward[0, 0]), bool(ended[0, 0])
+        yield Moment(actor.env_state, total, done)
+        if done:
+            return
 
 
 def summarize(returns_per_seed: Sequence[np.ndarray], unfinished: int | None = None) -> dict[str, Any]:

@@ -26,12 +26,13 @@ def check_is_one(folder: Path) -> None:
         raise RunError(f"{folder} is not a run folder: it has no {configuration.FILE}")
 
 
-def read(folder: Path, networks: Mapping[str, Any]) -> tuple[Configuration, Checkpoint | None]:
+def read(folder: Path, own: Mapping[str, Any]) -> tuple[Configuration, Checkpoint | None]:
     """The run in `folder`, and its newest checkpoint that is whole, if it has any.
 
     A folder is of the run that most of its checkpoints are of. Those of another are passed over, and in the place of a
-    config.json that is damaged or of another, the checkpoint's copy is used; with a warning each. `networks` are the
-    user's own, by field name. RunError or a kind of it where nothing is whole, or it is not what thorndike writes.
+    config.json that is damaged or of another, the checkpoint's copy is used; with a warning each. `own` is what the
+    user hands in again, as for `configuration.from_json_values`. RunError or a kind of it where nothing is whole, or it
+    is not what thorndike writes.
     """
     check_is_one(folder)
     values, problem = _own_configuration(folder)
@@ -45,7 +46,7 @@ def read(folder: Path, networks: Mapping[str, Any]) -> tuple[Configuration, Chec
         raise CorruptCheckpointError(problem)
     if problem and checkpoint:
         warnings.warn(one_line(f"{problem}: using the copy in {checkpoint.path.name}"), stacklevel=3)
-    found = configuration.from_json_values(values, networks, folder)
+    found = configuration.from_json_values(values, own, folder)
     if checkpoint:
         _check_seeds(checkpoint, found)
     return found, checkpoint

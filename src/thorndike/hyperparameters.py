@@ -124,7 +124,7 @@ def to_json(value: Any) -> Any:
         return value.to_json()
     if is_hyperparameters(value):
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"type": type(value).__name__} | fields
+        return {"type": class_name(type(value))} | fields
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, (tuple, list)):
@@ -134,6 +134,22 @@ def to_json(value: Any) -> Any:
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
         return to_json(value.item())
     raise SettingError(f"{type(value).__name__} cannot be written as JSON: give a plain value")
+
+
+def class_name(cls: type) -> str:
+    """What a class is written down as: "DQN", or "my_module:Mine" for one that is not of this package."""
+    return cls.__name__ if cls.__module__.startswith("thorndike.") else f"{cls.__module__}:{cls.__name__}"
+
+
+def check_registered(value: Any) -> None:
+    """SettingError where `value`, or a recipe in it, is of a class that lacks its `hyperparameters`."""
+    for part in (value, *(getattr(value, field.name) for field in dataclasses.fields(value))):
+        if is_hyperparameters(part) and jax.tree_util.all_leaves([part]):
+            name = type(part).__name__
+            raise SettingError(
+                f"{name} is not ready to be trained with: write @hyperparameters above class {name} "
+                "(from thorndike.hyperparameters import hyperparameters)"
+            )
 
 
 def from_json(value: Any, classes: Mapping[str, type]) -> Any:
@@ -188,7 +204,9 @@ def _is_of(value: Any, kind: Any) -> bool:
         return hasattr(value, "dtype") or (isinstance(value, numbers.Real) and not isinstance(value, bool))
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind) if isinstance(kind, type) else True  # of tuples `validate` knows more
+    return (
+        isinstance(value, kind) if isinstance(kind, type) and kind is not Any else True
+    )  # of tuples `validate` knows more
 
 
 def _check_limits(owner: str, field: dataclasses.Field, value: Any) -> None:

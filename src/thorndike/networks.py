@@ -186,11 +186,12 @@ class ConvolutionalPerceptron(Perceptron):
 class Network:
     """A recipe for a network: what an algorithm's field `network` holds.
 
-    A field annotated with it also takes a pair (init, apply), an Equinox module, a Keras 3 model, a PyTorch module, or
+    A field annotated with it also takes a pair (init, apply), an Equinox, Flax, Haiku, Keras 3 or PyTorch network, or
     a function that makes one: see `thorndike.foreign`.
     """
 
-    fixed = False  # one network with the outputs and first weights that it has, not a recipe for any number of them
+    fixed = False  # its outputs are as many as they are, not as many as are asked for
+    draws = True  # its first weights come from the key that it is made with
 
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> eqx.Module:
         """A module from observations with one batch axis to [B, outputs]; its leaves are what trains.
@@ -368,7 +369,7 @@ def init_critics(
 
     They see Dict(action, observation). Raises SettingError for a recipe that would make all of them the same.
     """
-    if count > 1 and recipe.fixed:
+    if count > 1 and not recipe.draws:
         raise SettingError(
             f"{recipe!r} begins with the same weights every time, and {count} equal critics are no better than one: "
             "give a pair (init, apply) as critic_network, or num_critics=1"
@@ -382,6 +383,12 @@ def critic_values(critics: Any, observation: Any, action: jax.Array) -> jax.Arra
     """Q(s, a) of every critic: [critics, B] for observations and canonical actions [B, ...]."""
     seen = {"action": action, "observation": observation}
     return jax.vmap(lambda critic: critic(seen)[:, 0])(critics)
+
+
+def init_value(algorithm: Any, field: str, key: jax.Array, observation_space: spaces.Space) -> Any:
+    """V(s) [B, 1], made as that field of `algorithm` says; () where it says None."""
+    recipe = critic_recipe(algorithm, field, observation_space)
+    return recipe.init(key, observation_space, 1) if recipe else ()
 
 
 def _features_of(space: spaces.Space) -> tuple[Part, ...]:

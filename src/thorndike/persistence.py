@@ -38,6 +38,7 @@ except ImportError:  # not on Windows
 MAX_JSON_BYTES = 32_000_000  # a manifest with the results of some 5,000 seeds
 MAX_DEPTH = 64  # of JSON objects and lists in each other
 MAX_HEADER_BYTES = 4_000_000  # of a file of arrays: some 30,000 of them
+BLOCK = 2**20  # bytes that are copied at a time
 LOCK = ".lock"
 LEFTOVER = re.compile(r"\.[\w-]+\.(json|jsonl|safetensors)\.[0-9a-f]{8}")  # a file whose writer was killed
 NEVER_WAIT = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
@@ -243,9 +244,16 @@ def size(path: Path) -> int:
 
 
 def copy(source: Path, target: Path) -> None:
-    """A second file of the same bytes."""
-    with _reading(source) as file, _writing(target) as written:
-        shutil.copyfileobj(file, written)
+    """A second file of the same bytes; what fails in writing it is no fault of the first."""
+    with _writing(target) as written:
+        for block in _blocks(source):
+            written.write(block)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with _reading(path) as file:
+        while block := file.read(BLOCK):
+            yield block
 
 
 # Arrays
@@ -342,6 +350,32 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
+@contextlib.contextmanager
+def taking_the_place_of(path: Path, marker: str = "") -> Iterator[Path]:
+    """A path beside `path` for a file or, with `marker`, a folder: it gets its name once it is whole, or is gone again.
+
+    It may take the place of one like it: of a file, or of a folder that is empty or has `marker` in it. RunError where
+    something else is there, or the disk refuses.
+    """
+    with writable(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    wanted, there = ("a folder", is_folder(path)) if marker else ("a file", exists(path) and not is_folder(path))
+    if exists(path) and not (there and (not marker or exists(path / marker) or not entries(path))):
+        raise RunError(f"{path} is not {wanted} that thorndike wrote, and stays as it is: choose another name")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with writable(path):
+            yield temporary
+            for made in sorted(temporary.rglob("*")):
+                sync(made)
+            if marker and exists(path):
+                discard(path)  # no rename puts a folder in the place of another
+            os.replace(temporary, path)
+            sync(path.parent)
+    finally:
+        remove(temporary)
+
+
 def clear_leftovers(folder: Path) -> None:
     """Delete what a writer that was killed has left half done in `folder`."""
     for name in os.listdir(folder):
@@ -400,26 +434,34 @@ def locked(folder: Path) -> Iterator[None]:
             clear_leftovers(folder)
         yield
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
+        try:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def _open_lock(path: Path) -> int:
     while True:
         descriptor = opened(path, os.O_RDWR | os.O_CREAT, 0o600)
-        if not _lock(descriptor, path):
+        try:
+            _take_lock(descriptor, path)
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(descriptor).st_ino == os.lstat(path).st_ino:
+                    return descriptor
+        except BaseException:  # Ctrl-C too: while it is open, nobody else can have it
             os.close(descriptor)
-            raise RunError(f"{path.parent} is in use by {_owner(path)}")
-        owner = _read_owner(path)
-        if owner and owner.get("host") != socket.gethostname():
-            # The kernel's lock may not reach another machine that shares this disk.
-            os.close(descriptor)
-            raise RunError(f"{path.parent} is in use by {_owner(path)}; delete {path} if that run is over")
-        with contextlib.suppress(FileNotFoundError):
-            if os.fstat(descriptor).st_ino == os.lstat(path).st_ino:
-                return descriptor
+            raise
         os.close(descriptor)  # its holder deleted it in this very moment: once more
+
+
+def _take_lock(descriptor: int, path: Path) -> None:
+    if not _lock(descriptor, path):
+        raise RunError(f"{path.parent} is in use by {_owner(path)}")
+    owner = _read_owner(path)
+    if owner and owner.get("host") != socket.gethostname():
+        # The kernel's lock may not reach another machine that shares this disk.
+        raise RunError(f"{path.parent} is in use by {_owner(path)}; delete {path} if that run is over")
 
 
 def _lock(descriptor: int, path: Path) -> bool:
@@ -433,7 +475,7 @@ def _lock(descriptor: int, path: Path) -> bool:
             return False
         warnings.warn(
             f"{path.parent} is on a disk without locks ({_reason(error)}): see to it that no other process uses it",
-            stacklevel=5,
+            stacklevel=6,
         )
     return True
 

@@ -21,9 +21,11 @@ import numpy as np
 
 from thorndike import checkpoints, evaluation, normalization, snapshots, trainer
 from thorndike.checkpoints import Checkpoint
+from thorndike.chunks import OnChunk
 from thorndike.configuration import Configuration, how_to_resume
 from thorndike.console import Display
-from thorndike.errors import RunError
+from thorndike.environments.boundary import told
+from thorndike.errors import RunError, SettingError, ThorndikeError
 from thorndike.interrupts import Interrupted, Interrupts
 from thorndike.persistence import sealed, write_json
 from thorndike.records import Log
@@ -37,19 +39,47 @@ RETRY_SECONDS = 3.0  # between two attempts to write onto a full disk
 
 @dataclasses.dataclass
 class Outcome:
-    """Where one seed stands; the last four once it has reached its end."""
+    """Where one seed stands; what follows `iteration` once it has reached its end."""
 
     steps: int
     iteration: int
     recent: list[float] = dataclasses.field(default_factory=list)  # returns of the last 100 training episodes
     evaluated: list[float] | None = None  # returns of the final greedy episodes
     unfinished: int = 0  # how many of those were cut
+    stopped: bool = False  # by `on_chunk`, before all steps were done
     state: Any = None
 
     @property
     def results(self) -> dict[str, Any]:
         """What a checkpoint's manifest keeps of a seed's end."""
-        return {"recent": self.recent, "evaluated": self.evaluated, "unfinished": self.unfinished}
+        results = {"recent": self.recent, "evaluated": self.evaluated, "unfinished": self.unfinished}
+        return results | {"stopped": True} if self.stopped else results
+
+
+@dataclasses.dataclass
+class Best:
+    """The state of a seed that did best in an evaluation, and how it did.
+
+    An evaluation whose episodes all ended is better than any other: the return of a part says little. Of equal ones
+    the later is better: it has learned longer.
+    """
+
+    steps: int
+    iteration: int
+    mean: float
+    episodes: int
+    unfinished: int
+    state: Any
+
+    @property
+    def rank(self) -> tuple:
+        """What is greatest for the best of several."""
+        return not self.unfinished, self.mean, self.steps
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint's manifest says of it."""
+        return {name: value for name, value in vars(self).items() if name != "state"}
 
 
 class Recording:
@@ -65,14 +95,17 @@ class Recording:
         on_full_disk: OnFullDisk = "stop",
         checkpoint: Checkpoint | None = None,
         log: Log | None = None,
+        on_chunk: OnChunk | None = None,
     ) -> None:
         """Go on from `checkpoint` and the rows up to it, or begin. Evaluations are played in `environment`."""
+        self.on_chunk = on_chunk
         self.configuration, self.environment = configuration, environment
         self.interrupts, self.on_full_disk = interrupts, on_full_disk
         self.plan = None if environment is None else configuration.evaluation_plan(environment)
         self.folder, self.display, self.checkpoint = folder, display, checkpoint
         self.log = log or Log(folder)
         self.outcomes = _restored(configuration, checkpoint)
+        self.best = bests(configuration, checkpoint)
         self.begun = {seed: outcome.steps for seed, outcome in self.outcomes.items()}
         self.before = checkpoint.manifest["seconds"] if checkpoint else {}
         self.began, self.evaluating = time.monotonic(), 0.0
@@ -84,7 +117,9 @@ class Recording:
         self.writer = None
         if folder is not None:
             with writing(configuration, folder, checkpoint.path if checkpoint else None):
-                self.writer = checkpoints.Writer(folder / CHECKPOINTS, configuration.chosen_seeds)
+                self.writer = checkpoints.Writer(
+                    folder / CHECKPOINTS, configuration.chosen_seeds, configuration.keep_checkpoints
+                )
                 if checkpoint:
                     self.writer.go_on_from(checkpoint)
 
@@ -126,7 +161,10 @@ class Recording:
         self.display.chunk(chunk, self.steps_per_second)
         if chunk.row is not None:
             self.record(chunk)
+        if self.on_chunk is not None:
+            self.tell(chunk)
         if chunk.last:
+            outcome.stopped = chunk.stopped
             self.running.discard(chunk.seed)
             outcome.recent = chunk.recent[0].tolist()
             outcome.state = jax.tree.map(jnp.copy, chunk.progress.state)
@@ -136,6 +174,19 @@ class Recording:
                 self.commit()
         episodes = chunk.progress.episodes
         self.evaluate(chunk.seed, chunk.progress.state, _longest(episodes.lengths, episodes.length))
+
+    def tell(self, chunk: Any) -> None:
+        """Call the user's `on_chunk`; whatever it raises ends the run, once the moment is saved."""
+        try:
+            answer = self.on_chunk(chunk)  # type: ignore[misc]
+            if isinstance(answer, (bool, np.bool_)):
+                raise SettingError(f"it returned {answer}, which says nothing here: chunk.stop() ends the training")
+        except Exception as error:
+            self.save(chunk)
+            self.commit()
+            what = str(error) if isinstance(error, ThorndikeError) else told(error)
+            where = f"on_chunk failed at step {chunk.steps:,} of seed {chunk.seed}: {what}"
+            raise RunError(f"{where}. {saved_before(self.configuration, self.folder, self.last)}") from error
 
     def catch_up(self) -> None:
         """Play the evaluations of the moment at which the run was stopped, where it was stopped before their end."""
@@ -156,9 +207,12 @@ class Recording:
             return
         more = f" (and {len(notes) - 1} more like this, in config.json)" if len(notes) > 1 else ""
         warnings.warn(f"seed {chunk.seed} does not go on exactly as it was: {notes[0]}{more}", stacklevel=2)
-        *before, now = self.configuration.history
-        now = now | {"inexact": now.get("inexact", []) + [f"seed {chunk.seed}: {note}" for note in notes]}
-        self.configuration = dataclasses.replace(self.configuration, history=(*before, now))
+        said = self.configuration.history[-1].get("inexact", [])
+        self.amend_history(inexact=said + [f"seed {chunk.seed}: {note}" for note in notes])
+
+    def amend_history(self, **said: Any) -> None:
+        """Say more about this session in config.json."""
+        self.configuration = self.configuration.noting(**said)
         if self.folder is not None:
             self.persist(self.configuration.write, self.folder)
 
@@ -182,7 +236,12 @@ class Recording:
     def finished(self) -> set[int]:
         """The seeds that have reached their end."""
         total = trainer.iterations_for(self.configuration.algorithm, self.configuration.steps)
-        return {seed for seed, outcome in self.outcomes.items() if outcome.iteration >= total}
+        return {seed for seed, outcome in self.outcomes.items() if outcome.stopped or outcome.iteration >= total}
+
+    @property
+    def stopped(self) -> dict[int, int]:
+        """By seed, the steps after which `on_chunk` has stopped it."""
+        return {seed: outcome.steps for seed, outcome in self.outcomes.items() if outcome.stopped}
 
     def interval(self, steps: int) -> int:
         """An interval in steps as one in iterations, 0 for never."""
@@ -199,7 +258,8 @@ class Recording:
         seen = max([seen, *(row["evaluation_longest"] for row in before)])
         chosen: tuple[int, int] | None
         if last:
-            chosen = self.plan.at_the_end(sum(row["evaluation_steps"] for row in before), seen)
+            plan = dataclasses.replace(self.plan, steps=outcome.steps)
+            chosen = plan.at_the_end(sum(row["evaluation_steps"] for row in before), seen)
         else:
             ends = self.configuration.earlier_ends
             used = sum(row["evaluation_steps"] for row in before if row["steps"] not in ends)
@@ -218,6 +278,8 @@ class Recording:
         finally:
             self.evaluating += time.monotonic() - began
         self.display.evaluated(seed, float(played.returns.mean()), played.unfinished)
+        # The row comes last: where there is one, a run that goes on from here plays no evaluation again.
+        self.keep_the_best(seed, state, played)
         if not self.evaluated_at(seed, outcome.steps):
             self.add_row(seed, outcome.steps, evaluated_columns(played))
         about: dict[str, Any] = {"metrics": self.log.written(seed)}
@@ -227,13 +289,28 @@ class Recording:
         if self.writer and self.writer.holds(seed, outcome.iteration):
             self.persist(self.writer.amend, seed, about)
 
+    def keep_the_best(self, seed: int, state: Any, played: evaluation.Played) -> None:
+        """Keep the state that was just evaluated, where none before it did better."""
+        outcome = self.outcomes[seed]
+        mean, episodes = float(played.returns.mean()), len(played.returns)
+        new = Best(outcome.steps, outcome.iteration, mean, episodes, played.unfinished, state)
+        if seed not in self.best or new.rank >= self.best[seed].rank:
+            new.state = jax.tree.map(jnp.copy, state)
+            self.best[seed] = new
+            if self.writer:
+                self.persist(self.writer.keep_best, seed, snapshots.state_to_arrays(new.state), new.about)
+
     def evaluated_at(self, seed: int, steps: int) -> bool:
         return any(row["seed"] == seed and row["steps"] == steps and "evaluation_mean" in row for row in self.log.rows)
 
     def record(self, chunk: Any) -> None:
         """The row of metrics that ends with a chunk; once in a run, a hint where rewards are out of scale."""
         measured = dict(chunk.row)
-        advice = None if self.hinted or self.configuration.algorithm.normalize_rewards else normalization.hint(measured)
+        advice = (
+            None
+            if self.hinted or getattr(self.configuration.algorithm, "normalize_rewards", False)
+            else normalization.hint(measured)
+        )
         if advice:
             self.hinted = True
             warnings.warn(advice, stacklevel=2)
@@ -308,6 +385,8 @@ class Recording:
 
     def finish(self) -> dict[str, Any]:
         """The summary of a run that has reached its end, written into its folder."""
+        if self.stopped:
+            self.amend_history(stopped={str(seed): steps for seed, steps in self.stopped.items()})
         configuration = self.configuration
         outcomes = [self.outcomes[seed] for seed in configuration.chosen_seeds]
         greedy = [np.array(outcome.evaluated) for outcome in outcomes if outcome.evaluated is not None]
@@ -322,6 +401,10 @@ class Recording:
             "seconds": self.seconds,
             "steps_per_second": round(self.steps_per_second, 1) or None,
         }
+        if self.best:
+            summary["best"] = [{"seed": seed, **self.best[seed].about} for seed in sorted(self.best)]
+        if self.stopped:
+            summary["stopped"] = _stopped(self.stopped, configuration.seeds)
         if self.folder is not None:
             self.persist(write_json, self.folder / SUMMARY, sealed(summary | {"run": configuration.id}))
         return summary
@@ -362,6 +445,12 @@ def evaluated_columns(played: evaluation.Played) -> dict[str, Any]:
     }
 
 
+def _stopped(steps: dict[int, int], seeds: int) -> str:
+    """What is to be said of the seeds that were stopped, by the steps after which they were."""
+    each = (f"at step {done:,}" + f" of seed {seed}" * (seeds > 1) for seed, done in sorted(steps.items()))
+    return f"stopped by on_chunk {', '.join(each)}"
+
+
 def _due(iteration: int, interval: int) -> bool:
     return bool(interval) and iteration % interval == 0
 
@@ -382,13 +471,29 @@ def _restored(configuration: Configuration, checkpoint: Checkpoint | None) -> di
         if results:
             outcome.recent, outcome.evaluated = results["recent"], results["evaluated"]
             outcome.unfinished = results.get("unfinished", 0)
+            # Where the run has come to its end since, it goes on from there.
+            outcome.stopped = results.get("stopped", False) and entry["steps"] not in configuration.earlier_ends
             outcome.state = _state(configuration, checkpoint, seed)
     return outcomes
 
 
+def bests(configuration: Configuration, checkpoint: Checkpoint | None) -> dict[int, Best]:
+    """By seed, the best that a checkpoint knows of; of those that were evaluated at all."""
+    found = {}
+    for seed, entry in checkpoint.seeds.items() if checkpoint else ():
+        if best := entry.get("best"):
+            state = _state_of(configuration, checkpoint.best_arrays(seed))  # type: ignore[union-attr]
+            about = {name: best[name] for name in ("steps", "iteration", "mean", "episodes", "unfinished")}
+            found[seed] = Best(**about, state=state)
+    return found
+
+
 def _state(configuration: Configuration, checkpoint: Checkpoint, seed: int) -> Any:
     """The algorithm's state that a checkpoint holds of a seed."""
-    arrays = checkpoint.arrays(seed, snapshots.STATE)
+    return _state_of(configuration, checkpoint.arrays(seed, snapshots.STATE))
+
+
+def _state_of(configuration: Configuration, arrays: snapshots.Arrays) -> Any:
     return snapshots.arrays_to_state(
         configuration.algorithm, configuration.observation_space, configuration.action_space, arrays
     )

@@ -61,7 +61,7 @@ class Log:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add one line."""
-        data = json.dumps(persistence.plain(dict(row)), allow_nan=False).encode() + b"\n"
+        data = _as_line(row)
         if self.folder is not None:
             persistence.append(self.folder / FILE, data)
         self._take(Line(data, dict(row)))
@@ -95,6 +95,13 @@ def read(folder: Path, written: Mapping[int, Written] | None = None) -> list[dic
     return Log(None, _lines(folder, written or {})).rows
 
 
+def write(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Log:
+    """Make metrics.jsonl of `rows` alone."""
+    lines = [Line(_as_line(row), dict(row)) for row in rows]
+    persistence.write(folder / FILE, b"".join(line.data for line in lines))
+    return Log(folder, lines)
+
+
 def cut_back(folder: Path, steps: Mapping[int, int], written: Mapping[int, Written] | None = None) -> Log:
     """Keep the lines of each seed up to its `steps` (none of other seeds), so that going on repeats none of them.
 
@@ -116,6 +123,10 @@ def columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
         numbers = [value if isinstance(value, (int, float)) else np.nan for value in values]
         table[name] = np.array(numbers, np.int64 if whole else np.float64)
     return table
+
+
+def _as_line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(persistence.plain(dict(row)), allow_nan=False).encode() + b"\n"
 
 
 def _lines(folder: Path, written: Mapping[int, Written]) -> list[Line]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import time
 import typing
 import uuid
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -24,6 +26,7 @@ import numpy as np
 from thorndike import (
     algorithms,
     checkpoints,
+    chunks,
     compilation,
     configuration,
     console,
@@ -49,6 +52,7 @@ from thorndike.configuration import (
     MAX_SEEDS,
     Configuration,
 )
+from thorndike.environments import pictures
 from thorndike.errors import (
     EnvironmentFault,
     RunError,
@@ -59,7 +63,10 @@ from thorndike.errors import (
     shown,
 )
 from thorndike.persistence import empty_folder, folder_of, locked, unused_folder, writable
-from thorndike.recording import CHECKPOINTS, SUMMARY, Recording, saved_before, writing
+from thorndike.recording import CHECKPOINTS, SUMMARY, Best, Recording, bests, saved_before, writing
+
+if TYPE_CHECKING:
+    from thorndike import plot, watch
 
 AUTO = "auto"
 
@@ -76,17 +83,18 @@ class Run:
         rows: list[dict[str, Any]],
         agents: list[Agent],
         stand: list[tuple[int, int]],
+        bests: Mapping[int, Best],
     ) -> None:
         """Made by `train`, `resume` and `load`.
 
         `given` holds what the user handed in to make environments from, by argument; `stand` is the seed and the
-        iteration of each agent.
+        iteration of each agent; `bests` are those in evaluations, by seed.
         """
         self.configuration = configuration
         self.folder = folder
         self.summary = summary
         self.agents = agents
-        self._rows, self._given, self._stand = rows, given, stand
+        self._rows, self._given, self._stand, self._bests = rows, given, stand, bests
 
     @property
     def agent(self) -> Agent:
@@ -94,33 +102,97 @@ class Run:
         return self.agents[0]
 
     @property
+    def best(self) -> Agent:
+        """The agent that did best in an evaluation of the run, of all seeds and moments; of equal ones the latest.
+
+        `summary["best"]` says when and how well; as it was chosen for that, `evaluate(best=True)` is the fairer
+        number. RunError where nothing was evaluated. Where no evaluation saw all its episodes end, a warning says so.
+        """
+        best = self._best_of(max(self._bests, key=lambda seed: self._bests[seed].rank, default=-1))
+        if best.unfinished:
+            warnings.warn(f"{best.unfinished} of the best agent's {best.episodes} episodes were cut", stacklevel=2)
+        return self._agent(best)
+
+    def _best_of(self, seed: int) -> Best:
+        if seed not in self._bests:
+            raise RunError("there is no best agent: no evaluation has been played (evaluate_every=0 switches them off)")
+        return self._bests[seed]
+
+    def _agent(self, best: Best) -> Agent:
+        run = self.configuration
+        fraction = best.iteration / trainer.iterations_for(run.algorithm, run.steps)
+        return Agent(run.algorithm, best.state, run.observation_space, run.action_space, fraction)
+
+    @property
     def metrics(self) -> dict[str, np.ndarray]:
         """Every column of metrics.jsonl as an array, NaN where a row has no such value."""
         return records.columns(self._rows)
 
-    def evaluate(self, episodes: int = 100, *, seed: int = 0) -> dict[str, Any]:
+    def evaluate(self, episodes: int = 100, *, seed: int = 0, best: bool = False) -> dict[str, Any]:
         """Greedy episodes of every seed: mean and spread, over five seeds or more also iqm and a 95 % interval.
 
-        They are others than those of the final evaluation, and others again with another `seed`. `unfinished` of them
-        had not ended after as many steps as an episode of training could have had, at most 10,000, and were cut.
+        They are others than those of the final evaluation, and others again with another `seed`. With `best` each
+        seed's best agent plays instead of its newest one. `unfinished` of them had not ended after as many steps as an
+        episode of training could have had, at most 10,000, and were cut.
         RunError or UnsafeCheckpointError where a loaded run's environment has to be handed in again.
         """
         episodes = words.whole_number(episodes, "episodes", low=1, high=MAX_EPISODES)
         seed = words.whole_number(seed, "seed")
+        run = self.configuration
+        named, arguments = self._evaluation_environment()
+        with contextlib.closing(_make(named, _copies(run), arguments)) as environment:
+            _check_spaces(run, environment)
+            longest = run.evaluation_plan(environment).longest
+            played = []
+            for agent, (of_seed, iteration) in zip(self.agents, self._stand, strict=True):
+                state = agent.state
+                if best:
+                    state, iteration = self._best_of(of_seed).state, self._best_of(of_seed).iteration
+                key = evaluation.evaluation_key(of_seed, iteration, repetition=seed)
+                played.append(evaluation.evaluate(run.algorithm, environment, state, key, episodes, longest))
+        return evaluation.summarize([each.returns for each in played], sum(each.unfinished for each in played))
+
+    def _evaluation_environment(self) -> tuple[Any, Mapping[str, Any]]:
+        """What to make environments from that episodes are played in, and its arguments."""
         run, where = self.configuration, self.folder or Path()
         chosen = configuration.trusted_environment(run, where, self._given[ENVIRONMENT])
         other = configuration.trusted_environment(
             run, where, self._given[EVALUATION_ENVIRONMENT], EVALUATION_ENVIRONMENT
         )
-        arguments = run.environment_arguments if other is None else {}
-        with contextlib.closing(_make(chosen if other is None else other, _copies(run), arguments)) as environment:
-            _check_spaces(run, environment)
-            longest = run.evaluation_plan(environment).longest
-            played = []
-            for agent, (of_seed, iteration) in zip(self.agents, self._stand, strict=True):
-                key = evaluation.evaluation_key(of_seed, iteration, repetition=seed)
-                played.append(evaluation.evaluate(agent.algorithm, environment, agent.state, key, episodes, longest))
-        return evaluation.summarize([each.returns for each in played], sum(each.unfinished for each in played))
+        return (chosen, run.environment_arguments) if other is None else (other, {})
+
+    def watch(
+        self, episodes: int = 1, *, seed: int = 0, best: bool = False, fps: float | None = None, live: bool = False
+    ) -> watch.Film:
+        """A film of the first seed's agent, or with `best` of the best one, as it plays greedy episodes.
+
+        A notebook shows it, `.save("film.webp")` writes it, and with `live` the terminal shows it as it is played,
+        until Ctrl-C. Another `seed` gives other episodes. `fps` are the steps that a second shows, by default those of
+        the environment's own time. UnsuitableError where the environment draws nothing, MissingExtraError where a
+        package is missing.
+        """
+        from thorndike import watch
+
+        episodes = words.whole_number(episodes, "episodes", low=1, high=MAX_EPISODES)
+        key = evaluation.evaluation_key(*self._stand[0], repetition=words.whole_number(seed, "seed"))
+        watch.check_fps(fps)
+        agent, (named, arguments) = self.best if best else self.agent, self._evaluation_environment()
+        stage = pictures.staged(named, self.configuration.compiled, arguments)
+        with contextlib.closing(stage.environment):
+            _check_spaces(self.configuration, stage.environment)
+            longest = self.configuration.evaluation_plan(stage.environment).longest
+            frames = watch.frames(stage, agent, key, episodes, longest)
+            return watch.filmed(frames, fps or stage.fps, live)
+
+    def plot(self, metric: str = "return_mean") -> plot.Chart:
+        """The learning curves of a column of `metrics`, with an interval over five seeds or more.
+
+        A notebook shows it, `.save("curves.svg")` (or .png) writes it. SettingError where there is no such column,
+        MissingExtraError without matplotlib.
+        """
+        from thorndike import plot
+
+        return plot.chart([self], metric)
 
     def __repr__(self) -> str:
         where = f" in {self.folder}" if self.folder else ""
@@ -141,8 +213,12 @@ def train(
     evaluation_copies: int | None = None,
     evaluation_environment: Any = None,
     checkpoint_every: int | None = None,
+    keep_checkpoints: int | None = None,
+    metrics_every: int | None = None,
+    record_info: Sequence[str] = (),
     quiet: bool = False,
     on_full_disk: words.OnFullDisk = "stop",
+    on_chunk: chunks.OnChunk | None = None,
     network: Any = None,
     environment_arguments: Mapping[str, Any] | None = None,
     **arguments: Any,
@@ -161,11 +237,21 @@ def train(
     `evaluate_every`, `evaluate_episodes` and `final_episodes` say is obeyed. They play in `evaluation_copies` copies
     (as many as training has, at most ten) of `evaluation_environment`, by default the one trained in.
 
+    Checkpoints come ten times a run unless `checkpoint_every` says otherwise, and the last `keep_checkpoints` (3) stay;
+    with each stays, of every seed, the agent that did best in an evaluation: `Run.best`. Rows of metrics are written
+    every `metrics_every` steps, at most 200 times a run unless that is given. `record_info=("is_success",)` adds, on
+    the host, what `info` says at the ends of episodes: the mean over those of a row, as `is_success_mean`.
+
+    `on_chunk` is called with every `Chunk`, about twice a second for each seed that is under way: `chunk.row`,
+    `chunk.agent()`, `chunk.evaluate(10)`, and `chunk.stop()`, after which the seed is saved and evaluated as at its
+    end. What it raises ends the run with a RunError that names it; the moment is saved. It is never recorded.
+
     Raises a ThorndikeError, before anything is compiled, where that cannot work. Ctrl-C and SIGTERM save, then raise
     KeyboardInterrupt or SystemExit(143). Where the disk is full, RunError says what is safe and how to go on; with
     `on_full_disk="pause"` the run waits until there is room.
     """
     _check_on_full_disk(on_full_disk)
+    _check_on_chunk(on_chunk)
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
         run, copies = _configure(chosen, seed, seeds, stack)
@@ -176,9 +262,14 @@ def train(
             final_episodes=_count(final_episodes, "final_episodes", high=MAX_EPISODES),
             evaluation_copies=_count(evaluation_copies, "evaluation_copies", high=MAX_COPIES),
             checkpoint_every=_checkpoint_interval(checkpoint_every, run),
+            keep_checkpoints=_count(keep_checkpoints, "keep_checkpoints") or checkpoints.KEPT,
+            metrics_every=_count(metrics_every, "metrics_every"),
+            record_info=configuration.check_record_info(record_info),
         )
+        environments.record_info(copies, run.record_info)
         given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
         run, worlds = _worlds(run.begun(), given, copies, stack)
+        worlds.make_chunk = _make_chunk(run, given, worlds, stack)
         place = None if run_dir is None else folder_of("runs" if run_dir == AUTO else run_dir)
         worlds.notes.append(sizes.check(run, place))
         folder = None if run_dir is None else _new_folder(run_dir, run)
@@ -186,7 +277,7 @@ def train(
             stack.enter_context(locked(folder))
             with writable(folder):
                 run.write(folder)
-        return _record(run, given, worlds, folder, quiet, on_full_disk)
+        return _record(run, given, worlds, folder, quiet, on_full_disk, on_chunk=on_chunk)
 
 
 def training(
@@ -202,14 +293,24 @@ def training(
 ) -> Iterator[trainer.Chunk]:
     """The chunks of a run, for a loop of your own; nothing is evaluated, shown or written.
 
-    Arguments as those of `train`. A chunk is valid until the next turn of the loop.
+    Arguments as those of `train`, chunks as those that its `on_chunk` gets: valid until the loop's next turn.
     """
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
         run, copies = _configure(chosen, seed, seeds, stack)
         sizes.check(run, None)
-        stack.pop_all()  # from here on they are the loop's: it closes them at its end
-    return trainer.train(run.algorithm, lambda: copies, run.steps, seed=run.seed, seeds=run.seeds)
+        kept = stack.pop_all()  # the copies are the loop's from here on: closed at its end
+    given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: None}
+    make_chunk = _make_chunk(run, given, _Worlds(copies, None, []), kept)
+    return _closing(
+        kept,
+        trainer.train(run.algorithm, lambda: copies, run.steps, seed=run.seed, seeds=run.seeds, make_chunk=make_chunk),
+    )
+
+
+def _closing(stack: contextlib.ExitStack, chunks: Iterator[trainer.Chunk]) -> Iterator[trainer.Chunk]:
+    with stack:
+        yield from chunks
 
 
 def load(
@@ -217,17 +318,19 @@ def load(
     *,
     environment: Any = None,
     evaluation_environment: Any = None,
+    algorithm: Any = None,
     network: Any = None,
-    **networks: Any,
+    **recipes: Any,
 ) -> Run:
     """The run in a folder, as far as its newest whole checkpoint. Safe on a folder from a stranger: no code runs.
 
-    `network` (and `critic_network`, ...) is handed in again where it was your own, `environment` (or
-    `evaluation_environment`) where `Run.evaluate` should use one that is. RunError or a kind of it where the folder is
-    none of ours.
+    `network` (and `critic_network`, ...) is handed in again where it was your own, `algorithm` (and `memory`) where its
+    class was: give the class, or an object of it; the hyper-parameters are those of the run. `environment` (or
+    `evaluation_environment`) is handed in where `Run.evaluate` should use one that is your own. RunError or a kind of
+    it where the folder is none of ours.
     """
     folder = folder_of(run_dir)
-    run, checkpoint = folders.read(folder, _given_networks(network, networks))
+    run, checkpoint = folders.read(folder, words.handed_in(algorithm, network, recipes))
     compilation.cache_programs()
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint yet")
@@ -239,7 +342,8 @@ def load(
         agents.append(Agent(run.algorithm, state, run.observation_space, run.action_space, fraction))
         stand.append((seed, entry["iteration"]))
     given = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
-    return Run(run, given, folder, folders.summary(folder, run.id), folders.rows(folder, checkpoint), agents, stand)
+    summary, rows = folders.summary(folder, run.id), folders.rows(folder, checkpoint)
+    return Run(run, given, folder, summary, rows, agents, stand, bests(run, checkpoint))
 
 
 def resume(
@@ -248,39 +352,47 @@ def resume(
     *,
     environment: Any = None,
     evaluation_environment: Any = None,
+    algorithm: Any = None,
     network: Any = None,
     quiet: bool = False,
     on_full_disk: words.OnFullDisk = "stop",
-    **networks: Any,
+    on_chunk: chunks.OnChunk | None = None,
+    **recipes: Any,
 ) -> Run:
     """Go on with a run from its newest whole checkpoint, as if it had never stopped; with `steps`, to another end.
 
-    Environments and networks are handed in again where they are your own or come from a module of somebody's.
-    `quiet` and `on_full_disk` as in `train`. RunError where the run is complete, in use, or does not fit what is handed
-    in.
+    Environments, networks and classes are handed in again, as in `load`, where they are your own or come from a module
+    of somebody's.
+    `quiet`, `on_full_disk` and `on_chunk` as in `train`; a run that `on_chunk` had stopped goes on to its planned end.
+    RunError where the run is complete, in use, or does not fit what is handed in.
     """
     _check_on_full_disk(on_full_disk)
-    folder, own_networks = folder_of(run_dir), _given_networks(network, networks)
+    _check_on_chunk(on_chunk)
+    folder, own = folder_of(run_dir), words.handed_in(algorithm, network, recipes)
     steps = steps if steps is None else words.whole_number(steps, "steps", low=1)
     handed_in = {ENVIRONMENT: environment, EVALUATION_ENVIRONMENT: evaluation_environment}
     folders.check_is_one(folder)
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(folder))
-        run, checkpoint = folders.read(folder, own_networks)
+        run, checkpoint = folders.read(folder, own)
+        if run.own_loop:
+            raise RunError(f"{folder} was learned in {run.environment}: {configuration.how_to_resume(run, folder)}")
         given = {role: configuration.trusted_environment(run, folder, named, role) for role, named in handed_in.items()}
         run = dataclasses.replace(run, steps=steps or run.steps)
         _check_unfinished(run, checkpoint, folder)
-        _prepare()
+        prepare()
         copies = _make(given[ENVIRONMENT], run.algorithm.num_environments, run.environment_arguments)
         stack.callback(copies.close)
         _check_fits(run, copies)
+        environments.record_info(copies, run.record_info)
         run, worlds = _worlds(run.begun(), given, copies, stack)
+        worlds.make_chunk = _make_chunk(run, given, worlds, stack)
         worlds.notes.append(sizes.check(run, folder, len(checkpoints.numbered(folder / CHECKPOINTS))))
         with writing(run, folder, checkpoint.path if checkpoint else None):
             log = folders.cut_back(folder, checkpoint)
             persistence.remove(folder / SUMMARY)
             run.write(folder)
-        return _record(run, given, worlds, folder, quiet, on_full_disk, checkpoint, log)
+        return _record(run, given, worlds, folder, quiet, on_full_disk, checkpoint, log, on_chunk)
 
 
 @dataclasses.dataclass
@@ -297,13 +409,8 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
     """Resolve a name to its recorded settings, and every argument to the environment's; refuse what cannot be meant."""
     recorded = None
     if isinstance(algorithm, str):
-        cls = algorithms.get(algorithm)
-        recorded = settings.recorded(cls.__name__.lower(), environment)
-        algorithm = recorded.algorithm if recorded else cls()
-    elif isinstance(algorithm, type):
-        algorithm = algorithm()
-    if not (hasattr(algorithm, "act") and hasattr(algorithm, "update")):
-        raise SettingError(f"an algorithm is a name or an object such as td.DQN(), got {shown(algorithm)}")
+        recorded = settings.recorded(algorithms.get(algorithm).__name__.lower(), environment)
+    algorithm = recorded.algorithm if recorded else algorithms.made(algorithm)
     fields = [field.name for field in dataclasses.fields(algorithm)]
     own = [name for name in inspect.signature(train).parameters if name != "arguments"]
     for name in more:
@@ -327,13 +434,13 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitSta
     seeds = words.whole_number(seeds, "seeds", low=1, high=MAX_SEEDS)
     seed = words.whole_number(seed, "seed")
     trainer.check_seed(seed + seeds - 1)
-    _prepare()
+    prepare()
     copies = _make(chosen.environment, chosen.algorithm.num_environments, chosen.arguments)
     stack.callback(copies.close)
-    _check_suitable(chosen, copies.observation_space, copies.action_space)
+    check_suitable(chosen.algorithm, copies.observation_space, copies.action_space)
     if chosen.steps is None:
         raise SettingError("how long? Say it in steps of the environment: steps=50_000 (--steps 50_000)")
-    _check_beyond_warmup(chosen.algorithm, chosen.steps)
+    check_beyond_warmup(chosen.algorithm, chosen.steps)
     is_id = isinstance(chosen.environment, str)
     run = Configuration(
         algorithm=chosen.algorithm,
@@ -355,10 +462,9 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitSta
     return run, copies
 
 
-def _check_beyond_warmup(algorithm: Any, steps: int) -> None:
+def check_beyond_warmup(algorithm: Any, steps: int) -> None:
     """SettingError where a run would end before it learns anything."""
-    each = trainer.steps_per_iteration(algorithm)
-    if algorithm.warmup_steps and trainer.iterations_for(algorithm, steps) <= -(-algorithm.warmup_steps // each):
+    if algorithm.warmup_steps and trainer.iterations_for(algorithm, steps) <= trainer.warmup_iterations(algorithm):
         raise SettingError(
             f"{steps:,} steps are all warm-up, in which nothing is learned: {type(algorithm).__name__}'s warmup_steps "
             f"is {algorithm.warmup_steps:,}. Give more steps, or a smaller warmup_steps"
@@ -372,6 +478,7 @@ class _Worlds:
     training: Any
     evaluation: Any  # None where nothing is evaluated; those of training where there can be no others
     notes: list[str]  # what is to be said of them
+    make_chunk: Callable[..., trainer.Chunk] = trainer.Chunk
 
     @property
     def shared(self) -> bool:
@@ -392,19 +499,44 @@ def _worlds(
         )
     if not run.evaluation_interval:
         return run, _Worlds(training, None, [])
-    if other is not None:
-        made = _make(other, _copies(run), {})
-        stack.callback(made.close)
-        _check_spaces(run, made, "the evaluation_environment")
-        return run, _Worlds(training, made, [])
-    made, reason = _beside(run, given[ENVIRONMENT], training)
+    made, reason = _to_evaluate_in(run, given, training, stack)
     if made is not training:
-        stack.callback(made.close)
         return run, _Worlds(training, made, [])
     note = "evaluations play in the one copy that there is, and cut its running episode (a truncation)"
-    *before, now = run.history
-    run = dataclasses.replace(run, history=(*before, now | {"evaluation": f"{note}: {reason}"}))
-    return run, _Worlds(training, training, [note])
+    return run.noting(evaluation=f"{note}: {reason}"), _Worlds(training, training, [note])
+
+
+def _to_evaluate_in(
+    run: Configuration, given: Mapping[str, Any], training: Any, stack: contextlib.ExitStack
+) -> tuple[Any, str]:
+    """Copies for evaluations, which `stack` closes; or `training`, and why there can be no others."""
+    other = given[EVALUATION_ENVIRONMENT]
+    if other is None:
+        made, reason = _beside(run, given[ENVIRONMENT], training)
+    else:
+        made, reason = _make(other, _copies(run), {}), ""
+    if made is not training:
+        stack.callback(made.close)
+    if other is not None:
+        _check_spaces(run, made, "the evaluation_environment")
+    return made, reason
+
+
+def _make_chunk(
+    run: Configuration, given: Mapping[str, Any], worlds: _Worlds, stack: contextlib.ExitStack
+) -> Callable[..., trainer.Chunk]:
+    """What makes the chunks that users get: they play in the copies for evaluations, or in some made when asked."""
+
+    @functools.cache
+    def place() -> chunks.Place:
+        made, reason = worlds.evaluation, worlds.notes[0] if worlds.shared else ""
+        if made is None:
+            made, reason = _to_evaluate_in(run, given, worlds.training, stack)
+        if made is worlds.training:
+            raise UnsuitableError(f"chunk.evaluate needs evaluation_environment=..., another than trained in: {reason}")
+        return chunks.Place(made, run.evaluation_plan(made).longest)
+
+    return functools.partial(chunks.Chunk, algorithm=run.algorithm, place=place)
 
 
 def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, str]:
@@ -427,10 +559,10 @@ def _copies(run: Configuration) -> int:
     return run.evaluation_copies or (most if run.compiled else min(most, run.algorithm.num_environments))
 
 
-def _check_suitable(chosen: _Chosen, observation_space: Any, action_space: Any) -> None:
+def check_suitable(algorithm: Any, observation_space: Any, action_space: Any) -> None:
     """Where the algorithm refuses the spaces, say which others do not; refuse networks that do not fit them."""
     try:
-        chosen.algorithm.check(observation_space, action_space)
+        algorithm.check(observation_space, action_space)
     except UnsuitableError as error:
         fitting = []
         for name in algorithms.ALGORITHMS:
@@ -439,15 +571,15 @@ def _check_suitable(chosen: _Chosen, observation_space: Any, action_space: Any) 
                 other().check(observation_space, action_space)
             except UnsuitableError:
                 continue
-            if other is not type(chosen.algorithm):
+            if other is not type(algorithm):
                 fitting.append(name)
         if not fitting:
             raise
         raise UnsuitableError(f"{error}. These fit: {', '.join(fitting)}") from None
-    jax.eval_shape(lambda key: chosen.algorithm.init(key, observation_space, action_space), jax.random.key(0))
+    jax.eval_shape(lambda key: algorithm.init(key, observation_space, action_space), jax.random.key(0))
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Set JAX up before anything touches it."""
     compilation.cache_programs()
     trainer.configure()
@@ -461,6 +593,11 @@ def _check_on_full_disk(value: Any) -> None:
     choices = typing.get_args(words.OnFullDisk)
     if not isinstance(value, str) or value not in choices:
         raise SettingError(f"on_full_disk must be one of {', '.join(map(repr, choices))}, got {shown(value)}")
+
+
+def _check_on_chunk(value: Any) -> None:
+    if value is not None and not callable(value):
+        raise SettingError(f"on_chunk must be a function that takes a chunk, got {shown(value)}")
 
 
 def _checkpoint_interval(steps: Any, run: Configuration) -> int:
@@ -485,6 +622,7 @@ def _record(
     on_full_disk: words.OnFullDisk,
     checkpoint: checkpoints.Checkpoint | None = None,
     log: records.Log | None = None,
+    on_chunk: chunks.OnChunk | None = None,
 ) -> Run:
     """Train as configured, recording into `folder` if there is one."""
     total_steps = trainer.iterations_for(run.algorithm, run.steps) * trainer.steps_per_iteration(run.algorithm)
@@ -494,20 +632,21 @@ def _record(
     )
     display = console.display(story, quiet)
     signals = interrupts.Interrupts()
-    recording = Recording(run, worlds.evaluation, folder, display, signals, on_full_disk, checkpoint, log)
+    recording = Recording(run, worlds.evaluation, folder, display, signals, on_full_disk, checkpoint, log, on_chunk)
     story.notes = [note for note in (recording.plan.cost if recording.plan else "", *worlds.notes) if note]
     interval = recording.interval(run.evaluation_interval)
     every = [interval, recording.interval(run.checkpoint_every) if folder else 0]
     saved = {seed: checkpoint.arrays(seed) for seed in checkpoint.seeds} if checkpoint else None
-    chunks = trainer.train(
+    progress = trainer.train(
         run.algorithm, lambda: worlds.training, run.steps, seed=run.seed, seeds=run.seeds, every=every,
-        lend_every=interval if worlds.shared else 0, resume=saved, parallel=_parallel(run, checkpoint),
+        row_every=recording.interval(run.metrics_every or 0), lend_every=interval if worlds.shared else 0,
+        resume=saved, ended=recording.stopped, parallel=_parallel(run, checkpoint), make_chunk=worlds.make_chunk,
     )  # fmt: skip
     last_words: list[str] = []
     with signals:
         display.start()
         try:
-            if recording.follow(chunks):
+            if recording.follow(progress):
                 summary = recording.finish()
                 last_words = console.last_words(title, summary, folder)
             else:
@@ -523,7 +662,7 @@ def _record(
     outcomes = [recording.outcomes[seed] for seed in run.chosen_seeds]
     agents = [Agent(run.algorithm, outcome.state, run.observation_space, run.action_space) for outcome in outcomes]
     stand = [(seed, recording.outcomes[seed].iteration) for seed in run.chosen_seeds]
-    return Run(run, given, folder, summary, recording.log.rows, agents, stand)
+    return Run(recording.configuration, given, folder, summary, recording.log.rows, agents, stand, recording.best)
 
 
 def _parallel(run: Configuration, checkpoint: checkpoints.Checkpoint | None) -> trainer.Parallel:
@@ -573,11 +712,3 @@ def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | N
     done = len(entries) == run.seeds and all(entry["iteration"] >= total for entry in entries)
     if done and persistence.exists(folder / SUMMARY):
         raise RunError(f"{folder} is complete: say how far to go on, --steps {2 * run.steps} or steps={2 * run.steps}")
-
-
-def _given_networks(network: Any, networks: dict[str, Any]) -> dict[str, Any]:
-    for name in networks:
-        if not name.endswith("network"):
-            ours = words.RUN_WORDS.get(name, "environment=, network= and the like that are handed in again")
-            raise UnknownNameError(f"no argument '{name}': there is {ours}")
-    return {name: value for name, value in {"network": network, **networks}.items() if value is not None}

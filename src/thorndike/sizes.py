@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jax import random
 
 from thorndike import core, machine, spaces, trainer
-from thorndike.checkpoints import KEPT
 from thorndike.configuration import Configuration
 from thorndike.errors import SettingError
 
@@ -91,7 +90,7 @@ def check_memory(algorithm: Any, sizes: Sizes, seeds: int, free: int | None) -> 
 
 def check_disk(run: Configuration, size: int, folder: Path, kept: int) -> None:
     """SettingError where the checkpoints, of up to `size` bytes each, will not fit beside the `kept` that are there."""
-    beside = min(KEPT + 1, math.ceil(run.steps / run.checkpoint_every)) if run.checkpoint_every else 1
+    beside = min(run.keep_checkpoints + 1, math.ceil(run.steps / run.checkpoint_every)) if run.checkpoint_every else 1
     beside = max(1, beside - kept)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free, needed = shutil.disk_usage(there).free, (beside + 1) * size  # as much as a checkpoint stays free
@@ -105,10 +104,11 @@ def check_disk(run: Configuration, size: int, folder: Path, kept: int) -> None:
 
 
 def checkpoint_size(run: Configuration, sizes: Sizes) -> int:
-    """Bytes of the run's last checkpoint: of a memory, only the rows that are written by then."""
+    """Bytes of the run's last checkpoint: of a memory, only the rows that are written by then; its best state too."""
     steps = trainer.iterations_for(run.algorithm, run.steps) * trainer.steps_per_iteration(run.algorithm)
     written = min(1.0, steps / getattr(run.algorithm.memory, "capacity", steps))
-    return run.seeds * (sizes.state + round(written * sizes.memory))
+    states = 2 if run.evaluation_interval else 1
+    return run.seeds * (states * sizes.state + round(written * sizes.memory))
 
 
 def free_memory() -> int | None:

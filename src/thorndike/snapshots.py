@@ -22,29 +22,30 @@ STATE, ENVIRONMENT = "state/", "environment/"
 STEPS, SIZE = "memory/steps/", "memory/size"
 
 
-def to_arrays(progress: Progress, environment: Environment, copy: bool = True) -> dict[str, np.ndarray]:
-    """Progress by the names of its leaves; a host environment adds what it needs to be here again.
+def to_arrays(progress: Progress, environment: Environment | None, copy: bool = True) -> dict[str, np.ndarray]:
+    """Progress by the names of its leaves; a host environment adds what it needs to be here again, if we move it.
 
     Without `copy` the arrays are, on CPUs, the very buffers of `progress`: to be let go before those are donated.
     """
-    if not environment.compiled:
+    on_host = environment if environment is not None and not environment.compiled else None
+    if on_host:
         progress = progress._replace(actor=progress.actor._replace(env_state=()))
     size = getattr(progress.memory, "size", None)
     rows = slice(None if size is None else int(size))
-    named = {}
-    for name, leaf in _named(progress):
+    arrays = {}
+    for name, leaf in named(progress):
         array = np.asarray(_key_data(leaf))
         array = array[rows] if name.startswith(STEPS) else array
-        named[name] = np.array(array) if copy else array
-    if not environment.compiled:
-        named |= {ENVIRONMENT + name: np.array(x) for name, x in environment.save().items()}  # type: ignore[attr-defined]
-    return named
+        arrays[name] = np.array(array) if copy else array
+    if on_host:
+        arrays |= {ENVIRONMENT + name: np.array(x) for name, x in on_host.save().items()}  # type: ignore[attr-defined]
+    return arrays
 
 
 def from_arrays(template: Any, arrays: Arrays, prefix: str = "") -> Any:
     """The pytree of `template` (of shapes and dtypes) from `to_arrays`; anything that does not fit is refused."""
     leaves = []
-    for name, like in _named(template):
+    for name, like in named(template):
         name = prefix + name
         is_key = jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key)
         expected = jax.eval_shape(random.key_data, like) if is_key else like
@@ -58,6 +59,11 @@ def from_arrays(template: Any, arrays: Arrays, prefix: str = "") -> Any:
             )
         leaves.append(random.wrap_key_data(jnp.array(found)) if is_key else jnp.array(found))
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def state_to_arrays(state: Any) -> dict[str, np.ndarray]:
+    """The algorithm's state alone, by the names that it has in `to_arrays`."""
+    return {STATE + name: np.asarray(_key_data(leaf)) for name, leaf in named(state)}
 
 
 def arrays_to_state(algorithm: Any, observation_space: Any, action_space: Any, arrays: Arrays) -> Any:
@@ -75,7 +81,7 @@ def _with_unwritten(rows: np.ndarray, shape: tuple[int, ...], size: np.ndarray |
     return whole
 
 
-def _named(tree: Any) -> list[tuple[str, Any]]:
+def named(tree: Any) -> list[tuple[str, Any]]:
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
 

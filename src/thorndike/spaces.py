@@ -22,6 +22,8 @@ from thorndike.errors import CorruptCheckpointError, UnsuitableError
 PyTree = Any
 Space = Any  # a gymnasium.spaces.Space, whose kinds share no interface to check against
 INT32 = np.iinfo(np.int32)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+BOOLEANS = (bool, np.bool_)
 MAX_ELEMENTS = 2**24  # of all the bounds in one description: more is an attack on memory, not a space
 MAX_ACTIONS = 2**20  # numbers in an action
 MAX_DEPTH = 32  # of Dicts and Tuples in each other
@@ -90,6 +92,28 @@ def plain(space: Space, value: Any, name: str = "observation") -> PyTree:
         return tuple(plain(part, value[i], f"{name}[{i}]") for i, part in enumerate(space.spaces))
     stored(space, name)  # raises: it says which spaces are supported
     raise AssertionError
+
+
+def plain_reward(value: Any) -> float:
+    """A reward, which must be one finite number of float32; ValueError for anything else."""
+    if not isinstance(value, float):
+        array = as_array(value)
+        if array.size != 1 or array.dtype.kind not in "biuf":
+            raise ValueError(f"reward: expected a number, got {outline(value)}")
+        value = float(array.item())
+    if not -FLOAT32_MAX <= value <= FLOAT32_MAX:
+        raise ValueError(f"reward: {value} is not a finite float32 number")
+    return value
+
+
+def plain_flag(value: Any, name: str) -> bool:
+    """Whether an episode has ended; ValueError for anything but one boolean."""
+    if type(value) in BOOLEANS:
+        return value
+    array = as_array(value)
+    if array.shape != () or array.dtype.kind != "b":
+        raise ValueError(f"{name}: expected True or False, got {outline(value)}")
+    return bool(array)
 
 
 def as_choices(space: Space) -> Space:

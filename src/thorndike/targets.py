@@ -86,6 +86,11 @@ def generalized_advantages(values, next_values, reward, terminated, truncated, g
     return lax.scan(back, jnp.zeros_like(delta[0]), (delta, terminated | truncated), reverse=True)[1]
 
 
+def flat(x: jax.Array) -> jax.Array:
+    """Steps [T, N, ...] as samples [T * N, ...]."""
+    return x.reshape(-1, *x.shape[2:])
+
+
 def _at(window: Transition, t: int) -> Transition:
     """Step t of a window; extras stay behind, some of them have no time axis."""
     return jax.tree.map(lambda x: x[t], window._replace(extras={}))

@@ -9,7 +9,7 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -46,18 +46,20 @@ class Chunk:
     row: dict[str, float] | None  # metrics of the row that ended with this chunk
     seconds: dict[str, float]  # so far: compile, train; on the host also acting, learning
     steps_per_second: float
+    stopped: bool = dataclasses.field(default=False, init=False)
+
+    def stop(self) -> None:
+        """End this seed's training here, as if no more steps had been asked for; other seeds go on."""
+        self.stopped = True
 
     @property
     def last(self) -> bool:
-        return self.iteration >= self.iterations
+        return self.stopped or self.iteration >= self.iterations
 
     @property
     def recent(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns and lengths of the last finished episodes, at most 100, oldest first."""
-        episodes = self.progress.episodes
-        finished = int(episodes.finished)
-        kept = [i % core.RING for i in range(max(0, finished - core.RING), finished)]
-        return np.asarray(episodes.returns)[kept], np.asarray(episodes.lengths)[kept]
+        return recent(self.progress.episodes)
 
     def arrays(self, copy: bool = True) -> dict[str, np.ndarray]:
         """Everything that a checkpoint holds of this seed, by name, on the host.
@@ -75,29 +77,37 @@ def train(
     seed: int = 0,
     seeds: int = 1,
     every: Sequence[int] = (),
+    row_every: int = 0,
     lend_every: int = 0,
     resume: Mapping[int, Arrays] | None = None,
+    ended: Collection[int] = (),
     parallel: Parallel = "auto",
+    make_chunk: Callable[..., Chunk] = Chunk,
 ) -> Iterator[Chunk]:
     """Train seeds `seed`, `seed + 1`, ... side by side, yielding each one's chunks as they come.
 
     `make_environment` gives `algorithm.num_environments` copies and is called once: on the host one seed follows
-    another in them. No chunk crosses a multiple of an interval in `every` (in iterations). At multiples of
+    another in them. No chunk crosses a multiple of an interval in `every` (in iterations), rows of metrics end
+    at multiples of `row_every` (0: at most ROWS of them a run). At multiples of
     `lend_every`, episodes on the host are cut (a truncation), and until the next turn of the generator the copies are
-    the caller's to play in. `resume` holds, by seed, what `Chunk.arrays` gave. On CPUs a thread for each core takes one
-    seed after another; on accelerators all are one `vmap`.
+    the caller's to play in. `resume` holds, by seed, what `Chunk.arrays` gave; seeds that have `ended` are left out. On
+    CPUs a thread for each core takes one seed after another; on accelerators all are one `vmap`. `make_chunk` takes the
+    fields of a Chunk.
     """
     environment = make_environment()
     algorithm.check(environment.observation_space, environment.action_space)
-    chosen = range(seed, seed + seeds)
+    chosen = [s for s in range(seed, seed + seeds) if s not in ended]
     beginnings = [_with_foreign_weights(algorithm, environment, s) for s in chosen]
     if parallel == "auto":
-        parallel = _best_parallel(environment, seeds, own_networks=beginnings[0] is algorithm)
+        own_networks = all(beginning is algorithm for beginning in beginnings)
+        parallel = _best_parallel(environment, len(chosen), own_networks)
     groups = [tuple(chosen)] if parallel == "vmap" else [(s,) for s in chosen]
     runs = []
     for i, group in enumerate(groups):
         saved = [(resume or {}).get(s) for s in group]
-        runs.append(_Run(algorithm, beginnings[i], environment, steps, group, every, lend_every, saved))
+        runs.append(
+            _Run(algorithm, beginnings[i], environment, steps, group, every, row_every, lend_every, saved, make_chunk)
+        )
     try:
         if parallel == "threads":
             yield from _threaded(runs)
@@ -142,6 +152,34 @@ def iterations_for(algorithm: Any, steps: int) -> int:
     return -(-int(steps) // each)
 
 
+def warmup_iterations(algorithm: Any) -> int:
+    """The iterations that only fill the memory."""
+    return -(-algorithm.warmup_steps // steps_per_iteration(algorithm))
+
+
+def row_length(iterations: int) -> int:
+    """The iterations that a row of metrics covers, in a run of so many."""
+    return -(-iterations // ROWS)
+
+
+def recent(episodes: core.Episodes) -> tuple[np.ndarray, np.ndarray]:
+    """Returns and lengths of the last finished episodes, at most 100, oldest first."""
+    finished = int(episodes.finished)
+    kept = [i % core.RING for i in range(max(0, finished - core.RING), finished)]
+    return np.asarray(episodes.returns)[kept], np.asarray(episodes.lengths)[kept]
+
+
+def read_row(row: dict) -> dict[str, float]:
+    """What a row of metrics says: the means of sums; what nothing was counted of is left out."""
+    row = {name: float(total) for name, total in row.items()}
+    episodes, learned = row.pop("episodes"), row.pop("learned")
+    returns, lengths = row.pop("return"), row.pop("length")
+    means: dict[str, float] = {"episodes": int(episodes)}
+    if episodes:
+        means |= {"return_mean": returns / episodes, "episode_length_mean": lengths / episodes}
+    return means | ({name: total / learned for name, total in row.items()} if learned else {})
+
+
 def _with_foreign_weights(algorithm: Any, environment: Environment, seed: int) -> Any:
     """The algorithm to begin a seed with: weights that another framework makes are made here, not while tracing."""
     return foreign.prepare(algorithm, environment.observation_space, environment.action_space, seed)
@@ -158,12 +196,15 @@ def _best_parallel(environment: Environment, seeds: int, own_networks: bool) -> 
 class _Run:
     """One seed's run (or, under `vmap`, that of several): counts on the host, keeps the clock, cuts into chunks."""
 
-    def __init__(self, algorithm, beginning, environment, steps, seeds, every, lend_every, saved):
-        self.environment, self.seeds, self.lend_every = environment, seeds, lend_every
+    def __init__(
+        self, algorithm, beginning, environment, steps, seeds, every, row_every, lend_every, saved, make_chunk
+    ):
+        self.environment, self.seeds, self.lend_every, self.make_chunk = environment, seeds, lend_every, make_chunk
+        self.stopped: set[int] = set()
         self.total = iterations_for(algorithm, steps)
         self.per_iteration = steps_per_iteration(algorithm)
-        self.warmup = min(-(-algorithm.warmup_steps // self.per_iteration), self.total)
-        self.row_length = -(-self.total // ROWS)
+        self.warmup = min(warmup_iterations(algorithm), self.total)
+        self.row_length = row_every or row_length(self.total)
         self.borders = [self.row_length, *(int(interval) for interval in (*every, lend_every) if interval)]
         mode = _Compiled if environment.compiled else _Host
         self.begin = partial(mode, algorithm, beginning, environment, seeds, self.total, saved)
@@ -175,7 +216,7 @@ class _Run:
         began = time.perf_counter()
         mode, ready = self.begin(), set()
         self.iteration = mode.iteration
-        while self.iteration < self.total:
+        while self.iteration < self.total and self.stopped < set(self.seeds):
             warmup = self.iteration < self.warmup
             if warmup in ready:
                 length, clock = self.next_length(warmup), "train"
@@ -203,24 +244,29 @@ class _Run:
         return min(min(ends) - self.iteration, max(steered, 1))
 
     def cut(self, mode: _Compiled | _Host) -> Iterator[Chunk]:
-        """The chunks, one for each seed, that end here."""
+        """The chunks, one for each seed that goes on, that end here."""
         row_ended = self.iteration % self.row_length == 0 or self.iteration == self.total
         rate = self.timed * self.per_iteration / self.seconds["train"] if self.timed else 0.0
         ended = mode.close_row() if row_ended else None
+        told = mode.close_infos() if row_ended else {}
         for i, seed in enumerate(self.seeds):
+            if seed in self.stopped:
+                continue
             progress = mode.of_seed(mode.progress, i)
             _check_finite(progress, seed)
-            yield Chunk(
+            chunk = self.make_chunk(
                 seed, self.iteration, self.total, self.iteration * self.per_iteration, self.total * self.per_iteration,
-                progress, self.environment, _read_row(mode.of_seed(ended, i)) if ended else None,
+                progress, self.environment, read_row(mode.of_seed(ended, i)) | told if ended else None,
                 self.seconds | mode.seconds, rate,
             )  # fmt: skip
+            yield chunk
+            if chunk.stopped:
+                self.stopped.add(seed)
 
 
 class _Mode:
-    """What compiled and host runs share: their progress, which holds all that changes."""
+    """What compiled and host runs share. Their `progress` holds all that changes."""
 
-    progress: Progress
     several = False
     seconds: dict[str, float]
 
@@ -233,13 +279,9 @@ class _Mode:
     def take_back(self) -> None:
         """Go on where `lend` stopped."""
 
-    def close_row(self) -> dict:
-        """The sums of the row that ends here; the next one starts from zero."""
-        row = self.progress.episodes.row
-        ended = jax.tree.map(np.asarray, row)
-        zero = jax.tree.map(jnp.zeros_like, row)
-        self.progress = self.progress._replace(episodes=self.progress.episodes._replace(row=zero))
-        return ended
+    def close_infos(self) -> dict[str, float]:
+        """What the environment has said at the ends of the row's episodes, as means."""
+        return {}
 
 
 class _Compiled(_Mode):
@@ -270,40 +312,87 @@ class _Compiled(_Mode):
         )
         jax.block_until_ready(self.progress.iteration)
 
+    def close_row(self) -> dict:
+        ended, self.progress = _closed_row(self.progress)
+        return ended
+
+
+class Learning:
+    """A run apart from its world on the host: what to act with next, and what becomes of what was acted.
+
+    Acting is the caller's, all else is one compiled call an iteration.
+    """
+
+    def __init__(self, algorithm, beginning, world, observation, seed, total, saved):
+        """Begin, or go on from the arrays `saved`.
+
+        Of the `world` only spaces and the number of copies are looked at, of the `observation` [N, ...] only shapes.
+        """
+        start_key, self.key, _ = keys_of(seed)
+        beginning, start_key = as_arrays(beginning), random.split(start_key)[1]
+        self.algorithm, self.total = as_arrays(algorithm), np.float32(total)
+        begin = jit(lambda observation: core.start(beginning, world, (), observation, start_key))
+        progress = begin(observation) if saved is None else from_arrays(begin.eval_shape(observation), saved)
+        self.progress = progress._replace(actor=progress.actor._replace(done=np.asarray(progress.actor.done)))
+        self.plan = _plan(self.algorithm, self.progress._replace(actor=None), self.key, self.total)
+
+    def go_on(self, observation: Any, begun: np.ndarray) -> None:
+        """Act on `observation` next, where copies `begun` [N] have left their episodes for new ones."""
+        if begun.any():
+            self.progress = _restarted(self.algorithm, self.progress, begun)
+        actor = self.progress.actor
+        self.progress = self.progress._replace(actor=actor._replace(observation=observation, done=actor.done | begun))
+
+    def conclude(self, actor: Actor, trajectory: Any, warmup: bool) -> None:
+        """Learn from a trajectory, which led to `actor`, or warming up only remember it."""
+        progress, self.plan = _conclude_and_plan(
+            self.algorithm, self.progress._replace(actor=None), trajectory, self.plan[2], self.key, self.total, warmup
+        )
+        jax.block_until_ready(progress.iteration)  # large arrays cross asynchronously, and the call waits for them
+        self.progress = progress._replace(actor=actor)
+
+    def close_row(self) -> dict:
+        """The sums of the row that ends here; the next one starts from zero."""
+        ended, self.progress = _closed_row(self.progress)
+        return ended
+
 
 class _Host(_Mode):
-    """A run whose environment is on the host: acting is a Python loop, all else one compiled call an iteration."""
+    """A run whose environment is on the host: acting is a Python loop."""
 
     def __init__(self, algorithm, beginning, environment, seeds, total, saved):
-        beginning = as_arrays(beginning)
-        start_key, self.key, _ = keys_of(seeds[0])
-        self.algorithm, self.environment, self.total = as_arrays(algorithm), environment, np.float32(total)
+        self.environment = environment
         self.seconds = {"acting": 0.0, "learning": 0.0}
-        env_key, start_key = random.split(start_key)
+        self.lent: dict[str, np.ndarray] = {}
+        env_key, _ = random.split(keys_of(seeds[0])[0])
         observation = environment.reset(env_key)[1]
-        begin = jit(lambda observation: core.start(beginning, environment, (), observation, start_key))
-        progress = begin(observation) if saved[0] is None else from_arrays(begin.eval_shape(observation), saved[0])
+        self.learning = Learning(algorithm, beginning, environment, observation, seeds[0], total, saved[0])
         if saved[0] is not None:
             names = [name for name in saved[0] if name.startswith(ENVIRONMENT)]
             observation = environment.restore({name.removeprefix(ENVIRONMENT): saved[0][name] for name in names})
-        self.go_on(progress, observation)
-        self.plan = _plan(self.algorithm, self.progress._replace(actor=None), self.key, self.total)
+        self.learning.go_on(observation, environment.restarted)
         self.iteration = int(self.progress.iteration)
 
-    def go_on(self, progress: Progress, observation: Any) -> None:
-        """Act on `observation` next, where some copies may have left their episodes for new ones."""
-        begun = self.environment.restarted
-        if begun.any():
-            progress = _restarted(self.algorithm, progress, begun)
-        self.actor = Actor((), observation, progress.actor.carry, np.asarray(progress.actor.done) | begun)
-        self.progress = progress._replace(actor=self.actor)
+    @property
+    def progress(self) -> Progress:
+        return self.learning.progress
+
+    def close_row(self) -> dict:
+        return self.learning.close_row()
 
     def lend(self) -> None:
-        self.go_on(self.progress, self.environment.cut(self.environment.under_way))
+        observation = self.environment.cut(self.environment.under_way)
+        self.learning.go_on(observation, self.environment.restarted)
         self.lent = self.environment.save()
 
+    def close_infos(self) -> dict[str, float]:
+        infos = getattr(self.environment, "infos", None)  # not every environment on the host has some
+        means = infos.close() if infos else {}
+        self.lent |= infos.save() if infos else {}  # what was lent before the row was closed begins a new one too
+        return means
+
     def take_back(self) -> None:
-        self.go_on(self.progress, self.environment.restore(self.lent))
+        self.learning.go_on(self.environment.restore(self.lent), self.environment.restarted)
 
     def compile(self, warmup: bool) -> int:
         """The first iteration: what it takes is nearly all compiling."""
@@ -312,22 +401,25 @@ class _Host(_Mode):
         return 1
 
     def advance(self, iterations: int, warmup: bool) -> None:
-        progress = self.progress._replace(actor=None)
+        learning = self.learning
         for _ in range(iterations):
             began = time.perf_counter()
-            policy, unroll_key, learn_key = self.plan
-            self.actor, trajectory = host.unroll(
-                self.algorithm, self.environment, policy, self.actor, unroll_key,
-                self.algorithm.rollout_length, uniform=warmup,
+            policy, unroll_key, _ = learning.plan
+            actor, trajectory = host.unroll(
+                learning.algorithm, self.environment, policy, learning.progress.actor, unroll_key,
+                learning.algorithm.rollout_length, uniform=warmup,
             )  # fmt: skip
             acted = time.perf_counter()
-            progress, self.plan = _conclude_and_plan(
-                self.algorithm, progress, trajectory, learn_key, self.key, self.total, warmup
-            )
-            jax.block_until_ready(progress.iteration)  # large arrays cross asynchronously, and the call waits for them
+            learning.conclude(actor, trajectory, warmup)
             self.seconds["acting"] += acted - began
             self.seconds["learning"] += time.perf_counter() - acted
-        self.progress = progress._replace(actor=self.actor)
+
+
+def _closed_row(progress: Progress) -> tuple[dict, Progress]:
+    """The sums of the row that ends here; the next one starts from zero."""
+    row = progress.episodes.row
+    zero = jax.tree.map(jnp.zeros_like, row)
+    return jax.tree.map(np.asarray, row), progress._replace(episodes=progress.episodes._replace(row=zero))
 
 
 def _restarted(algorithm: Any, progress: Progress, begun: np.ndarray) -> Progress:
@@ -440,17 +532,6 @@ def _release(threads: list[threading.Thread], ready: queue.SimpleQueue, waiting:
 def as_arrays(algorithm: Any) -> Any:
     """The algorithm with its float fields as float32 arrays, put on the device once and not at every call."""
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if isinstance(x, float) else jnp.asarray(x), algorithm)
-
-
-def _read_row(row: dict) -> dict[str, float]:
-    """Sums to means; what nothing was counted of is left out."""
-    row = {name: float(total) for name, total in row.items()}
-    episodes, learned = row.pop("episodes"), row.pop("learned")
-    returns, lengths = row.pop("return"), row.pop("length")
-    means: dict[str, float] = {"episodes": int(episodes)}
-    if episodes:
-        means |= {"return_mean": returns / episodes, "episode_length_mean": lengths / episodes}
-    return means | ({name: total / learned for name, total in row.items()} if learned else {})
 
 
 def _check_finite(progress: Progress, seed: int) -> None:

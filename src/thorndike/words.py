@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
-from thorndike.errors import SettingError, nearest, shown
+from thorndike.errors import SettingError, UnknownNameError, nearest, shown
 
 # Arguments of a run (not of an algorithm: those are in `hyperparameters.OTHER_WORDS`) in other libraries' words.
 RUN_WORDS = {
@@ -38,6 +38,12 @@ RUN_WORDS = {
     "save_freq": "checkpoint_every",
     "checkpoint_freq": "checkpoint_every",
     "env_kwargs": "environment_arguments",
+    "info_keywords": "record_info",
+    "save_total_limit": "keep_checkpoints",
+    "log_interval": "metrics_every",
+    "logging_freq": "metrics_every",
+    "callback": "on_chunk",
+    "callbacks": "on_chunk",
     "verbose": "quiet",
     "progress_bar": "quiet",
     "policy": "network",
@@ -48,6 +54,16 @@ OnFullDisk = Literal["stop", "pause"]  # what a run does that cannot save
 MOST = 2**53  # beyond it a float, which `1e6` is, cannot tell one whole number from the next
 _NUMBER = re.compile(r"([+-]?\d[\d_]*(?:\.\d*)?(?:[eE]\+?\d+)?)([kKmM]?)")
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
+
+
+def handed_in(algorithm: Any, network: Any, recipes: dict[str, Any]) -> dict[str, Any]:
+    """What of the user's own was handed in again, by the field that it belongs in."""
+    for name in recipes:
+        if not name.endswith(("network", "memory")):
+            ours = RUN_WORDS.get(name, "environment=, network= and the like that are handed in again")
+            raise UnknownNameError(f"no argument '{name}': there is {ours}")
+    given = {"algorithm": algorithm, "network": network, **recipes}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def whole_number(value: Any, name: str, low: int = 0, high: int = MOST) -> int:

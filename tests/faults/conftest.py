@@ -29,6 +29,8 @@ def told():
 
 
 def pytest_sessionfinish(session, exitstatus):
-    if exitstatus == 0 and "faults" in session.config.getoption("-m") and not session.config.getoption("-k"):
+    whole = session.config.args == [str(Path(__file__).parent.relative_to(session.config.rootpath))]
+    whole = whole and not session.config.getoption("-k")
+    if exitstatus == 0 and whole and session.config.getoption("-m") == "faults":
         rows = [f"| {fault} | {tried:,} | {right:,} |\n" for fault, (tried, right) in _rows.items()]
         TABLE.write_text(HEAD + "".join(rows))

@@ -73,8 +73,8 @@ BUGS = [
             ),
             Mutant(
                 "unrolls/host.py",
-                "                outcome.next_observation, extras,",
-                "                outcome.observation, extras,",
+                "outcome.truncated, outcome.next_observation)",
+                "outcome.truncated, outcome.observation)",
                 f"{LOOPS}[dqn]",
             ),
         ),
@@ -168,6 +168,12 @@ BUGS = [
                 "        done = step.terminated\n        reward",
                 N_STEP,
             ),
+            Mutant(
+                "learner.py",
+                "last.truncated | (left & ~rollout.done)",
+                "last.truncated",
+                "test_learner.py::test_episodes_that_were_left_end_where_they_were_left",
+            ),
         ),
     ),
     Bug(
@@ -201,6 +207,12 @@ BUGS = [
                 "(delta, terminated | truncated), reverse=True)",
                 "(delta, terminated), reverse=True)",
                 THREE_STEPS,
+            ),
+            Mutant(
+                "environments/old_gym.py",
+                "False if cut else done, bool(cut and done)",
+                "done, bool(cut and done)",
+                "test_old_gym.py::test_an_end_by_a_time_limit_is_a_truncation_and_any_other_a_termination",
             ),
         ),
     ),
@@ -742,7 +754,7 @@ BUGS = [
     ),
     Bug(
         48, "Gymnasium#1466, #351", "a key is missing in the info of some steps",
-        reason="nothing is ever read from info",
+        reason="of an info nothing is read but old Gym's TimeLimit.truncated, which may be missing",
     ),
     Bug(
         49, "stable-baselines3#1150, #2175, #1474", "more steps than were asked for; intervals counted in calls",
@@ -940,8 +952,8 @@ SURVIVORS = {
     ),
     "iterations on the host have the start's key": Mutant(
         "trainer.py",
-        "        start_key, self.key, _ = keys_of(seeds[0])\n",
-        "        start_key = self.key = keys_of(seeds[0])[0]\n",
+        "        start_key, self.key, _ = keys_of(seed)\n",
+        "        start_key = self.key = keys_of(seed)[0]\n",
         f"{KEYS}[gymnasium:]",
     ),
     "importance weights of DQN are without effect": Mutant(

@@ -32,6 +32,10 @@ class Policy(NamedTuple):
     epsilon: jax.Array  # how often to act at random
     observations: Any  # what they are normalised by
 
+    def values(self, observation: Any) -> jax.Array:
+        """Q(s, .): [N, A]."""
+        return self.network(normalization.normalize(self.observations, observation))
+
 
 @hyperparameters
 class DQN:
@@ -59,7 +63,7 @@ class DQN:
     normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(8, low=1, high=2**20)
     rollout_length: int = setting(8, low=1)
-    updates_per_rollout: int = setting(32, low=1)
+    updates_per_rollout: int = setting(32, low=1, high=2**20)
     warmup_steps: int = setting(1_000, low=0)
     memory: Replay = Prioritized(capacity=20_000, batch_size=64, window=5)
 
@@ -91,11 +95,14 @@ class DQN:
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
         """The best action or, with probability epsilon, any: [N] int32."""
-        q = policy.network(normalization.normalize(policy.observations, observation))  # [N, A]
+        q = policy.values(observation)
         key_whether, key_which = random.split(key)
         at_random = random.uniform(key_whether, q.shape[:1]) < policy.epsilon
         any_action = random.randint(key_which, q.shape[:1], 0, q.shape[1])
-        return jnp.where(at_random, any_action, q.argmax(-1).astype(jnp.int32)), carry, {}
+        return jnp.where(at_random, any_action, _best(q)), carry, {}
+
+    def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[jax.Array, tuple]:
+        return _best(policy.values(observation)), carry
 
     def td_error(self, network: Any, target_network: Any, step: NStep) -> jax.Array:
         """[B]: r + gamma max_a Q'(s', a) - Q(s, a), the sum of n rewards for n-step windows."""
@@ -125,6 +132,10 @@ class DQN:
         target_network = optax.periodic_update(network, state.target_network, updates, self.target_period)
         metrics = {"loss": value, "td_error": jnp.abs(error).mean(), "priority": jnp.abs(error)}
         return State(network, target_network, optimizer, updates, state.statistics), metrics
+
+
+def _best(values: jax.Array) -> jax.Array:
+    return values.argmax(-1).astype(jnp.int32)
 
 
 def _pick(values: jax.Array, index: jax.Array) -> jax.Array:

@@ -15,10 +15,10 @@ from thorndike.distributions import Head
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
-from thorndike.networks import MLP, FirstOutputs, Network, Same, critic_recipe
+from thorndike.networks import MLP, FirstOutputs, Network, Same, init_value
 from thorndike.schedules import falling
 from thorndike.spaces import check_action_space
-from thorndike.targets import generalized_advantages
+from thorndike.targets import flat, generalized_advantages
 
 
 class Parameters(NamedTuple):
@@ -78,7 +78,7 @@ class PPO:
     vf_coef: float = setting(0.5, low=0)  # of half the mean squared error, as in CleanRL: SB3's 0.5 is 1.0 here
     max_grad_norm: float = setting(0.5, above=0, infinite=True)
     target_kl: float | None = setting(None, above=0, infinite=True)  # a rollout is left before a step beyond it
-    epochs: int = setting(10, low=1)
+    epochs: int = setting(10, low=1, high=2**20)
     batch_size: int = setting(64, low=1)  # of a minibatch
     normalize_advantages: bool = True  # per minibatch
     normalize_observations: bool = False  # by the mean and variance of all that was seen
@@ -108,8 +108,7 @@ class PPO:
         gain = jnp.full(head.outputs + 1, 0.01).at[-1].set(1.0)  # small for the policy, 1 for the value
         gain = gain[:-1] if self.critic_network else gain
         network = self.network.init(key_network, observation_space, gain.size, gain)
-        recipe = critic_recipe(self, "critic_network", observation_space)
-        critic = recipe.init(key_critic, observation_space, 1) if recipe else ()
+        critic = init_value(self, "critic_network", key_critic, observation_space)
         parameters = Parameters(network, head, critic)
         return State(parameters, self.optimizer().init(parameters), normalization.begin(self, observation_space))
 
@@ -120,11 +119,16 @@ class PPO:
         return ()
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[Any, tuple, dict]:
-        distribution = self.distribution(policy.parameters, normalization.normalize(policy.observations, observation))
+        distribution = self.distribution(policy.parameters, observation, policy.observations)
         action = jnp.where(policy.explore, distribution.sample(key), distribution.mode())
         return action, carry, {"log_prob": distribution.log_prob(action)}
 
-    def distribution(self, parameters: Parameters, observation: Any) -> Any:
+    def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[Any, tuple]:
+        return self.distribution(policy.parameters, observation, policy.observations).mode(), carry
+
+    def distribution(self, parameters: Parameters, observation: Any, moments: Any = ()) -> Any:
+        """Over actions [S, ...], for observations [S, ...] yet to be normalised by `moments`."""
+        observation = normalization.normalize(moments, observation)
         return parameters.head(parameters.network(observation)[:, : parameters.head.outputs])
 
     def value(self, parameters: Parameters, observation: Any) -> jax.Array:
@@ -186,10 +190,6 @@ class PPO:
 
     def prepare(self, state: State, batch: Any) -> tuple[Samples, Any]:
         """Advantages and value targets of a rollout, flattened to [S, ...]; and the merged statistics."""
-
-        def flat(x):
-            return x.reshape(-1, *x.shape[2:])
-
         batch, statistics = normalization.as_acted(state.statistics, batch, self.gamma)
         shape, ends = batch.reward.shape, (batch.terminated, batch.truncated)
         observation, following = jax.tree.map(flat, (batch.observation, batch.next_observation))

@@ -14,10 +14,10 @@ from thorndike import normalization
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
-from thorndike.networks import MLP, Network, Same, critic_recipe
+from thorndike.networks import MLP, Network, Same, init_value
 from thorndike.schedules import falling
 from thorndike.spaces import check_action_space
-from thorndike.targets import discounted_returns
+from thorndike.targets import discounted_returns, flat
 
 
 class Parameters(NamedTuple):
@@ -41,6 +41,10 @@ class Policy(NamedTuple):
     head: Head
     explore: jax.Array  # sample an action, or take the most likely one
     observations: Any  # what they are normalised by
+
+    def distribution(self, observation: Any) -> Any:
+        """Over actions [N, ...], for observations [N, ...]."""
+        return self.head(self.network(normalization.normalize(self.observations, observation)))
 
 
 @hyperparameters
@@ -79,8 +83,7 @@ class REINFORCE:
         key_network, key_baseline = random.split(key)
         head = Head.of(action_space)
         network = self.network.init(key_network, observation_space, head.outputs, 0.01)
-        recipe = critic_recipe(self, "baseline_network", observation_space)
-        baseline = recipe.init(key_baseline, observation_space, 1) if recipe else ()
+        baseline = init_value(self, "baseline_network", key_baseline, observation_space)
         parameters = Parameters(network, head, baseline)
         return State(parameters, self.optimizer().init(parameters), normalization.begin(self, observation_space))
 
@@ -92,8 +95,11 @@ class REINFORCE:
         return ()
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[Any, tuple, dict]:
-        distribution = policy.head(policy.network(normalization.normalize(policy.observations, observation)))
+        distribution = policy.distribution(observation)
         return jnp.where(policy.explore, distribution.sample(key), distribution.mode()), carry, {}
+
+    def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[Any, tuple]:
+        return policy.distribution(observation).mode(), carry
 
     def observe(self, state: State, trajectory: Any) -> State:
         return state  # `update` sees every trajectory, whole
@@ -110,10 +116,6 @@ class REINFORCE:
 
     def loss(self, parameters: Parameters, rollout: Any) -> tuple[jax.Array, dict]:
         """-log pi(a|s) (G - V(s)): where the return G was better than expected, raise the action's probability."""
-
-        def flat(x):  # [T, N, ...] -> [T * N, ...]
-            return x.reshape(-1, *x.shape[2:])
-
         observation, following, action = jax.tree.map(
             flat, (rollout.observation, rollout.next_observation, rollout.action)
         )

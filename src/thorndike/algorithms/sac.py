@@ -37,6 +37,10 @@ class Policy(NamedTuple):
     explore: jax.Array  # sample an action, or take the squashed mean
     observations: Any  # what they are normalised by
 
+    def distribution(self, observation: Any) -> Any:
+        """Over actions [N, ...], for observations [N, ...]."""
+        return self.head(self.network(normalization.normalize(self.observations, observation)))
+
 
 @hyperparameters
 class SAC:
@@ -60,7 +64,7 @@ class SAC:
     normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(1, low=1, high=2**20)
     rollout_length: int = setting(1, low=1)
-    updates_per_rollout: int = setting(1, low=1)
+    updates_per_rollout: int = setting(1, low=1, high=2**20)
     warmup_steps: int = setting(1_000, low=0)
     memory: Replay = Replay(capacity=1_000_000, batch_size=256)
 
@@ -91,8 +95,11 @@ class SAC:
         return ()
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
-        distribution = policy.head(policy.network(normalization.normalize(policy.observations, observation)))
+        distribution = policy.distribution(observation)
         return jnp.where(policy.explore, distribution.sample(key), distribution.mode()), carry, {}
+
+    def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[Any, tuple]:
+        return policy.distribution(observation).mode(), carry
 
     def observe(self, state: State, trajectory: Any) -> State:
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))

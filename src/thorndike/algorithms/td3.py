@@ -70,7 +70,7 @@ class TD3:
     learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
     gamma: float = setting(0.99, low=0, high=1)  # discount
     tau: float = setting(0.005, low=0, high=1)  # share of the networks that enters their targets at each update
-    policy_delay: int = setting(2, low=1)  # steps of the critics for one of the actor
+    policy_delay: int = setting(2, low=1, high=2**20)  # steps of the critics for one of the actor
     exploration_noise: float = setting(0.1, low=0)  # standard deviation, when acting
     target_noise: float = setting(0.2, low=0)  # standard deviation, in the critics' targets
     target_noise_clip: float = setting(0.5, low=0, infinite=True)
@@ -79,7 +79,7 @@ class TD3:
     normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(1, low=1, high=2**20)
     rollout_length: int = setting(2, low=1)
-    updates_per_rollout: int = setting(1, low=1)
+    updates_per_rollout: int = setting(1, low=1, high=2**20)
     warmup_steps: int = setting(10_000, low=0)
     memory: Replay = Replay(capacity=1_000_000, batch_size=200)
 
@@ -116,8 +116,11 @@ class TD3:
         return ()
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
-        action = policy.actor(normalization.normalize(policy.observations, observation))
+        action, carry = self.greedy(policy, observation, carry)
         return jnp.clip(action + policy.noise * random.normal(key, action.shape), -1.0, 1.0), carry, {}
+
+    def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[jax.Array, tuple]:
+        return policy.actor(normalization.normalize(policy.observations, observation)), carry
 
     def observe(self, state: State, trajectory: Any) -> State:
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
@@ -179,7 +182,7 @@ class DDPG(TD3):
     """
 
     num_critics: int = setting(1, low=1, high=100)
-    policy_delay: int = setting(1, low=1)
+    policy_delay: int = setting(1, low=1, high=2**20)
     target_noise: float = setting(0.0, low=0)
     rollout_length: int = setting(1, low=1)
     memory: Replay = Replay(capacity=1_000_000, batch_size=100)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import re
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from thorndike.environments.boundary import PASSING, guarded
@@ -40,6 +41,19 @@ def check_distinct(*environments: Environment) -> None:
     from thorndike.environments.gymnasium import check_distinct
 
     check_distinct(*environments)
+
+
+def record_info(environment: Environment, names: Sequence[str]) -> None:
+    """Have the copies note what `info` says under `names` at the ends of episodes; SettingError where there is none."""
+    from thorndike.environments.infos import Infos
+
+    if names and environment.compiled:
+        raise SettingError(
+            f"record_info={shown(tuple(names))}: a compiled environment has no info. Gymnasium's own has "
+            "('gymnasium:CartPole-v1')"
+        )
+    if names:
+        environment.infos = Infos(names)  # type: ignore[attr-defined]
 
 
 def twins() -> dict[str, type]:

@@ -75,18 +75,6 @@ def newest_version(id: str, known: Iterable[str]) -> str:
     return newest if version.isdigit() and newest != id else ""
 
 
-def is_of_old_gym(value: Any) -> bool:
-    """Whether an object (or class) comes of the package gym, which Gymnasium replaced."""
-    cls = value if isinstance(value, type) else type(value)
-    return any(base.__module__.split(".")[0] == "gym" for base in cls.__mro__)
-
-
-OF_OLD_GYM = (
-    "it is of the old gym package: hand in lambda: shimmy.GymV26CompatibilityV0(env=make_mine()) "
-    '(before gym 0.26: GymV21CompatibilityV0), after pip install "shimmy[gym-v26]"'
-)
-
-
 def for_observations(space: Any, maker: str) -> str:
     """How to make observations fit that do not: `maker` is the call that makes the environment."""
     fitting = [name for name in space.spaces if _fits(space[name])] if isinstance(space, spaces.Dict) else []

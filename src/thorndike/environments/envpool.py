@@ -108,11 +108,15 @@ class EnvPool(Repeatable):
         copies = self._playing
         self._length[copies] += 1
         numbers = self._everyone[copies]
-        answer, reward, terminated, truncated, _ = self._stepped(real[copies], numbers)
+        answer, reward, terminated, truncated, info = self._stepped(real[copies], numbers)
         following = self._plain(answer, numbers)
         if reward.shape != numbers.shape or not np.isfinite(reward).all():
             self._blame(reward, numbers)
         truncated = truncated | (self._length[copies] >= self._limit)
+        if self.infos.names:
+            columns = {name: x for name, x in info.items() if isinstance(x, np.ndarray) and len(x) == len(numbers)}
+            for row in np.flatnonzero(terminated | truncated):
+                self.infos.note({name: column[row] for name, column in columns.items()})
         if copies is not EVERYONE:
             still = self._observation, np.zeros(self.num_environments), *[self._left < 0] * 2
             following, reward, terminated, truncated = _among(

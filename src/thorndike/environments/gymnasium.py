@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from thorndike.core import Step
 from thorndike.environments import advice, repeating
 from thorndike.environments.boundary import PASSING, guarded, told
 from thorndike.environments.likeness import UnlikeError, check_alike
+from thorndike.environments.old_gym import OldGym, takes_seed
 from thorndike.environments.repeating import NotRepeatableError, Repeatable, episode_seed
 from thorndike.errors import (
     EnvironmentFault,
@@ -34,8 +36,7 @@ from thorndike.errors import (
 )
 
 PyTree = Any
-FLOAT32_MAX = float(np.finfo(np.float32).max)
-BOOLEANS = (bool, np.bool_)
+NOT_ONE = ("num_envs", "num_environments", "initial")  # what has these is several side by side, or compiled
 
 
 class Gymnasium(Repeatable):
@@ -45,7 +46,7 @@ class Gymnasium(Repeatable):
     episode can be repeated from its seed and its actions: that is what `save` and `restore` do.
     """
 
-    def __init__(self, copies: Sequence[gymnasium.Env], single: bool = False) -> None:
+    def __init__(self, copies: Sequence[Any], single: bool = False) -> None:
         """`copies`: separate environments with the same spaces. Raises UnsuitableError where the spaces do not suit.
 
         `single` says that the one copy is the user's own object, of which no more can be made; it is never closed here.
@@ -82,13 +83,15 @@ class Gymnasium(Repeatable):
         terminated: Any = np.empty(n, bool)
         truncated: Any = np.empty(n, bool)
         rows: Any = np.empty((n, *stored.shape), stored.dtype) if self._one_leaf else [None] * n
-        playing = self._everyone[self._playing].tolist()
+        playing, recording = self._everyone[self._playing].tolist(), bool(self.infos.names)
         if len(playing) < n:
             reward[:], terminated[:], truncated[:] = 0.0, False, False
             rows[:] = self._observation if self._one_leaf else [_row(self._observation, i) for i in range(n)]
         for i in playing:
             self._length[i] += 1
-            rows[i], reward[i], terminated[i], truncated[i] = self._step_copy(i, actions[i])
+            rows[i], reward[i], terminated[i], truncated[i], info = self._step_copy(i, actions[i])
+            if recording and (terminated[i] or truncated[i]):
+                self.infos.note(info)
         if self._one_leaf and not np.isfinite(rows).all():
             self._blame(rows)
         following = rows if self._one_leaf else _stack(rows)
@@ -115,6 +118,32 @@ class Gymnasium(Repeatable):
             rows.append(reached)
         self._observation = _stack(rows)
         return self._observation
+
+    def put(self, state: np.ndarray) -> None:
+        """Have the first copy, one of classic control, stand in `state`."""
+        self.copies[0].unwrapped.state = np.asarray(state, np.float64)
+
+    def picture(self) -> np.ndarray:
+        """What the first copy looks like now: RGB, uint8 [height, width, 3].
+
+        UnsuitableError where it draws nothing; MissingExtraError where it lacks what it draws with.
+        """
+        copy = self.copies[0]
+        name = copy.spec.id if copy.spec else type(copy.unwrapped).__name__
+        try:
+            with guarded(f"{name}.render"):
+                shown = copy.render()
+        except EnvironmentFault as fault:
+            if isinstance(fault.__cause__, (gymnasium.error.DependencyNotInstalled, ImportError)):
+                raise _missing(name, fault.__cause__) from fault
+            raise
+        return checked_picture(shown[-1] if isinstance(shown, list) and shown else shown, name)
+
+    @property
+    def fps(self) -> float | None:
+        """Steps that a second of the environment's own time has, where it says so."""
+        said = (self.copies[0].metadata or {}).get("render_fps")
+        return float(said) if isinstance(said, (int, float)) and 0 < said < math.inf else None
 
     def close(self) -> None:
         """Release what the copies hold, with a warning where that fails: it changes nothing any more."""
@@ -151,7 +180,7 @@ class Gymnasium(Repeatable):
                 text = "it must accept reset(seed=...), as Gymnasium's environments do"
             raise self._fault(i, text) from error
 
-    def _step_copy(self, i: int, action: Any) -> tuple[Any, float, bool, bool]:
+    def _step_copy(self, i: int, action: Any) -> tuple[Any, float, bool, bool, Any]:
         """One step of copy i, checked, except whether a plain Box is finite: that is cheaper for all copies at once."""
         box, checking = self._box, False
         try:
@@ -160,20 +189,19 @@ class Gymnasium(Repeatable):
             if not isinstance(answer, tuple) or len(answer) != 5:
                 expected = "(observation, reward, terminated, truncated, info)"
                 raise ValueError(f"step must return {expected}, got {_outline(answer)}")
-            observation, reward, terminated, truncated, _ = answer
+            observation, reward, terminated, truncated, info = answer
             if type(observation) is not np.ndarray or observation.dtype != box.dtype or observation.shape != box.shape:
                 observation = spaces.plain(self.observation_space, observation)
-            if not isinstance(reward, float):
-                reward = _number(reward)
-            if not -FLOAT32_MAX <= reward <= FLOAT32_MAX:
-                raise ValueError(f"reward: {reward} is not a finite float32 number")
-            if type(terminated) not in BOOLEANS or type(truncated) not in BOOLEANS:
-                terminated, truncated = _flag("terminated", terminated), _flag("truncated", truncated)
+            reward = spaces.plain_reward(reward)
+            terminated, truncated = (
+                spaces.plain_flag(terminated, "terminated"),
+                spaces.plain_flag(truncated, "truncated"),
+            )
         except PASSING:
             raise
         except BaseException as error:
             raise self._fault(i, told(error, checking)) from error
-        return observation, reward, terminated, truncated
+        return observation, reward, terminated, truncated, info
 
     def _blame(self, rows: np.ndarray) -> None:
         """Raise for the first copy whose observation is not finite."""
@@ -200,7 +228,7 @@ class Gymnasium(Repeatable):
             observation = self._begin(i)
             for action in self._one_by_one(actions):
                 self._length[i] += 1
-                observation, _, terminated, truncated = self._step_copy(i, action)
+                observation, _, terminated, truncated, _ = self._step_copy(i, action)
                 if terminated or truncated:
                     raise NotRepeatableError(f"repeated, it ended after {self._length[i]} of {length} steps")
         except EnvironmentFault as fault:
@@ -218,8 +246,23 @@ class Gymnasium(Repeatable):
 
 
 def is_environment(value: Any) -> bool:
-    """Whether `value` is an environment itself, not what makes one."""
-    return isinstance(value, gymnasium.Env)
+    """Whether `value` is an environment itself, of Gymnasium's API or the old one, not what makes one."""
+    if isinstance(value, gymnasium.Env):
+        return True
+    return not (isinstance(value, type) or missing_methods(value) or any(hasattr(value, name) for name in NOT_ONE))
+
+
+def missing_methods(value: Any) -> list[str]:
+    """What of `reset` and `step` an object lacks."""
+    return [name for name in ("reset", "step") if not callable(getattr(value, name, None))]
+
+
+def adapted(value: Any, max_steps: int | None = None) -> Any:
+    """An environment of the old Gym API, or with its spaces, in an adapter; anything else as it is."""
+    named = [getattr(value, name, None) for name in ("observation_space", "action_space")]
+    ours = all(space is None or isinstance(space, gymnasium.Space) for space in named)
+    as_it_is = isinstance(value, OldGym) or (isinstance(value, gymnasium.Env) and takes_seed(value.reset) and ours)
+    return value if as_it_is or not is_environment(value) else OldGym(value, max_steps)
 
 
 def registered() -> list[str]:
@@ -227,7 +270,7 @@ def registered() -> list[str]:
     return sorted(gymnasium.registry)
 
 
-def factory_of_id(name: str, known: Sequence[str] = ()) -> Callable[..., gymnasium.Env]:
+def factory_of_id(name: str, known: Sequence[str] = ()) -> Callable[..., Any]:
     """A function that makes the environment `name`, "ID" or "module:ID"; the module is imported.
 
     So is a well-known package that an ID without one belongs to. `known` are further ids to suggest from where the
@@ -241,7 +284,7 @@ def factory_of_id(name: str, known: Sequence[str] = ()) -> Callable[..., gymnasi
         with contextlib.suppress(ImportError):
             importlib.import_module(package.module)
     if id in gymnasium.registry:
-        return partial(gymnasium.make, id, disable_env_checker=True)
+        return partial(_made_of_id, id)
     if package and package not in map(advice.package_of, gymnasium.registry):
         raise MissingExtraError(f"{id} needs a package that is not installed: {advice.to_install(id)}")
     newest = advice.newest_version(id, [*known, *registered()])
@@ -251,33 +294,60 @@ def factory_of_id(name: str, known: Sequence[str] = ()) -> Callable[..., gymnasi
     raise UnknownNameError(f"there is no environment '{id}'.{meant}")
 
 
+def _made_of_id(id: str, **arguments: Any) -> Any:
+    """What Gymnasium makes of an id; a class of the old Gym API, which it refuses, is made here."""
+    spec = gymnasium.spec(id)
+    entry = spec.entry_point
+    cls = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+    ours = isinstance(cls, type) and issubclass(cls, gymnasium.Env) and takes_seed(cls.reset)
+    if ours or not isinstance(cls, type) or missing_methods(cls):
+        return gymnasium.make(id, disable_env_checker=True, **arguments)
+    limit = arguments.pop("max_episode_steps", spec.max_episode_steps)
+    return adapted(cls(**{**spec.kwargs, **arguments}), limit)
+
+
 def factory_of_object(environment: Any) -> Callable[..., Any]:
     """A function that makes copies of a class, function or EnvSpec."""
     if callable(environment):
         return environment
     if isinstance(environment, gymnasium.envs.registration.EnvSpec):
         return partial(gymnasium.make, environment, disable_env_checker=True)
-    old = f": {advice.OF_OLD_GYM}" if advice.is_of_old_gym(environment) else ""
-    name = type(environment).__name__
-    raise SettingError(f"an environment is an id, a class, or a function that makes one, got {name}{old}")
+    name, lacking = type(environment).__name__, " and ".join(missing_methods(environment))
+    lacking = f" without {lacking}" * bool(lacking)
+    raise SettingError(f"an environment is an id, a class, or a function that makes one, got {name}{lacking}")
 
 
 def create(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> Any:
     """What `factory` makes; whatever goes wrong in it becomes a plain error about `name`."""
     try:
         with guarded(f"{name} could not be made"):
-            return factory(**arguments)
+            return adapted(factory(**arguments))
     except EnvironmentFault as fault:
         error = fault.__cause__
         if isinstance(error, (gymnasium.error.DependencyNotInstalled, ImportError)):
-            extra = re.search(r"gymnasium\[[\w-]+\]", str(error))
-            newest = advice.newest_version(name, registered())
-            remedy = f'pip install "{extra[0]}"' if extra else str(error) + f" (there is {newest})" * bool(newest)
-            raise MissingExtraError(f"{name} needs a package that is not installed: {remedy}") from error
+            raise _missing(name, error) from error
         word = re.search(r"unexpected keyword argument '(\w+)'", str(fault))
         if isinstance(error, TypeError) and word and word[1] in arguments:
             raise SettingError(f"{name} has no argument '{word[1]}'") from error
         raise
+
+
+def checked_picture(picture: Any, name: str) -> np.ndarray:
+    """What `render` gave, as RGB, uint8 [height, width, 3]; UnsuitableError where it is none."""
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
+        return picture
+    raise UnsuitableError(
+        f"{name} draws nothing: with render_mode 'rgb_array' its render() must give an array uint8 [height, width, 3], "
+        f"got {spaces.outline(picture)}"
+    )
+
+
+def _missing(name: str, error: BaseException) -> MissingExtraError:
+    """What to say where an environment lacks a package."""
+    extra = re.search(r"gymnasium\[[\w-]+\]", str(error))
+    newest = advice.newest_version(name, registered())
+    remedy = f'pip install "{extra[0]}"' if extra else str(error) + f" (there is {newest})" * bool(newest)
+    return MissingExtraError(f"{name} needs a package that is not installed: {remedy}")
 
 
 def copies_of(factory: Callable[..., Any], first: Any, name: str, n: int, arguments: Mapping[str, Any]) -> Gymnasium:
@@ -290,11 +360,12 @@ def copies_of(factory: Callable[..., Any], first: Any, name: str, n: int, argume
     return Gymnasium(copies)
 
 
-def copies_of_object(environment: gymnasium.Env, name: str, n: int) -> Gymnasium:
+def copies_of_object(environment: Any, name: str, n: int) -> Gymnasium:
     """`n` copies of an object: fresh ones where they are sure to equal it, else the object itself, which is but one.
 
     Raises SettingError where more than one is asked for and none that is sure to equal it can be made.
     """
+    environment = adapted(environment)
     _check(environment, name)
     factory, reason = _remaking(environment), "it is not made from a registered id"
     if factory:
@@ -319,7 +390,7 @@ def copies_of_object(environment: gymnasium.Env, name: str, n: int) -> Gymnasium
     return Gymnasium([environment], single=True)
 
 
-def _remaking(environment: gymnasium.Env) -> Callable[[], gymnasium.Env] | None:
+def _remaking(environment: Any) -> Callable[[], gymnasium.Env] | None:
     """A function that makes what `environment` was when it was made; None where its spec does not tell."""
     spec = environment.spec
     if spec is None or spec.id not in gymnasium.registry or any(w.kwargs is None for w in spec.additional_wrappers):
@@ -337,11 +408,11 @@ def check_distinct(*environments: Any) -> None:
 def _check(copy: Any, name: str) -> None:
     """Raise UnsuitableError, with what to write instead, where this is no environment that can be learned in."""
     advice.check_keeps_no_statistics(copy)
-    if not isinstance(copy, gymnasium.Env):
-        remedy = advice.OF_OLD_GYM if advice.is_of_old_gym(copy) else ""
+    if not isinstance(copy, (gymnasium.Env, OldGym)):
+        lacking = " and ".join(missing_methods(copy))
         raise UnsuitableError(
-            f"{name} gave {spaces.outline(copy)}, expected one gymnasium.Env, "
-            + (remedy or "or a compiled environment with initial, observe and transition")
+            f"{name} gave {spaces.outline(copy)}{f' without {lacking}' * bool(lacking)}, expected one gymnasium.Env, "
+            "or a compiled environment with initial, observe and transition"
         )
     id = name.removeprefix("gymnasium:")
     known = id.rpartition(":")[2] in gymnasium.registry
@@ -352,8 +423,7 @@ def _check(copy: Any, name: str) -> None:
     ):
         space = getattr(copy, side, None)
         if not isinstance(space, gymnasium.Space):
-            old = f", its {type(space).__name__} is of the old gym package" if advice.is_of_old_gym(space) else ""
-            raise UnsuitableError(f"{name} has no {side}: it must be one of gymnasium.spaces{old}")
+            raise UnsuitableError(f"{name} has no {side}: it must be one of gymnasium.spaces")
         space = spaces.as_choices(space) if side == "action_space" else space
         try:
             check(space)
@@ -383,6 +453,8 @@ def _time_limit(environment: Any) -> int | None:
         if isinstance(environment, gymnasium.wrappers.TimeLimit):
             limits.append(environment._max_episode_steps)
         environment = environment.env
+    if isinstance(environment, OldGym) and environment.max_steps is not None:
+        limits.append(environment.max_steps)
     return min(limits, default=None)
 
 
@@ -392,20 +464,6 @@ def _row(batch: PyTree, i: int) -> PyTree:
 
 def _stack(rows: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-
-
-def _number(value: Any) -> float:
-    array = spaces.as_array(value)
-    if array.size != 1 or array.dtype.kind not in "biuf":
-        raise ValueError(f"reward: expected a number, got {spaces.outline(value)}")
-    return float(array.item())
-
-
-def _flag(name: str, value: Any) -> bool:
-    array = spaces.as_array(value)
-    if array.shape != () or array.dtype.kind != "b":
-        raise ValueError(f"{name}: expected True or False, got {spaces.outline(value)}")
-    return bool(array)
 
 
 def _outline(answer: Any) -> str:

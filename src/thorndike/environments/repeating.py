@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from thorndike import spaces
+from thorndike.environments.infos import Infos
 from thorndike.errors import CorruptCheckpointError, SettingError
 
 PyTree = Any
@@ -39,6 +40,7 @@ class Repeatable:
         self._everyone = np.arange(num_environments, dtype=np.int32)
         self._observation: PyTree = None  # [N, ...] what is seen now
         self.max_steps: int | None = None  # of an episode, where that is known
+        self.infos = Infos()  # what is recorded of `info`, at the ends of episodes
         self._start(0)
 
     def save(self) -> dict[str, np.ndarray]:
@@ -51,7 +53,8 @@ class Repeatable:
             "length": self._length.copy(),
             "actions": actions.reshape(longest, self.num_environments, *self.action_space.shape),
         }
-        return arrays | {name: np.array(leaf) for name, leaf in _named(self._observation)}
+        arrays |= {name: np.array(leaf) for name, leaf in _named(self._observation)}
+        return arrays | self.infos.save()
 
     def cut(self, copies: np.ndarray) -> PyTree:
         """End the running episodes of some copies [N] here; what they go on with: the observation [N, ...]."""
@@ -75,6 +78,7 @@ class Repeatable:
     def _start(self, run_seed: int, episodes: np.ndarray | None = None) -> None:
         """Before the first episodes of a seed; each copy rests after so many `episodes` [N], or never."""
         self._run_seed = run_seed
+        self.infos.begin()
         self._left = np.full(self.num_environments, ENDLESS) if episodes is None else np.array(episodes)
         self.exact = True  # whether every restored episode went on where it had stopped
         self.notes: list[str] = []  # why not, in words
@@ -93,6 +97,7 @@ class Repeatable:
         self._start(int(arrays["run_seed"]))
         self._episode = np.array(arrays["episode"])
         self._history.extend(np.array(arrays["actions"]))
+        self.infos.begin(arrays.get("infos"))
         return [arrays[name] for name, _ in _named(self._stored)]
 
     def _handed_over(self, action: Any) -> np.ndarray:

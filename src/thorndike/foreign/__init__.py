@@ -19,6 +19,8 @@ from gymnasium import spaces
 from thorndike.convolutions import with_quick_convolutions
 from thorndike.errors import SettingError, ThorndikeError
 from thorndike.foreign.equinox import EquinoxSource
+from thorndike.foreign.flax import LinenSource, NnxSource
+from thorndike.foreign.haiku import HaikuSource
 from thorndike.foreign.keras import KerasSource
 from thorndike.foreign.pairs import PairSource
 from thorndike.foreign.source import Source, made
@@ -26,12 +28,22 @@ from thorndike.foreign.torch import TorchSource
 from thorndike.networks import NETWORKS, Network, Part, features, parts_of
 from thorndike.spaces import stored
 
-SOURCES: tuple[type[Source], ...] = (EquinoxSource, KerasSource, TorchSource, PairSource)
+SOURCES: tuple[type[Source], ...] = (
+    EquinoxSource, KerasSource, TorchSource, NnxSource, LinenSource, HaikuSource, PairSource,
+)  # fmt: skip
 KINDS = (
-    f"network= takes {'(...), '.join(NETWORKS)}(...), a pair (init, apply), an Equinox module, a Keras 3 model, "
-    "a PyTorch module, or a function without arguments that makes one"
+    f"network= takes {'(...), '.join(NETWORKS)}(...), a pair (init, apply), an Equinox, Flax or PyTorch module, "
+    "a Keras 3 model, a Haiku Transformed, or a function without arguments that makes one"
 )
-FRAMEWORKS = {"flax": "Flax", "haiku": "Haiku", "tensorflow": "TensorFlow", "tf_keras": "Keras 2"}
+FRAMEWORKS = {
+    "torch": "PyTorch",
+    "equinox": "Equinox",
+    "flax": "Flax",
+    "haiku": "Haiku",
+    "keras": "Keras",
+    "tensorflow": "TensorFlow",
+    "tf_keras": "Keras 2",
+}
 
 
 class ForeignModule(eqx.Module):
@@ -47,8 +59,12 @@ class ForeignModule(eqx.Module):
         return with_quick_convolutions(self.source.apply)(self.parameters, x).astype(jnp.float32)
 
     def original(self) -> Any:
-        """What the user gave, with these weights: a model or module of its framework, the parameters of a pair."""
-        return self.source.original(self.parameters)
+        """What the user gave, with these weights, in its own framework.
+
+        A Keras model, an Equinox, nnx or PyTorch module, a linen module bound to its variables, (transformed,
+        parameters) of Haiku, the parameters of a pair.
+        """
+        return self.source.original(jax.tree.map(jnp.copy, self.parameters))  # training donates its buffers
 
 
 @jax.tree_util.register_pytree_node_class
@@ -61,6 +77,10 @@ class ForeignNetwork(Network):
     @property
     def fixed(self) -> bool:  # type: ignore[override]
         return self.source.fixed
+
+    @property
+    def draws(self) -> bool:  # type: ignore[override]
+        return self.source.draws
 
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> ForeignModule:
         """The user's network as a module; SettingError where it does not fit the observations or the outputs."""
@@ -118,11 +138,14 @@ def recipe_of(value: Any) -> ForeignNetwork:
     if isinstance(value, type) and issubclass(value, Network):
         raise SettingError(f"{value.__name__} is a class: give {value.__name__}()")
     source = _source_of(value)
-    if source is None and callable(value) and not _framework(value) and _takes_nothing(value):
+    is_object = not isinstance(value, type) and _framework(type(value))
+    if source is None and callable(value) and not is_object and _takes_nothing(value):
         example = made(value, seed=0)
         source = _source_of(example, function=value)
         if source is None:
             raise SettingError(f"the function given as network made {_what(example)}, which is none: {KINDS}")
+    if source is None and isinstance(value, type) and (framework := _framework(value)):
+        raise SettingError(f"{value.__name__} is a class of {framework}: give a network, {value.__name__}(...)")
     if source is None:
         raise SettingError(f"{KINDS}; got {_what(value)}.{_hint(value)}")
     return ForeignNetwork(source, source.weights())
@@ -150,24 +173,24 @@ def prepare(algorithm: Any, observation_space: spaces.Space, action_space: space
 def _takes_nothing(value: Callable) -> bool:
     try:
         inspect.signature(value).bind()
+        if isinstance(value, type):  # its metaclass may hide what it takes
+            inspect.signature(value.__init__).bind(None)  # type: ignore[misc]
     except (TypeError, ValueError):
         return False
     return True
 
 
-def _framework(value: Any) -> str | None:
-    roots = [kind.__module__.split(".")[0] for kind in type(value).__mro__]
+def _framework(kind: type) -> str | None:
+    roots = [base.__module__.split(".")[0] for base in kind.__mro__]
     return next((FRAMEWORKS[root] for root in roots if root in FRAMEWORKS), None)
 
 
 def _what(value: Any) -> str:
-    framework = _framework(value)
+    framework = _framework(type(value))
     return f"a {framework} module ({type(value).__name__})" if framework else f"{value!r:.80}"
 
 
 def _hint(value: Any) -> str:
-    if _framework(value) == "Flax":
-        return " A Flax module m is the pair (lambda key, observation, outputs: m.init(key, observation), m.apply)"
     if isinstance(value, (tuple, list)) and value and all(isinstance(size, int) for size in value):
         return f" Did you mean MLP(sizes={tuple(value)})?"
     return ""

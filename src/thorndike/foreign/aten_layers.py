@@ -181,10 +181,11 @@ def _resampled(x, output_size, scale_factors) -> list[tuple[int, Any]]:
 
 OPERATORS: dict[str, Callable] = {
     "mm": jnp.matmul, "bmm": jnp.matmul, "addmm": addmm, "_trilinear": trilinear, "convolution": convolution,
-    "max_pool2d_with_indices": max_pool, "max_pool3d_with_indices": max_pool, "avg_pool2d": avg_pool,
-    "avg_pool3d": avg_pool, "_adaptive_avg_pool2d": _adaptive(jnp.mean),
-    "_adaptive_avg_pool3d": _adaptive(jnp.mean), "adaptive_max_pool2d": adaptive_max_pool,
-    "adaptive_max_pool3d": adaptive_max_pool, "native_layer_norm": layer_norm, "native_group_norm": group_norm,
+    "max_pool2d_with_indices": max_pool, "max_pool3d_with_indices": max_pool,
+    "avg_pool2d": avg_pool, "avg_pool3d": avg_pool,
+    "_adaptive_avg_pool2d": _adaptive(jnp.mean), "_adaptive_avg_pool3d": _adaptive(jnp.mean),
+    "adaptive_max_pool2d": adaptive_max_pool, "adaptive_max_pool3d": adaptive_max_pool,
+    "native_layer_norm": layer_norm, "native_group_norm": group_norm,
     "_native_batch_norm_legit": batch_statistics_norm, "_native_batch_norm_legit_no_training": batch_norm,
     "upsample_nearest2d": upsample_nearest, "upsample_bilinear2d": upsample_bilinear,
 }  # fmt: skip

@@ -28,7 +28,9 @@ class EquinoxSource(Source):
         self.leaves = tuple(leaves)
 
     def weights(self, seed: int | None = None) -> Any:
-        return self.leaves
+        if seed is None or self.function is None:
+            return self.leaves
+        return tuple(jax.tree.leaves(eqx.filter(self._made(seed), eqx.is_inexact_array)))
 
     def parameters(self, weights: Any, key: jax.Array, example: np.ndarray, outputs: int) -> Any:
         return jax.tree.map(jnp.copy, weights)  # training donates its buffers, and these are the user's

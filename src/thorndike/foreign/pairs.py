@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.errors import SettingError
-from thorndike.foreign.source import Source
+from thorndike.foreign.source import Source, check_floats
 
 
 class PairSource(Source):
     """`init(key, observation [1, ...], outputs) -> parameters`, `apply(parameters, observation) -> [B, outputs]`."""
 
     kind = "pair"
-    fixed = False
+    fixed, draws = False, True
 
     @staticmethod
     def takes(value: Any) -> bool:
@@ -33,10 +31,7 @@ class PairSource(Source):
 
     def parameters(self, weights: Any, key: jax.Array, example: np.ndarray, outputs: int) -> Any:
         parameters = self.given[0](key, jnp.asarray(example), outputs)
-        for path, leaf in jax.tree.leaves_with_path(parameters):
-            if not eqx.is_inexact_array(leaf):
-                where, what = jax.tree_util.keystr(path), getattr(leaf, "dtype", type(leaf).__name__)
-                raise SettingError(f"init of the pair given as network must make float arrays only: {where} is {what}")
+        check_floats(parameters, "the pair given as network has")
         return parameters
 
     def apply(self, parameters: Any, x: jax.Array) -> jax.Array:

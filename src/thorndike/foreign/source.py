@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random as python_random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
+
+from thorndike.errors import SettingError, ThorndikeError, shown
 
 
 class Source:
     """What a user gave: how to get its weights, call it, and give it back. Equal by the identity of what was given."""
 
     kind: str
-    fixed = True  # its outputs and first weights are what they are
+    fixed = True  # its outputs are as many as they are
+    draws = False  # its first weights come from the key that it is made with
     takes_any_observation = False  # as it is, a dictionary or a choice too; else as one flat vector, but for a lone Box
 
     @staticmethod
@@ -42,6 +47,10 @@ class Source:
     def name(self) -> str:
         return type(self.given).__name__
 
+    def _made(self, seed: int) -> Any:
+        """The network given, or another one of the function's from this seed."""
+        return self.given if self.function is None else made(self.function, seed)
+
     def weights(self, seed: int | None = None) -> Any:
         """What a seed starts from, as arrays; None where that needs a key or an observation first."""
         return None
@@ -61,10 +70,34 @@ class Source:
         return ""
 
 
+def digest(arrays: Iterable[Any]) -> str:
+    """A name for the values of these arrays: of those that do not train, which are part of a compiled program."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def check_floats(parameters: Any, whose: str) -> None:
+    """SettingError where a leaf of `parameters` is no array of floats, and so cannot train."""
+    for path, leaf in jax.tree.leaves_with_path(parameters):
+        if not eqx.is_inexact_array(leaf):
+            where, what = jax.tree_util.keystr(path), getattr(leaf, "dtype", type(leaf).__name__)
+            raise SettingError(f"{whose} parameters other than float arrays, which cannot train: {where} is {what}")
+
+
 def made(function: Callable, seed: int) -> Any:
-    """What a user's function makes with this seed, whichever generator its framework draws first weights from."""
+    """What a user's function makes with this seed, whichever generator its framework draws first weights from.
+
+    SettingError where it fails.
+    """
     with _global_seed(seed):
-        return function()
+        try:
+            return function()
+        except ThorndikeError:
+            raise
+        except Exception as error:
+            raise SettingError(f"the function given as network raised {shown(error)}") from error
 
 
 @contextlib.contextmanager

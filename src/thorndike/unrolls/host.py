@@ -14,29 +14,53 @@ from thorndike.core import Actor, Transition
 from thorndike.unrolls.compiled import choose
 
 
+class Rollout:
+    """A rollout in the making, for whoever moves the environment: `act`, then `observe`, step by step.
+
+    Keys and transitions are those of the compiled unroll, leaves in NumPy.
+    """
+
+    def __init__(self, algorithm, action_space, policy, actor: Actor, key, uniform=False, first=0) -> None:
+        """`first` is the number of the first step under `key`: rollouts that follow one another are as a long one."""
+        self._leaves, structure = jax.tree.flatten((algorithm, policy, key))
+        self._choose = _compiled_choice(structure, _Space(action_space), uniform)
+        self._number = first
+        self.carry, self.done = actor.carry, actor.done
+        self.steps: list[Transition] = []  # leaves [N, ...]
+
+    def act(self, observation: Any) -> np.ndarray:
+        """Canonical actions [N, ...] for observations [N, ...]."""
+        number = np.int32(self._number)
+        action, carry, extras = self._choose(self._leaves, observation, self.carry, self.done, number)
+        action = np.asarray(action)
+        self._chosen = observation, action, carry, extras
+        return action
+
+    def observe(self, reward: Any, terminated: Any, truncated: Any, next_observation: Any) -> None:
+        """What the environment answered to the actions of `act`, each [N] or [N, ...]."""
+        observation, action, carry, extras = self._chosen
+        step = Transition(observation, action, reward, terminated, truncated, next_observation, extras)
+        self.steps.append(step)
+        self.carry, self.done = carry, terminated | truncated
+        self._number += 1
+
+    @property
+    def trajectory(self) -> Transition:
+        """All steps so far, [T, N, ...]."""
+        return stack(self.steps)
+
+
 def unroll(
     algorithm, environment, policy, actor: Actor, key, length: int, uniform=False, first=0
 ) -> tuple[Actor, Transition]:
-    """Act for `length` steps in every copy; keys and trajectory as in the compiled unroll, leaves in NumPy.
-
-    `first` is the number of the first step under `key`: unrolls that follow one another are as one long unroll.
-    """
-    leaves, structure = jax.tree.flatten((algorithm, policy, key))
-    act = _compiled_choice(structure, _Space(environment.action_space), uniform)
-    observation, carry, done = actor.observation, actor.carry, actor.done
-    rows = []
-    for t in range(first, first + length):
-        action, carry, extras = act(leaves, observation, carry, done, np.int32(t))
-        action = np.asarray(action)
-        _, outcome = environment.step((), action, None)
-        rows.append(
-            Transition(
-                observation, action, outcome.reward, outcome.terminated, outcome.truncated,
-                outcome.next_observation, extras,
-            )
-        )  # fmt: skip
-        observation, done = outcome.observation, outcome.terminated | outcome.truncated
-    return Actor((), observation, carry, done), stack(rows)
+    """Act for `length` steps in every copy: where that stopped, and the trajectory [length, N]; `first` as above."""
+    rollout = Rollout(algorithm, environment.action_space, policy, actor, key, uniform, first)
+    observation = actor.observation
+    for _ in range(length):
+        _, outcome = environment.step((), rollout.act(observation), None)
+        rollout.observe(outcome.reward, outcome.terminated, outcome.truncated, outcome.next_observation)
+        observation = outcome.observation
+    return Actor((), observation, rollout.carry, rollout.done), rollout.trajectory
 
 
 def stack(rows: list[Transition]) -> Transition:
