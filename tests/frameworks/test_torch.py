@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 
 from gymnasium import spaces
 from torch import nn
-from torch_cases import CASES, Forward, Nature, Parts, Transformer, between, dense, frozen, tied
+from torch_cases import CASES, Forward, Nature, Parts, Transformer, between, dense, frozen, hooked, tied
 
 import thorndike as td
 from thorndike import console, trainer
@@ -421,6 +421,8 @@ def test_dqn_solves_cart_pole_with_a_module_and_pytorch_acts_as_it_does(tmp_path
         (Parts, spaces.Dict(image=VECTOR), "'image': \\(4,\\)"),
         (lambda: nn.Embedding(3, 2), VECTOR, "indices"),
         (lambda: nn.Linear(4, 2, device="meta"), VECTOR, "on the meta device"),
+        (lambda: nn.Embedding(3, 2, scale_grad_by_freq=True), spaces.Discrete(3), "gradients of its own"),
+        (hooked, VECTOR, "has hooks on gradients"),
         (lambda: nn.MaxPool2d(2, dilation=2), spaces.Box(0, 1, (1, 8, 8), np.float32), "no gradient"),
     ],
 )

@@ -197,6 +197,29 @@ def with_statistics():
 # Functions
 
 
+def hooked():
+    module = dense()
+    module.weight.register_hook(lambda gradient: gradient * 0)
+    return module
+
+
+def remembering(self, x):
+    self.last = self.a(x) + 0.5 * self.last
+    return self.last
+
+
+class Through(torch.autograd.Function):
+    """A sign whose gradient is that of its argument."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
 def in_place(self, x):
     x = self.a(x)
     x += 1
@@ -533,6 +556,21 @@ CASES = {
     "no_grad, in place": Case(
         lambda: Forward(lambda self, x: self.b(x).mul_(2) + all_without_gradient(self, x), a=dense(), b=dense()), VECTOR
     ),
+    "Embedding max_norm": Case(lambda: nn.Embedding(7, 2, max_norm=1.0), wholes(7), "Embedding changes in place what"),
+    "detached, in place": Case(
+        lambda: Forward(lambda self, x: (y := self.a(x), y.detach()[:, 0].mul_(2), y)[2], a=dense()),
+        VECTOR,
+        "changes in place what was detached",
+    ),
+    "a gradient of its own": Case(
+        lambda: Forward(lambda self, x: Through.apply(self.a(x)), a=dense()),
+        VECTOR,
+        "Through has a gradient of its own",
+    ),
+    "a sign passed through": Case(
+        lambda: Forward(lambda self, x: (y := self.a(x)) + (y.sign() - y).detach(), a=dense()), VECTOR
+    ),
+    "memory": Case(lambda: Forward(remembering, a=dense(), last=0), VECTOR, "it remembers: a second call"),
     "x.data": Case(
         lambda: Forward(lambda self, x: self.b(x) + self.a(x).data, a=dense(), b=dense()), VECTOR, "cannot be trained"
     ),

@@ -208,6 +208,8 @@ def index_put(x, indices, values, accumulate=False):
 
 
 def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False):
+    if scale_grad_by_freq:
+        raise NotImplementedError("Embedding with scale_grad_by_freq has gradients of its own: leave it out")
     rows = weight[indices]
     if padding_idx < 0:
         return rows

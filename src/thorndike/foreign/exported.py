@@ -6,6 +6,7 @@ The only file that imports torch when it is imported itself, which is done where
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from jax import lax
 from torch.export import Dim, ExportedProgram, ShapesCollection, export
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
 
 from thorndike.foreign.aten import CAST_FIRST, OPERATORS
 
@@ -79,6 +80,22 @@ class Walk(torch.fx.Interpreter):
         return result if dtype is None else jnp.asarray(result, dtype)
 
 
+def check_gradients(outputs: torch.Tensor) -> None:
+    """Refuse outputs whose gradients reach no parameter, or pass through what says itself how they do."""
+    if not outputs.requires_grad:
+        raise CannotTrain("no gradient reaches its parameters. Look for no_grad, detach and requires_grad")
+    seen, left = set(), [outputs.grad_fn]
+    while left:
+        step = left.pop()
+        if step is None or step in seen:
+            continue
+        if isinstance(step, torch.autograd.function.BackwardCFunction):
+            name = type(step).__name__.removesuffix("Backward")
+            raise CannotTrain(f"{name} has a gradient of its own, which is not exported. Use x + (y - x).detach()")
+        seen.add(step)
+        left += [source for source, _ in step.next_functions]
+
+
 def trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """The parameters that train, each under its first name."""
     return {name: x for name, x in module.named_parameters() if x.requires_grad}
@@ -127,8 +144,8 @@ def _exported(module: torch.nn.Module, example: Any) -> ExportedProgram:
         _refuse_what_training_changes(program.graph_module)
         _keep_stopped_gradients(program.graph_module)
         program = program.run_decompositions()
-    signature = program.graph_signature
-    if changed := [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]:
+    outputs = program.graph_signature.output_specs
+    if changed := [str(output.target) for output in outputs if output.kind is not OutputKind.USER_OUTPUT]:
         layers = [_described(name.rpartition(".")[0], module) for name in changed]
         raise CannotTrain(f"it changes while training: {', '.join(dict.fromkeys(layers))}. {ONE_FUNCTION}")
     return program
@@ -231,6 +248,8 @@ def _keep_stopped_gradients(module: torch.fx.GraphModule) -> None:
         ):
             _keep_stopped_gradients(within)
         if _name(node) in ("detach", "detach_"):
+            if _is_written_to(node):
+                raise CannotTrain(f"{_layer(node)} changes in place what was detached. Write it without, as in x * 2")
             node.target = _stop_gradient()
         if _name(node) == "wrap_with_set_grad_enabled" and node.args[0] is False:
             for result in list(node.users):
@@ -239,6 +258,15 @@ def _keep_stopped_gradients(module: torch.fx.GraphModule) -> None:
                 stopped.meta |= result.meta
                 result.replace_all_uses_with(stopped, lambda user, stopped=stopped: user is not stopped)
     module.recompile()
+
+
+def _is_written_to(node: torch.fx.Node) -> bool:
+    """Whether a tensor, or a view of it, is changed in place, which the tensor that it was detached from would see."""
+    for user in filter(_is_operator, node.users):
+        for argument, value in zip(user.target._schema.arguments, user.args, strict=False):
+            if value is node and argument.alias_info and (argument.alias_info.is_write or _is_written_to(user)):
+                return True
+    return False
 
 
 def _stop_gradient() -> Any:
@@ -284,11 +312,11 @@ def _why_not(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What PyTorch warns of and logs while it exports is said by the error, or of no meaning for those that train."""
+    """What PyTorch warns of, logs and prints while it exports: the error says it, or it has no meaning here."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

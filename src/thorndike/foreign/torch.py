@@ -35,6 +35,10 @@ class TorchSource(Source):
             raise SettingError(
                 f"the PyTorch module {self.name} is on the meta device, without weights: make it elsewhere"
             )
+        if any(getattr(parameter, "_backward_hooks", None) for parameter in given.parameters()):
+            raise SettingError(
+                f"the PyTorch module {self.name} has hooks on gradients, which would not run: remove them"
+            )
         self.fixed_values = _fixed_values(given) if function is None else ""
         self.module: Any = None  # the structure: a module of its own, once an observation is known
         self.example: Any = None
@@ -112,7 +116,7 @@ class TorchSource(Source):
         """The module as a function of JAX for observations like these; SettingError where it cannot be one."""
         import torch
 
-        from thorndike.foreign.exported import CannotTrain, Exported, sample
+        from thorndike.foreign.exported import CannotTrain, Exported, check_gradients, sample
 
         module, shown = (_copy(_plain(self.module)).cpu() for _ in range(2))
         batch = sample(module, observation)
@@ -121,9 +125,11 @@ class TorchSource(Source):
                 outputs = shown(batch)  # raises PyTorch's own words where the shapes do not fit
                 if not isinstance(outputs, torch.Tensor):
                     raise CannotTrain(f"it makes a {type(outputs).__name__}. Return one tensor of outputs")
-                if not outputs.requires_grad:
-                    raise CannotTrain("no gradient reaches its parameters. Look for no_grad, detach and requires_grad")
-                return Exported(module, batch)
+                graph = Exported(module, batch)
+                check_gradients(outputs)
+                if not torch.allclose(outputs, shown(batch), equal_nan=True):
+                    raise CannotTrain("it remembers: a second call gives other outputs. Keep nothing in forward")
+                return graph
         except CannotTrain as error:
             raise SettingError(f"the PyTorch module {type(module).__name__} cannot be trained here: {error}") from error
 
