@@ -348,9 +348,13 @@ def test_a_signal_waits_until_there_is_something_whole_to_save(monkeypatch, tmp_
         return conclude(*arguments)
 
     monkeypatch.setattr(trainer, "_conclude_and_plan", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        play(learner, [23])
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            play(learner, [23])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert_equal(saved_arrays(learner, tmp_path / "a"), saved_arrays(untouched, tmp_path / "b"))
 
 
