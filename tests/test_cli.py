@@ -342,10 +342,10 @@ def test_a_run_from_end_to_end_on_a_module_of_the_users(tmp_path):
 @pytest.mark.parametrize(
     ("line", "sizes"),
     [
-        ("ppo CartPole-v1 --batch-size 32 --rollout-length 16", "8"),
+        pytest.param("ppo CartPole-v1 --batch-size 32 --rollout-length 16", "8", marks=pytest.mark.full),
         # Products this large are divided between XLA's threads.
         ("ppo CartPole-v1 --batch-size 256 --rollout-length 64", "128 128"),
-        ("sac Pendulum-v1 --warmup-steps 64 --rollout-length 16", "8"),
+        pytest.param("sac Pendulum-v1 --warmup-steps 64 --rollout-length 16", "8", marks=pytest.mark.full),
     ],
 )
 def test_two_seeds_in_one_process_write_the_metrics_of_two_processes_bit_for_bit(tmp_path, line, sizes):

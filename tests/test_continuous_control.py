@@ -399,7 +399,7 @@ def test_a_pair_of_functions_may_be_actor_and_critic():
     assert np.isfinite(metrics["critic_loss"])
 
 
-@pytest.mark.parametrize("name", ["sac", "td3", "ddpg"])
+@pytest.mark.parametrize("name", ["sac", *(pytest.param(name, marks=pytest.mark.full) for name in ("td3", "ddpg"))])
 def test_n_step_windows_and_priorities_go_together_with_every_algorithm(name):
     """A short run on Pendulum with both; the priorities that come back are those of the batch."""
     algorithm = dataclasses.replace(

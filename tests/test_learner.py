@@ -18,6 +18,7 @@ from thorndike.errors import EnvironmentFault, OrderError, RunError, SettingErro
 
 BOX = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
 TWO = gymnasium.spaces.Discrete(2)
+DAILY = ("dqn n-step prioritized", "ppo", "sac")
 CUTTING = ALGORITHMS["dqn n-step prioritized"]  # two environments, rollouts of 3 steps
 ONE = td.REINFORCE(network=td.MLP((4,)), baseline_network=None, num_environments=1, rollout_length=4)
 
@@ -58,7 +59,9 @@ def saved_arrays(learner, folder):
 
 
 @pytest.mark.parametrize("stops", [(), (5, 60, 60)], ids=["", "stopped"])
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in DAILY else pytest.mark.full) for name in ALGORITHMS]
+)
 def test_the_same_steps_teach_a_learner_what_they_teach_a_run(name, stops, tmp_path):
     """Bit for bit, all that a checkpoint holds; also where it is saved in the middle of rollouts and loaded again."""
     algorithm = ALGORITHMS[name]

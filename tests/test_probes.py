@@ -85,7 +85,8 @@ def soon(case):
     One space of observations will do for them.
     """
     name, probe, environment = case.values
-    turn = {"sac": ODD | {"P12"}, "td3": set(PROBES) - ODD, "ddpg": set()}.get(name, set(PROBES))
+    turns = {"sac": ODD | {"P12"}, "td3": set(PROBES) - ODD, "ddpg": set(), "ppo": set(PROBES)}
+    turn = turns.get(name, set(PROBES) - {"P1", "P2"})  # which P3 to P5 hold too
     return probe in turn and (name not in CONTINUOUS or probe != "P13" or environment.kind == "nested")
 
 
