@@ -21,7 +21,7 @@ import optax
 import thorndike as td
 
 ENVIRONMENT, STEPS, BIN = "CartPole-v1", 30_000, 1_000
-GAMMA, BATCH, TARGET_PERIOD = 0.99, 64, 500
+GAMMA, BATCH, TARGET_PERIOD = 0.99, 64, 100
 OPTIMIZER = optax.adam(1e-3)
 MENDED = {
     2: "it explores",

@@ -31,6 +31,6 @@ def told():
 def pytest_sessionfinish(session, exitstatus):
     whole = session.config.args == [str(Path(__file__).parent.relative_to(session.config.rootpath))]
     whole = whole and not session.config.getoption("-k")
-    if exitstatus == 0 and whole and session.config.getoption("-m") == "faults":
+    if _rows and exitstatus == 0 and whole and session.config.getoption("-m") == "faults":
         rows = [f"| {fault} | {tried:,} | {right:,} |\n" for fault, (tried, right) in _rows.items()]
         TABLE.write_text(HEAD + "".join(rows))
