@@ -42,8 +42,8 @@ class Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.server.stdin.close()
-        self.server.wait()
+        with self.server:  # closes its pipes, and waits
+            self.server.stdin.close()
 
 
 @pytest.mark.faults

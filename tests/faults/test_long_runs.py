@@ -22,8 +22,8 @@ INTRODUCTION = """# Long runs
 
 What a process holds in the last three quarters of a run, with ten evaluations and ten checkpoints: what its resident
 memory grows by, and the most arrays of JAX, threads, file descriptors and compiled programs at a time. None of these is
-higher in the second half of that time than in the first. Tiny networks. Written by `make faults`: Python {python}, jax
-{jax}, {cores} cores.
+higher through the second half of that time than ever in the first. Tiny networks.
+Written by `make faults`: Python {python}, jax {jax}, {cores} cores.
 
 | run | steps | memory | growth in 100,000 steps | arrays | threads | descriptors | programs |
 |---|---|---|---|---|---|---|---|
