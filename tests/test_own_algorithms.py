@@ -212,3 +212,11 @@ def test_the_command_takes_a_class_where_it_is_named_and_only_there(tmp_path, mo
         said = capsys.readouterr().err
         assert answer in said
         assert len(said.strip().splitlines()) == 1
+
+
+def test_the_current_folder_is_on_the_path_only_while_a_named_module_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "named_alone.py").write_text("import thorndike\n\n\nclass Mine(thorndike.DQN):\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert cli._algorithm("named_alone:Mine").__name__ == "Mine"
+    assert sys.path == before

@@ -16,6 +16,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Annotated, Any
 
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnknownNameError, nearest, one_line
@@ -307,12 +308,16 @@ def _import_modules(*ids: str | None) -> None:
         module = module_named(id or "").removeprefix("gymnasium:")
         if not module:
             continue
-        sys.path.append(os.getcwd())
-        try:
-            importlib.import_module(module)
-        except (Exception, SystemExit):
-            continue  # making the environment will meet it again (so the path stays as it is), and answers it
-        sys.path.pop()
+        with contextlib.suppress(Exception, SystemExit):  # making the environment will meet it again, and answers it
+            _imported(module)
+
+
+def _imported(module: str) -> ModuleType:
+    """Import one module, looked for in the current folder too; where that fails the folder stays on the path."""
+    sys.path.append(os.getcwd())
+    found = importlib.import_module(module)
+    sys.path.pop()
+    return found
 
 
 def _algorithm(name: str | None) -> Any:
@@ -322,9 +327,8 @@ def _algorithm(name: str | None) -> Any:
     if name is None or ":" not in name:
         return name if name is None else algorithms.get(name)
     module, _, named = name.partition(":")
-    sys.path.append(os.getcwd())
     try:
-        cls = getattr(importlib.import_module(module), named, None)
+        cls = getattr(_imported(module), named, None)
     except (Exception, SystemExit) as error:
         raise UnknownNameError(f"{name}: the module could not be imported: {type(error).__name__}: {error}") from error
     if not isinstance(cls, type) or not hasattr(cls, "update"):
