@@ -91,17 +91,22 @@ def made(function: Callable, seed: int) -> Any:
 
     SettingError where it fails.
     """
-    with _global_seed(seed):
-        try:
-            return function()
-        except ThorndikeError:
-            raise
-        except Exception as error:
-            raise SettingError(f"the function given as network raised {shown(error)}") from error
+    with seeded(seed):
+        return called(function)
+
+
+def called(function: Callable) -> Any:
+    """What a user's function makes; SettingError where it fails."""
+    try:
+        return function()
+    except ThorndikeError:
+        raise
+    except Exception as error:
+        raise SettingError(f"the function given as network raised {shown(error)}") from error
 
 
 @contextlib.contextmanager
-def _global_seed(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Every global generator that first weights may come from: seeded inside, then left as it was.
 
     A framework that nobody has imported has drawn nothing yet.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from thorndike.errors import SettingError
-from thorndike.foreign.source import Source, made
+from thorndike.foreign.source import Source, called, seeded
 
 
 class TorchSource(Source):
@@ -99,17 +99,15 @@ class TorchSource(Source):
                 f"the PyTorch module {self.name} has changed in what does not train (buffers, frozen parameters, "
                 "train or eval) since it was handed over: hand it over again"
             )
-        return made(self._complete, seed)
-
-    def _complete(self) -> Any:
         import torch
 
         from thorndike.foreign.exported import sample
 
-        module = _copy(self.given) if self.function is None else self.function()
-        if any(map(_is_lazy, module.parameters())):
-            with torch.no_grad():
-                module(sample(module, self.example))
+        with seeded(seed):
+            module = _copy(self.given) if self.function is None else called(self.function)
+            if any(map(_is_lazy, module.parameters())):
+                with torch.no_grad():
+                    module(sample(module, self.example))
         return module
 
     def _exported(self, observation: Any) -> Any:
