@@ -85,7 +85,7 @@ class Agent:
         """Write the greedy policy for other programs: .onnx, .stablehlo (for JAX) or .savedmodel (for TensorFlow).
 
         It takes batches of raw observations, of any size and in at most 32 bits: inputs are named after the parts of
-        the observation ("image", "camera.0"; "observation" where it has none), the output is "action". contract.json
+        the observation ("image", "camera_0"; "observation" where it has none), the output is "action". contract.json
         beside it has shapes, dtypes, ranges, versions and digests. Before the file gets its name it is held against
         this agent on 1,000 observations; what was there is replaced only then. MissingExtraError where a package is
         missing, UnsuitableError where the format has nothing for the policy, RunError where contract.json is another's.
@@ -107,17 +107,16 @@ class Agent:
         return agent_folders.write(self, folder)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike, network: Any = None, *, algorithm: Any = None, **recipes: Any) -> Agent:
+    def load(cls, folder: str | os.PathLike, network: Any = None, **recipes: Any) -> Agent:
         """The agent that `save` wrote. Safe on a folder from a stranger: no code runs.
 
-        `network` (and `critic_network`, ...) is handed in again where it was your own, `algorithm` where its class was.
-        `state` holds what acting needs, and None for the rest. RunError or a kind of it where the folder is none of
-        ours.
+        `network` (and `critic_network`, ...) is handed in again where it was your own. `state` holds what acting needs,
+        and None for the rest. RunError or a kind of it where the folder is none of ours.
         """
         from thorndike import agent_folders
         from thorndike.words import handed_in
 
-        return cls(*agent_folders.read(folder, handed_in(algorithm, network, recipes)))
+        return cls(*agent_folders.read(folder, handed_in(None, network, recipes)))
 
     def policy(self, explore: bool) -> Any:
         """All that acting needs, as one pytree."""

@@ -262,18 +262,22 @@ def summarize(returns_per_seed: Sequence[np.ndarray], unfinished: int | None = N
         return nothing | {"episodes": 0, "per_seed": []} | cut
     means = np.array([np.mean(r) for r in returns_per_seed if len(r)])
     enough = len(means) >= ENOUGH_SEEDS
-    draws = np.random.default_rng(0).integers(0, len(means), (RESAMPLES, len(means)))
-    interval = np.percentile(interquartile_mean(means[draws]), [2.5, 97.5])
     return {
         "episodes": int(everything.size),
         **cut,
         "mean": float(means.mean()),
         "std": float(means.std(ddof=1)) if len(means) > 1 else None,
         "iqm": float(interquartile_mean(means)) if enough else None,
-        "ci95": [float(x) for x in interval] if enough else None,
+        "ci95": [float(x) for x in interval(means[:, None])[:, 0]] if enough else None,
         "episode_std": float(everything.std(ddof=1)) if everything.size > 1 else None,
         "per_seed": [float(x) for x in means],
     }
+
+
+def interval(values: np.ndarray) -> np.ndarray:
+    """The 95 % percentile bootstrap of the interquartile mean over seeds, of [seeds, columns]: bounds [2, columns]."""
+    draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+    return np.stack([np.percentile(interquartile_mean(column[draws]), [2.5, 97.5]) for column in values.T], axis=1)
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:

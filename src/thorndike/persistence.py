@@ -21,14 +21,14 @@ import stat
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from thorndike.errors import CorruptCheckpointError, RunError, UnsafeCheckpointError, shown
+from thorndike.errors import CorruptCheckpointError, RunError, SettingError, UnsafeCheckpointError, shown
 
 try:
     import fcntl
@@ -320,6 +320,22 @@ def folder_of(run_dir: Any) -> Path:
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{run_dir!s:.80} cannot be used as a folder: {_reason(error)}") from None
     return folder
+
+
+def file_of(what: str, endings: Iterable[str], path: Any) -> Path:
+    """The path of a file outside any run, which ends in one of `endings`; SettingError for what can be none."""
+    path = folder_of(path)
+    if path.suffix.lower() not in endings:
+        raise SettingError(f"a {what} is a file {' or '.join(endings)}, got {path.name!r}")
+    return path
+
+
+def write_anywhere(path: Path, data: bytes) -> Path:
+    """Write a file outside any run, its folder too where that is missing."""
+    with writable(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, data)
+    return path
 
 
 def make_folder(folder: Path) -> None:

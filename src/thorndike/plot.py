@@ -11,7 +11,7 @@ import numpy as np
 
 from thorndike import persistence
 from thorndike.errors import MissingExtraError, SettingError, nearest
-from thorndike.evaluation import ENOUGH_SEEDS, RESAMPLES, interquartile_mean
+from thorndike.evaluation import ENOUGH_SEEDS, interquartile_mean, interval
 
 FORMATS = (".svg", ".png")
 POINTS = 200  # of a curve over several runs
@@ -52,10 +52,7 @@ class Chart:
     def save(self, path: str | Path) -> Path:
         """Write the picture, .svg or .png."""
         path = check_name(path)
-        with persistence.writable(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            persistence.write(path, self._drawn(path.suffix.lower()[1:]))
-        return path
+        return persistence.write_anywhere(path, self._drawn(path.suffix.lower()[1:]))
 
     def _drawn(self, kind: str) -> bytes:
         data = io.BytesIO()
@@ -70,10 +67,7 @@ class Chart:
 
 def check_name(path: str | Path) -> Path:
     """The path of a picture; SettingError where it can be none."""
-    path = persistence.folder_of(path)
-    if path.suffix.lower() not in FORMATS:
-        raise SettingError(f"a picture is a file {' or '.join(FORMATS)}, got {path.name!r}")
-    return path
+    return persistence.file_of("picture", FORMATS, path)
 
 
 def chart(runs: Sequence[Run], metric: str = "return_mean") -> Chart:
@@ -128,14 +122,6 @@ def smoothed(values: np.ndarray) -> np.ndarray:
     total = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, -1)], -1)
     first, last = np.maximum(np.arange(n) - half, 0), np.minimum(np.arange(n) + half + 1, n)
     return (total[..., last] - total[..., first]) / (last - first)
-
-
-def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % percentile bootstrap of the interquartile mean over seeds, of [seeds, points]: two [points]."""
-    draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    bounds = [np.percentile(interquartile_mean(column[draws]), [2.5, 97.5]) for column in values.T]
-    low, high = np.array(bounds).T
-    return low, high
 
 
 def _draw(axes: Any, name: str, curves: Sequence[Curve], color: str) -> None:

@@ -68,10 +68,7 @@ class Film:
     def save(self, path: str | Path) -> Path:
         """Write an animation, .webp or .gif, that begins again at its end."""
         path = check_name(path)
-        with persistence.writable(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            persistence.write(path, self._encoded(FORMATS[path.suffix.lower()]))
-        return path
+        return persistence.write_anywhere(path, self._encoded(FORMATS[path.suffix.lower()]))
 
     def _encoded(self, kind: str) -> bytes:
         data, first = io.BytesIO(), self.images[0]
@@ -93,10 +90,7 @@ class Film:
 
 def check_name(path: str | Path) -> Path:
     """The path of a film; SettingError where it can be none."""
-    path = persistence.folder_of(path)
-    if path.suffix.lower() not in FORMATS:
-        raise SettingError(f"a film is a file .webp or .gif, got {path.name!r}")
-    return path
+    return persistence.file_of("film", FORMATS, path)
 
 
 def check_fps(fps: Any) -> None:
