@@ -13,10 +13,12 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jax import lax, random
+from jax import random
+
+from thorndike.episodes import Episodes, count, finite, none_yet
+from thorndike.loops import repeat
 
 PyTree = Any
-RING = 100  # the last returns and lengths that are kept one by one
 
 
 class Transition(NamedTuple):
@@ -125,18 +127,6 @@ class Actor(NamedTuple):
     done: Any  # [N] whether the last step ended an episode, so that the carry starts afresh
 
 
-class Episodes(NamedTuple):
-    """What is counted of episodes, raw and in every mode alike."""
-
-    reward: jax.Array  # [N] return so far of the running episodes
-    length: jax.Array  # [N]
-    finished: jax.Array  # episodes finished since the run began, uint32
-    returns: jax.Array  # [RING] of the last finished ones; episode number i stands at i % RING
-    lengths: jax.Array  # [RING]
-    row: dict  # sums since the last row of metrics: episodes, return, length, learned, and one per metric
-    fault: jax.Array  # [3] uint32: 1 where a value was not finite; first such iteration, and t * N + copy in it
-
-
 class Progress(NamedTuple):
     """Everything a run needs to go on: this is what a checkpoint holds."""
 
@@ -149,14 +139,6 @@ class Progress(NamedTuple):
 
 Unroll = Callable[..., tuple[Actor, Transition]]
 # unroll(algorithm, environment, policy, actor, key, length, uniform=False) -> (actor, trajectory [length, N])
-
-
-def repeat(step: Callable, carry: PyTree, xs: PyTree, length: int) -> tuple[PyTree, PyTree]:
-    """`lax.scan`, but no loop at all around a single repetition."""
-    if length > 1:
-        return lax.scan(step, carry, xs, length)
-    carry, y = step(carry, jax.tree.map(lambda x: x[0], xs))
-    return carry, jax.tree.map(lambda y: jnp.asarray(y)[None], y)
 
 
 def improve(algorithm: Any, state: PyTree, memory: PyTree, fraction: jax.Array, key: jax.Array) -> tuple:
@@ -201,7 +183,9 @@ def conclude(algorithm, progress: Progress, actor, trajectory: Transition, key, 
         state, memory = remember(algorithm, state, memory, trajectory)
     else:
         state, memory, metrics = learn(algorithm, state, memory, trajectory, fraction_done(progress, total), key)
-    episodes = count_episodes(progress.episodes, trajectory, progress.iteration, metrics)
+    observation, _, reward, terminated, truncated, next_observation, _ = trajectory
+    sound = finite(reward, (observation, next_observation))
+    episodes = count(progress.episodes, reward, terminated, truncated, sound, progress.iteration, metrics)
     return Progress(state, memory, actor, episodes, progress.iteration + 1)
 
 
@@ -227,13 +211,8 @@ def start(algorithm, environment, env_state: PyTree, observation: PyTree, key) -
     memory = algorithm.memory.init(step, (length, n))
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, n, *x.shape), x.dtype), step)
     metrics = jax.eval_shape(learn, algorithm, state, memory, batch, jnp.float32(0), shape_key)[2]
-    row = {name: jnp.float32(0) for name in ("return", "length", *metrics)}
-    row |= {"episodes": jnp.uint32(0), "learned": jnp.uint32(0)}
-    ring, carry = jnp.zeros(RING, jnp.float32), algorithm.initial_carry(n)
-    flag, number, count = (jnp.zeros(n, dtype) for dtype in (bool, jnp.float32, jnp.int32))
-    fault = jnp.zeros(3, jnp.uint32)
-    episodes = Episodes(number, count, jnp.uint32(0), ring, ring.astype(jnp.int32), row, fault)
-    return Progress(state, memory, Actor(env_state, observation, carry, flag), episodes, jnp.uint32(0))
+    actor = Actor(env_state, observation, algorithm.initial_carry(n), jnp.zeros(n, bool))
+    return Progress(state, memory, actor, none_yet(n, metrics), jnp.uint32(0))
 
 
 def shapes_of_step(algorithm, state: PyTree, observation: PyTree, key) -> Transition:
@@ -247,39 +226,3 @@ def shapes_of_step(algorithm, state: PyTree, observation: PyTree, key) -> Transi
         return Transition(observation, action, number, flag, flag, observation, extras)
 
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), jax.eval_shape(step, state, observation))
-
-
-def count_episodes(episodes: Episodes, trajectory: Transition, iteration, metrics: dict | None) -> Episodes:
-    """Follow the running episodes through a trajectory; note those that finish, and any value that is not finite."""
-
-    def follow(running, step):
-        reward, length = running[0] + step[0], running[1] + 1
-        return (jnp.where(step[1], 0.0, reward), jnp.where(step[1], 0, length)), (reward, length)
-
-    done = trajectory.terminated | trajectory.truncated  # [T, N]
-    running, (returns, lengths) = repeat(
-        follow, (episodes.reward, episodes.length), (trajectory.reward, done), done.shape[0]
-    )
-    number = jnp.cumsum(done.reshape(-1), dtype=jnp.uint32)  # of each finished episode, from 1, in order of time
-    count = number[-1]
-    kept = done.reshape(-1) & (number + RING > count)  # if more finish than the ring holds, the newest stay
-    place = jnp.where(kept, (episodes.finished + number - 1) % RING, RING)
-    ring = episodes.returns.at[place].set(returns.reshape(-1), mode="drop")
-    lengths_ring = episodes.lengths.at[place].set(lengths.reshape(-1), mode="drop")
-    sums = {"episodes": count, "return": (returns * done).sum(), "length": (lengths * done).sum().astype(jnp.float32)}
-    sums |= {} if metrics is None else {**metrics, "learned": jnp.uint32(1)}
-    row = {name: episodes.row[name] + sums[name] if name in sums else episodes.row[name] for name in episodes.row}
-    broken = ~finite(trajectory)
-    found = jnp.stack([broken.any().astype(jnp.uint32), iteration, jnp.argmax(broken.reshape(-1)).astype(jnp.uint32)])
-    fault = jnp.where((episodes.fault[0] == 0) & broken.any(), found, episodes.fault)
-    reward, length = running
-    return Episodes(reward, length, episodes.finished + count, ring, lengths_ring, row, fault)
-
-
-def finite(trajectory: Transition) -> jax.Array:
-    """[T, N]: whether the reward and every number of the observations before and after are finite."""
-    finite = jnp.isfinite(trajectory.reward)
-    for x in jax.tree.leaves((trajectory.observation, trajectory.next_observation)):
-        if jnp.issubdtype(x.dtype, jnp.floating):
-            finite &= jnp.isfinite(x).reshape(*finite.shape, -1).all(-1)
-    return finite

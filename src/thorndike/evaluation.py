@@ -14,7 +14,8 @@ import numpy as np
 from jax import random
 
 from thorndike.compilation import jit
-from thorndike.core import Actor, Environment, finite
+from thorndike.core import Actor, Environment
+from thorndike.episodes import finite
 from thorndike.errors import EnvironmentFault
 from thorndike.trainer import CHUNK_SECONDS, as_arrays, keys_of
 from thorndike.unrolls import compiled, host
@@ -177,7 +178,8 @@ def _reset(environment, key):
 @partial(jit, static_argnames=("environment", "length"))
 def _compiled_unroll(algorithm, environment, policy, actor, key, length=SHORT):
     actor, trajectory = compiled.unroll(algorithm, environment, policy, actor, key, length)
-    return actor, trajectory.reward, trajectory.terminated | trajectory.truncated, finite(trajectory)
+    sound = finite(trajectory.reward, (trajectory.observation, trajectory.next_observation))
+    return actor, trajectory.reward, trajectory.terminated | trajectory.truncated, sound
 
 
 def _play_on_host(algorithm, environment, policy, key, episodes, max_steps, pause) -> Played:

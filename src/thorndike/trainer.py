@@ -21,6 +21,7 @@ from jax import lax, random
 from thorndike import core, foreign, machine
 from thorndike.compilation import jit
 from thorndike.core import Actor, Environment, Progress
+from thorndike.episodes import RING, Episodes
 from thorndike.errors import EnvironmentFault, SettingError
 from thorndike.snapshots import ENVIRONMENT, Arrays, from_arrays, to_arrays
 from thorndike.unrolls import compiled, host
@@ -162,10 +163,10 @@ def row_length(iterations: int) -> int:
     return -(-iterations // ROWS)
 
 
-def recent(episodes: core.Episodes) -> tuple[np.ndarray, np.ndarray]:
+def recent(episodes: Episodes) -> tuple[np.ndarray, np.ndarray]:
     """Returns and lengths of the last finished episodes, at most 100, oldest first."""
     finished = int(episodes.finished)
-    kept = [i % core.RING for i in range(max(0, finished - core.RING), finished)]
+    kept = [i % RING for i in range(max(0, finished - RING), finished)]
     return np.asarray(episodes.returns)[kept], np.asarray(episodes.lengths)[kept]
 
 

@@ -660,11 +660,11 @@ BUGS = [
     Bug(
         39, "Gymnasium#1624, #1018, envpool#299", "returns are wrong after the first episode, or across truncations",
         (
-            Mutant("core.py", "jnp.where(step[1], 0.0, reward)", "reward", COUNTED),
+            Mutant("episodes.py", "jnp.where(step[1], 0.0, reward)", "reward", COUNTED),
             Mutant(
-                "core.py",
-                "done = trajectory.terminated | trajectory.truncated  # [T, N]",
-                "done = trajectory.terminated",
+                "episodes.py",
+                "done = terminated | truncated  # [T, N]",
+                "done = terminated",
                 COUNTED,
             ),
             Mutant(

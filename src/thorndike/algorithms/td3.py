@@ -13,9 +13,9 @@ from gymnasium import spaces
 from jax import random
 
 from thorndike import normalization
-from thorndike.core import repeat
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
+from thorndike.loops import repeat
 from thorndike.memories import Replay, check_replay, importance_weights
 from thorndike.networks import MLP, Network, Same, critic_recipe, critic_values, init_critics
 from thorndike.schedules import falling

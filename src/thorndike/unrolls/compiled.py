@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import random
 
-from thorndike.core import Actor, Transition, repeat
+from thorndike.core import Actor, Transition
+from thorndike.loops import repeat
 from thorndike.spaces import uniform_action
 
 
