@@ -57,8 +57,8 @@ BELOW = set(MAY_KNOW)
 # All else sits on top: it may know everything below, and of each other what stands further down in this list.
 ON_TOP = [
     "cli", "listing", "learner", "runs", "watch", "plot", "folders", "recording", "sizes", "settings", "chunks",
-    "agents", "export", "onnx_writer", "agent_folders", "configuration", "evaluation", "console", "checkpoints",
-    "records", "schema", "persistence", "words", "interrupts",
+    "agents", "export", "onnx_writer", "agent_folders", "configuration", "earlier", "evaluation", "console",
+    "checkpoints", "records", "schema", "persistence", "words", "interrupts",
 ]  # fmt: skip
 FRONT = {"__init__", "__main__"}  # the doors to all of it
 

@@ -30,8 +30,9 @@ class Louder(td.REINFORCE):
     volume: float = setting(2.0, low=0)
 
     def update(self, state, batch, fraction, key):
-        state, metrics = super().update(state, batch._replace(reward=self.volume * batch.reward), fraction, key)
-        return state, metrics | {"volume": self.volume}
+        steps = batch.steps._replace(reward=self.volume * batch.steps.reward)
+        state, metrics, feedback = super().update(state, batch._replace(steps=steps), fraction, key)
+        return state, metrics | {"volume": self.volume}, feedback
 
 
 @hyperparameters
@@ -86,7 +87,7 @@ class Lucky:
         return state
 
     def update(self, state, batch, fraction, key):
-        return State(state.weights + 1), {"weight": state.weights[0]}
+        return State(state.weights + 1), {"weight": state.weights[0]}, ()
 
 
 CASES = {
@@ -158,6 +159,38 @@ class Bare:
     act = update = None
 
 
+@hyperparameters
+class Earlier(Lucky):
+    """Written for what `update` once gave."""
+
+    def update(self, state, batch, fraction, key):
+        return State(state.weights + 1), {"weight": state.weights[0]}
+
+
+@hyperparameters
+class Incurious(Lucky):
+    """Never asks whether to explore."""
+
+    def policy(self, state, fraction):
+        return state
+
+
+@hyperparameters
+class Undated(td.Replay):
+    """Written for what `sample` once took."""
+
+    def sample(self, ring, key):
+        return super().sample(ring, key, 0.0)
+
+
+@hyperparameters
+class Unpacked(td.Replay):
+    """Gives steps alone."""
+
+    def sample(self, ring, key, fraction):
+        return super().sample(ring, key, fraction).steps
+
+
 class Plain(td.Replay):
     pass
 
@@ -166,13 +199,22 @@ BAD = {
     "a subclass without its decorator": (Undecorated, "write @hyperparameters above class Undecorated"),
     "a memory without its decorator": (td.DQN(memory=Plain()), "write @hyperparameters above class Plain"),
     "a class that lacks most": (Bare(), "Bare has no 'num_environments', which an algorithm has"),
+    "an update without feedback": (Earlier(), r"Earlier.update must give \(state, metrics, feedback\), got 2 values"),
+    "a policy without a word": (Incurious(), r"Incurious.policy must take \(state, fraction, explore\)"),
+    "a memory without a word": (td.DQN(memory=Undated()), r"Undated.sample must take \(memory, key, fraction\)"),
+    "a batch of steps alone": (td.DQN(memory=Unpacked()), "Unpacked.sample must give a Batch of thorndike.core"),
+    "priorities that nobody gives": (
+        Lucky(memory=td.Prioritized(64, 8)),
+        "Prioritized needs an algorithm that reports priorities, such as DQN: use Replay",
+    ),
 }
 
 
 @pytest.mark.parametrize(("algorithm", "answer"), BAD.values(), ids=BAD.keys())
-def test_what_cannot_be_trained_is_answered_in_one_line(algorithm, answer):
+def test_what_cannot_be_trained_is_answered_in_one_line(tmp_path, algorithm, answer):
     with pytest.raises(td.SettingError, match=answer):
-        td.train(algorithm, "CartPole-v1", 2_000, run_dir=None)
+        td.train(algorithm, "CartPole-v1", 2_000, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 MODULE = """

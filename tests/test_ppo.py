@@ -15,7 +15,7 @@ from thorndike import normalization
 from thorndike.algorithms import ppo
 from thorndike.algorithms.ppo import PPO, Samples
 from thorndike.algorithms.reinforce import REINFORCE
-from thorndike.core import Transition
+from thorndike.core import Batch, Transition
 from thorndike.errors import SettingError, UnknownNameError, UnsuitableError
 from thorndike.networks import MLP
 from thorndike.targets import discounted_returns, lambda_returns
@@ -34,8 +34,14 @@ ACTION_SPACES = {
 
 
 @jax.jit
-def update(algorithm, state, data, fraction, key):
-    return algorithm.update(state, data, fraction, key)
+def update(algorithm, state, steps, fraction, key):
+    """A better state, and metrics: there is nothing that a memory could be told."""
+    copies = steps.reward.shape[1]
+    state, metrics, feedback = algorithm.update(
+        state, Batch(steps, jnp.ones(copies), jnp.arange(copies)), fraction, key
+    )
+    assert feedback == ()
+    return state, metrics
 
 
 def rollout(algorithm, state, seed=0, length=8, copies=2):

@@ -33,6 +33,14 @@ class Transition(NamedTuple):
     extras: PyTree  # what `act` wants `update` to see (log_prob, carry, ...); {} if nothing
 
 
+class Batch(NamedTuple):
+    """What a memory gives to learn from: B windows of T steps."""
+
+    steps: Transition  # [T, B, ...]
+    weight: jax.Array  # [B] what each window counts in a loss, ready to be multiplied by it
+    index: jax.Array  # type: ignore[assignment]  # [B] where the memory has them, for its `feedback`
+
+
 class Step(NamedTuple):
     """What an environment answers to an action, for all its copies: leaves are [N, ...]."""
 
@@ -73,10 +81,11 @@ class Memory(Protocol):
 
     def add(self, memory: PyTree, trajectory: Transition) -> PyTree: ...
 
-    def sample(self, memory: PyTree, key: jax.Array) -> Transition: ...
+    def sample(self, memory: PyTree, key: jax.Array, fraction: jax.Array) -> Batch:
+        """What to learn from next, at this fraction of training."""
 
-    def feedback(self, memory: PyTree, batch: Transition, metrics: dict) -> PyTree:
-        """What learning from `batch` showed, e.g. new priorities; most memories return themselves."""
+    def feedback(self, memory: PyTree, batch: Batch, feedback: PyTree) -> PyTree:
+        """Take what `update` says of a batch, priorities [B] or (); most memories have no use for it."""
 
     def restarted(self, memory: PyTree, begun: jax.Array) -> PyTree:
         """Copies `begun` [N] have left their episodes for new ones: the last step stored of each is a truncation."""
@@ -114,8 +123,10 @@ class Algorithm(Protocol):
     def restarted(self, state: PyTree, begun: jax.Array) -> PyTree:
         """Copies `begun` [N] have left their episodes for new ones: what the state has summed over them starts anew."""
 
-    def update(self, state: PyTree, batch: Transition, fraction: jax.Array, key: jax.Array) -> tuple[PyTree, dict]:
-        """A better state, and metrics; `metrics["priority"]` [B], if present, goes to the memory alone."""
+    def update(
+        self, state: PyTree, batch: Batch, fraction: jax.Array, key: jax.Array
+    ) -> tuple[PyTree, dict[str, jax.Array], PyTree]:
+        """A better state, metrics, and feedback for the memory: how wrong it was about each window [B], or ()."""
 
 
 class Actor(NamedTuple):
@@ -147,11 +158,10 @@ def improve(algorithm: Any, state: PyTree, memory: PyTree, fraction: jax.Array, 
     def update(carry, key):
         state, memory = carry
         sample_key, update_key = random.split(key)
-        batch = algorithm.memory.sample(memory, sample_key)
-        state, metrics = algorithm.update(state, batch, fraction, update_key)
-        memory = algorithm.memory.feedback(memory, batch, metrics)
-        means = {name: jnp.mean(x, dtype=jnp.float32) for name, x in metrics.items() if name != "priority"}
-        return (state, memory), means
+        batch = algorithm.memory.sample(memory, sample_key, fraction)
+        state, metrics, feedback = algorithm.update(state, batch, fraction, update_key)
+        memory = algorithm.memory.feedback(memory, batch, feedback)
+        return (state, memory), {name: jnp.mean(x, dtype=jnp.float32) for name, x in metrics.items()}
 
     keys = random.split(key, algorithm.updates_per_rollout)
     (state, memory), metrics = repeat(update, (state, memory), keys, algorithm.updates_per_rollout)

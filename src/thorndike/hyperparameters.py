@@ -25,6 +25,7 @@ OR = ", or "  # between two answers to one word
 # Where theirs hides something, ours differs: the answer to a word from another library.
 OTHER_WORDS = {
     "anneal_lr": "learning_rate_end=0",
+    "beta": "memory.beta (Prioritized's now: memory=Prioritized(beta=...))",
     "buffer_size": "memory.capacity",
     "clip_coef": "clip_range",
     "end_e": "epsilon_end",

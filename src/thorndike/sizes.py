@@ -42,7 +42,7 @@ def estimate(algorithm: Any, observation_space: Any, action_space: Any) -> Sizes
     state = jax.eval_shape(lambda: algorithm.init(key, observation_space, action_space))
     step = core.shapes_of_step(algorithm, state, observation, key)
     memory = jax.eval_shape(lambda: algorithm.memory.init(step, (length, n)))
-    batch = jax.eval_shape(algorithm.memory.sample, memory, key)
+    batch = jax.eval_shape(algorithm.memory.sample, memory, key, jnp.float32(0))
     elements = jax.tree.leaves(jax.tree.map(lambda x: x.size, batch))
     return Sizes(_bytes(state), _bytes(memory), length * n * _bytes(step), 4 * sum(elements))
 

@@ -92,7 +92,7 @@ def flat(x: jax.Array) -> jax.Array:
 
 
 def _at(window: Transition, t: int) -> Transition:
-    """Step t of a window; extras stay behind, some of them have no time axis."""
+    """Step t of a window, without its extras: no return is made of them."""
     return jax.tree.map(lambda x: x[t], window._replace(extras={}))
 
 

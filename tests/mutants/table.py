@@ -333,10 +333,10 @@ BUGS = [
     Bug(
         21, "dopamine 4f657b9", "importance weights do not reach the gradient",
         (
-            Mutant("algorithms/dqn.py", "(weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS),
+            Mutant("algorithms/dqn.py", "(batch.weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS),
             Mutant(
                 "algorithms/sac.py",
-                "(weight * jnp.square(error).sum(0)).mean()",
+                "(batch.weight * jnp.square(error).sum(0)).mean()",
                 "jnp.square(error).sum(0).mean()",
                 f"{WEIGHTS}[sac]",
             ),
@@ -354,8 +354,8 @@ BUGS = [
             Mutant("memories.py", "sums = _set(ring.sums, index, priority)\n", "sums = ring.sums\n", NEW_WINDOW),
             Mutant(
                 "memories.py",
-                'index = batch.extras["index"]\n',
-                'index = batch.extras["index"].astype(jnp.int8)\n',
+                'index = batch.index\n',
+                'index = batch.index.astype(jnp.int8)\n',
                 "test_memories.py::test_windows_are_drawn_in_proportion_to_their_priorities[600-0.3]",
             ),
         ),
@@ -957,7 +957,7 @@ SURVIVORS = {
         f"{KEYS}[gymnasium:]",
     ),
     "importance weights of DQN are without effect": Mutant(
-        "algorithms/dqn.py", "(weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS
+        "algorithms/dqn.py", "(batch.weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS
     ),
     "rewards are scaled with old statistics": Mutant(
         "normalization.py",

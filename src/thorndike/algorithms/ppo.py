@@ -11,6 +11,7 @@ from gymnasium import spaces
 from jax import lax, random
 
 from thorndike import normalization
+from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
@@ -157,15 +158,15 @@ class PPO:
         }  # fmt: skip
         return policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy, metrics
 
-    def observe(self, state: State, trajectory: Any) -> State:
+    def observe(self, state: State, trajectory: Transition) -> State:
         return state  # `update` sees every trajectory, whole
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
-    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
-        """Several epochs over the rollout `batch` [T, N], in minibatches drawn anew each epoch."""
-        samples, statistics = self.prepare(state, batch)
+    def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, tuple]:
+        """Several epochs over the rollout [T, N], in minibatches drawn anew each epoch."""
+        samples, statistics = self.prepare(state, batch.steps)
         orders = _orders(key, self.epochs, samples.advantage.size).reshape(-1, self.batch_size)
         clip_range = falling(self.clip_range, self.clip_range_end, fraction)
 
@@ -186,17 +187,17 @@ class PPO:
         names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
         loop = (0, state.parameters, state.optimizer, dict.fromkeys(names, jnp.float32(0)), True)
         seen, parameters, moments, totals, _ = lax.while_loop(goes_on, step, loop)
-        return State(parameters, moments, statistics), jax.tree.map(lambda total: total / seen, totals)
+        return State(parameters, moments, statistics), jax.tree.map(lambda total: total / seen, totals), ()
 
-    def prepare(self, state: State, batch: Any) -> tuple[Samples, Any]:
+    def prepare(self, state: State, steps: Transition) -> tuple[Samples, Any]:
         """Advantages and value targets of a rollout, flattened to [S, ...]; and the merged statistics."""
-        batch, statistics = normalization.as_acted(state.statistics, batch, self.gamma)
-        shape, ends = batch.reward.shape, (batch.terminated, batch.truncated)
-        observation, following = jax.tree.map(flat, (batch.observation, batch.next_observation))
+        steps, statistics = normalization.as_acted(state.statistics, steps, self.gamma)
+        shape, ends = steps.reward.shape, (steps.terminated, steps.truncated)
+        observation, following = jax.tree.map(flat, (steps.observation, steps.next_observation))
         value = self.value(state.parameters, observation)
         values, next_values = value.reshape(shape), self.value(state.parameters, following).reshape(shape)
-        advantage = flat(generalized_advantages(values, next_values, batch.reward, *ends, self.gamma, self.gae_lambda))
-        action, log_prob = flat(batch.action), flat(batch.extras["log_prob"])
+        advantage = flat(generalized_advantages(values, next_values, steps.reward, *ends, self.gamma, self.gae_lambda))
+        action, log_prob = flat(steps.action), flat(steps.extras["log_prob"])
         return Samples(observation, action, log_prob, value, advantage, advantage + value), statistics
 
 

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from jax import random
 
 from thorndike import normalization
+from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
@@ -101,20 +102,20 @@ class REINFORCE:
     def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[Any, tuple]:
         return policy.distribution(observation).mode(), carry
 
-    def observe(self, state: State, trajectory: Any) -> State:
+    def observe(self, state: State, trajectory: Transition) -> State:
         return state  # `update` sees every trajectory, whole
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
-    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
-        """One gradient step on the whole rollout `batch` [T, N]."""
-        batch, statistics = normalization.as_acted(state.statistics, batch, self.gamma)
-        (_, metrics), gradient = jax.value_and_grad(self.loss, has_aux=True)(state.parameters, batch)
+    def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, tuple]:
+        """One gradient step on the whole rollout [T, N]."""
+        rollout, statistics = normalization.as_acted(state.statistics, batch.steps, self.gamma)
+        (_, metrics), gradient = jax.value_and_grad(self.loss, has_aux=True)(state.parameters, rollout)
         change, optimizer = self.optimizer(fraction).update(gradient, state.optimizer)
-        return State(optax.apply_updates(state.parameters, change), optimizer, statistics), metrics
+        return State(optax.apply_updates(state.parameters, change), optimizer, statistics), metrics, ()
 
-    def loss(self, parameters: Parameters, rollout: Any) -> tuple[jax.Array, dict]:
+    def loss(self, parameters: Parameters, rollout: Transition) -> tuple[jax.Array, dict]:
         """-log pi(a|s) (G - V(s)): where the return G was better than expected, raise the action's probability."""
         observation, following, action = jax.tree.map(
             flat, (rollout.observation, rollout.next_observation, rollout.action)

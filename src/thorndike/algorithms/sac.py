@@ -12,9 +12,10 @@ from gymnasium import spaces
 from jax import random
 
 from thorndike import normalization
+from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.memories import Replay, check_replay, importance_weights
+from thorndike.memories import Replay, check_replay
 from thorndike.networks import MLP, Network, Same, critic_recipe, critic_values, init_critics
 from thorndike.schedules import falling
 from thorndike.spaces import check_bounded_actions
@@ -59,7 +60,6 @@ class SAC:
     tau: float = setting(0.005, low=0, high=1)  # share of the critics that enters their targets at each update
     ent_coef: float | None = setting(None, low=0)  # temperature: what a unit of entropy is worth; None: learned
     target_entropy: float | None = None  # None: minus the number of the action's dimensions
-    beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(1, low=1, high=2**20)
@@ -101,23 +101,23 @@ class SAC:
     def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[Any, tuple]:
         return policy.distribution(observation).mode(), carry
 
-    def observe(self, state: State, trajectory: Any) -> State:
+    def observe(self, state: State, trajectory: Transition) -> State:
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
-    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
+    def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
         """One step of the critics, then of the actor, then of the temperature, on one batch [window, B]."""
         key_next, key_now, key_between = random.split(key, 3)
         ent_coef = jnp.exp(state.log_ent_coef) if self.ent_coef is None else self.ent_coef
-        batch, weight = normalization.apply(state.statistics, batch), importance_weights(batch, self.beta, fraction)
-        step = n_step(self.with_entropy(state, batch, ent_coef, key_between), self.gamma)
+        window = normalization.apply(state.statistics, batch.steps)
+        step = n_step(self.with_entropy(state, window, ent_coef, key_between), self.gamma)
         target = self.target(state, step, ent_coef, key_next)
 
         def critic_loss(critics):
             error = critic_values(critics, step.observation, step.action) - target[None]  # [critics, B]
-            return 0.5 * (weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
+            return 0.5 * (batch.weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
 
         def actor_loss(network):
             action, log_prob = state.head(network(step.observation)).sample_and_log_prob(key_now)
@@ -134,22 +134,23 @@ class SAC:
                 lambda x: (x * excess, None), log_ent_coef, of_ent_coef, fraction
             )
         target_critics = optax.incremental_update(critics, state.target_critics, self.tau)
-        metrics = {"critic_loss": loss, "value": value, "entropy": -log_prob, "ent_coef": ent_coef, "priority": error}
+        metrics = {"critic_loss": loss, "value": value, "entropy": -log_prob, "ent_coef": ent_coef}
         optimizers = (of_actor, of_critics, of_ent_coef)
-        return State(network, state.head, critics, target_critics, log_ent_coef, optimizers, state.statistics), metrics
+        state = State(network, state.head, critics, target_critics, log_ent_coef, optimizers, state.statistics)
+        return state, metrics, error
 
-    def with_entropy(self, state: State, batch: Any, ent_coef: Any, key: jax.Array) -> Any:
+    def with_entropy(self, state: State, window: Transition, ent_coef: Any, key: jax.Array) -> Transition:
         """Windows [n, B] whose later steps are rewarded for entropy as well: r_k + alpha H(pi(.|s_k)), for 0 < k < n.
 
         So the soft return goes on beyond its first step (the paper's equation 2, from s_0, a_0 on).
         """
-        if len(batch.reward) == 1:
-            return batch
-        later = jax.tree.map(lambda x: x[1:].reshape(-1, *x.shape[2:]), batch.observation)
+        if len(window.reward) == 1:
+            return window
+        later = jax.tree.map(lambda x: x[1:].reshape(-1, *x.shape[2:]), window.observation)
         # H is the present actor's, by an action of its own: -log pi of the action stored would reward that the actor
         # has moved away from it, without a limit.
         log_prob = state.head(state.network(later)).sample_and_log_prob(key)[1]
-        return batch._replace(reward=batch.reward.at[1:].add(-ent_coef * log_prob.reshape(batch.reward[1:].shape)))
+        return window._replace(reward=window.reward.at[1:].add(-ent_coef * log_prob.reshape(window.reward[1:].shape)))
 
     def target(self, state: State, step: NStep, ent_coef: Any, key: jax.Array) -> jax.Array:
         """[B]: r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' drawn from the present actor."""
