@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from thorndike.algorithms.reinforce import REINFORCE
     from thorndike.algorithms.sac import SAC
     from thorndike.algorithms.td3 import DDPG, TD3
+    from thorndike.attention import Attention
     from thorndike.environments import make
     from thorndike.environments.functional import Vectorized
     from thorndike.errors import (
@@ -35,16 +36,21 @@ if TYPE_CHECKING:
     from thorndike.learner import Learner
     from thorndike.memories import Latest, Prioritized, Replay
     from thorndike.networks import CNN, MLP, Same
+    from thorndike.recurrent import GRU, LSTM, MinGRU
     from thorndike.runs import Run, load, resume, train, training
 
 _HOMES = {
     "Agent": "agents",
+    "Attention": "attention",
     "CNN": "networks",
     "DDPG": "algorithms.td3",
     "DQN": "algorithms.dqn",
+    "GRU": "recurrent",
+    "LSTM": "recurrent",
     "Latest": "memories",
     "Learner": "learner",
     "MLP": "networks",
+    "MinGRU": "recurrent",
     "PPO": "algorithms.ppo",
     "Prioritized": "memories",
     "REINFORCE": "algorithms.reinforce",

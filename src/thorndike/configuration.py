@@ -284,9 +284,10 @@ def versions() -> dict[str, str]:
 
 def hyperparameter_classes() -> dict[str, type]:
     """The only classes that a config.json can build, by name."""
-    from thorndike import memories, networks
+    from thorndike import attention, memories, networks, recurrent
 
     classes = [networks.MLP, networks.CNN, networks.Same, memories.Latest, memories.Replay, memories.Prioritized]
+    classes += [recurrent.LSTM, recurrent.GRU, recurrent.MinGRU, attention.Attention]
     classes += [algorithms.get(name) for name in algorithms.ALGORITHMS]
     return {cls.__name__: cls for cls in classes}
 
@@ -349,5 +350,7 @@ def _is_own(value: Any) -> bool:
 
 
 def _is_foreign(value: Any) -> bool:
-    """Whether JSON values stand for a network of the user's own, which they cannot hold."""
-    return isinstance(value, dict) and value.get("type") == FOREIGN
+    """Whether JSON values stand for a network of the user's own, which they cannot hold, or for one made of such."""
+    if not isinstance(value, dict):
+        return False
+    return value.get("type") == FOREIGN or any(_is_own(part) or _is_foreign(part) for part in value.values())
