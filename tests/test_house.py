@@ -21,6 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Whom each module may import, by its first name under thorndike (a folder counts as one module).
 LEAVES = {"errors", "hyperparameters", "schedules", "spaces"}
 PARTS = LEAVES | {"convolutions", "core", "distributions", "memories", "networks", "normalization", "targets"}
+PARTS |= {"attention", "recurrent", "sequences"}  # networks over time
 MAY_KNOW = {
     "errors": set(),
     "hyperparameters": {"errors"},
@@ -32,6 +33,9 @@ MAY_KNOW = {
     "memories": LEAVES | {"core"},
     "normalization": LEAVES | {"core"},
     "schedules": set(),
+    "sequences": set(),
+    "recurrent": LEAVES | {"networks", "sequences"},
+    "attention": LEAVES | {"recurrent", "sequences"},
     "targets": LEAVES | {"core"},
     "networks": LEAVES | {"convolutions", "foreign"},  # foreign: a user's own networks, imported where one is given
     "foreign": LEAVES | {"convolutions", "networks"},
