@@ -30,6 +30,7 @@ PARTS = LEAVES | {
     "normalization",
     "targets",
 }
+PARTS |= {"attention", "recurrent", "sequences"}  # networks over time
 MAY_KNOW = {
     "errors": set(),
     "hyperparameters": {"errors"},
@@ -43,6 +44,9 @@ MAY_KNOW = {
     "memories": LEAVES | {"core"},
     "normalization": LEAVES | {"core"},
     "schedules": set(),
+    "sequences": set(),
+    "recurrent": LEAVES | {"networks", "sequences"},
+    "attention": LEAVES | {"recurrent", "sequences"},
     "targets": LEAVES | {"core"},
     "networks": LEAVES | {"convolutions", "foreign"},  # foreign: a user's own networks, imported where one is given
     "foreign": LEAVES | {"convolutions", "networks"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -114,7 +114,8 @@ class Attention(Recurrent):
         time, place = np.arange(length), np.arange(-window, length)  # of the steps, of the context
         ago = time[:, None] - place[None]  # [T, window + T]
         begun = _begun(carry.age, ended)  # [T, B]
-        allowed = ((0 <= ago) & (ago <= window))[None] & (place[None, None] >= begun.T[:, :, None])
+        near = jnp.asarray((ago >= 0) & (ago <= window))
+        allowed = near[None] & (place[None, None] >= begun.T[:, :, None])
         x, contexts = x.swapaxes(0, 1), []
         for i, layer in enumerate(weights):
             contexts.append(jnp.concatenate([carry.seen[:, i], x], axis=1))

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Annotated, Any
 
+import thorndike
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnknownNameError, nearest, one_line
 from thorndike.words import RUN_WORDS, OnFullDisk, spelled_out
 
