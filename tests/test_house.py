@@ -51,9 +51,9 @@ MAY_KNOW = {
     "networks": LEAVES | {"convolutions", "foreign"},  # foreign: a user's own networks, imported where one is given
     "foreign": LEAVES | {"convolutions", "networks"},
     "algorithms": PARTS,
-    "unrolls": LEAVES | {"core", "compilation"},
+    "unrolls": LEAVES | {"core", "compilation", "environments"},
     "environments": LEAVES | {"core"},
-    "snapshots": LEAVES | {"core"},
+    "snapshots": LEAVES | {"core", "environments"},
     "machine": set(),
     "trainer": PARTS | {"compilation", "foreign", "snapshots", "algorithms", "unrolls", "environments", "machine"},
 }

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +22,7 @@ from thorndike import cli
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.networks import Network
 
+ROOT = Path(__file__).parents[1]
 SMALL = {"network": td.MLP((4,)), "baseline_network": None, "num_environments": 2, "rollout_length": 8}
 QUICK = OPTIONS | {"evaluate_every": 0}
 
@@ -262,3 +266,45 @@ def test_the_current_folder_is_on_the_path_only_while_a_named_module_is_imported
     before = list(sys.path)
     assert cli._algorithm("named_alone:Mine").__name__ == "Mine"
     assert sys.path == before
+
+
+TYPED = """
+from typing import Any
+
+import jax
+
+import thorndike as td
+from thorndike.core import Algorithm, Batch, Memory
+from thorndike.hyperparameters import hyperparameters
+
+
+@hyperparameters
+class Mine(td.DQN):
+    def update(self, state: Any, batch: Batch, fraction: jax.Array, key: jax.Array) -> Any:
+        return super().update(state, batch, fraction, key)
+
+
+algorithm: Algorithm = Mine()
+memory: Memory = td.Prioritized()
+"""
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("", ""), ("fraction: jax.Array, ", ""), ("-> Any", "-> tuple[Any, dict]"), ("td.Prioritized()", "td.DQN()")],
+)
+def test_a_checker_of_types_says_what_breaks_the_contract(tmp_path, right, wrong):
+    (tmp_path / "mine.py").write_text(TYPED.replace(right, wrong))
+    options = [
+        "--config-file",
+        str(ROOT / "pyproject.toml"),
+        "--disable-error-code=override",
+        "--disable-error-code=misc",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, str(tmp_path / "mine.py")], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"MYPYPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    broken = [line for line in done.stdout.splitlines() if "mine.py" in line and "Incompatible types in assign" in line]
+    assert len(broken) == (right != ""), done.stdout

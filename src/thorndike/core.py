@@ -8,7 +8,6 @@ the environment), a batch [T, B, ...] (a window of time, drawn from memory).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -19,6 +18,7 @@ from thorndike.episodes import Episodes, count, finite, none_yet
 from thorndike.loops import repeat
 
 PyTree = Any
+Space = Any  # one of gymnasium.spaces
 
 
 class Transition(NamedTuple):
@@ -51,20 +51,37 @@ class Step(NamedTuple):
     next_observation: PyTree  # what the action led to, before any reset
 
 
-class Environment(Protocol):
+class World(Protocol):
+    """What learning knows of an environment: its spaces, and how many copies there are."""
+
+    @property
+    def num_environments(self) -> int: ...
+
+    @property
+    def observation_space(self) -> Space:
+        """Of one copy."""
+
+    @property
+    def action_space(self) -> Space:
+        """Of one copy; a bounded Box is acted on in [-1, 1] and scaled by the environment."""
+
+
+class Environment(World, Protocol):
     """`num_environments` copies side by side, each reset in the very step in which its episode ends."""
 
-    compiled: bool  # pure and traceable (and hashable), or on the host
-    num_environments: int
-    observation_space: Any  # gymnasium.spaces, of one copy
-    action_space: Any  # of one copy; a bounded Box is acted on in [-1, 1] and scaled by the environment
-    max_steps: int | None  # after which an episode is truncated; None: never, or that is not known
+    @property
+    def compiled(self) -> bool:
+        """Pure and traceable (and hashable), or on the host, where it owes more: `environments.host` says what."""
+
+    @property
+    def max_steps(self) -> int | None:
+        """After which an episode is truncated; None: never, or that is not known."""
 
     def reset(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         """New episodes everywhere: (env_state, observation [N, ...]). On the host the key fixes every later seed."""
 
     def step(self, env_state: PyTree, action: PyTree, key: jax.Array) -> tuple[PyTree, Step]:
-        """One action for every copy. On the host env_state is () and the key is ignored."""
+        """One action for every copy. On the host env_state is ()."""
 
     def close(self) -> None:
         """Release what the copies hold."""
@@ -94,16 +111,29 @@ class Memory(Protocol):
 class Algorithm(Protocol):
     """A frozen dataclass: its fields are the hyper-parameters, its methods are pure."""
 
-    num_environments: int  # copies acted in side by side
-    rollout_length: int  # steps acted in each of them before learning
-    updates_per_rollout: int  # batches learned from afterwards
-    warmup_steps: int  # first steps: actions uniform over the action space, remembered, not learned from
-    memory: Any
+    @property
+    def num_environments(self) -> int:
+        """Copies acted in side by side."""
 
-    def check(self, observation_space: Any, action_space: Any) -> None:
+    @property
+    def rollout_length(self) -> int:
+        """Steps acted in each of them before learning."""
+
+    @property
+    def updates_per_rollout(self) -> int:
+        """Batches learned from afterwards."""
+
+    @property
+    def warmup_steps(self) -> int:
+        """First steps: actions uniform over the action space, remembered, not learned from."""
+
+    @property
+    def memory(self) -> Memory: ...
+
+    def check(self, observation_space: Space, action_space: Space) -> None:
         """Raise a typed error, before anything is compiled, where the spaces do not suit."""
 
-    def init(self, key: jax.Array, observation_space: Any, action_space: Any) -> PyTree: ...
+    def init(self, key: jax.Array, observation_space: Space, action_space: Space) -> PyTree: ...
 
     def policy(self, state: PyTree, fraction: jax.Array, explore: bool = True) -> PyTree:
         """All that acting needs at this fraction of training, as one pytree."""
@@ -148,11 +178,16 @@ class Progress(NamedTuple):
     iteration: jax.Array  # uint32, the only counter on the device; steps are counted on the host
 
 
-Unroll = Callable[..., tuple[Actor, Transition]]
-# unroll(algorithm, environment, policy, actor, key, length, uniform=False) -> (actor, trajectory [length, N])
+class Unroll(Protocol):
+    """A way to act for `length` steps: where that stopped, and the trajectory [length, N]."""
+
+    def __call__(
+        self, algorithm: Algorithm, environment: Environment, policy: PyTree, actor: Actor, key: jax.Array,
+        length: int, uniform: bool = False,
+    ) -> tuple[Actor, Transition]: ...  # fmt: skip
 
 
-def improve(algorithm: Any, state: PyTree, memory: PyTree, fraction: jax.Array, key: jax.Array) -> tuple:
+def improve(algorithm: Algorithm, state: PyTree, memory: PyTree, fraction: jax.Array, key: jax.Array) -> tuple:
     """Learn from batches of what is remembered: sample, update, feed back, `updates_per_rollout` times."""
 
     def update(carry, key):
@@ -168,25 +203,30 @@ def improve(algorithm: Any, state: PyTree, memory: PyTree, fraction: jax.Array, 
     return state, memory, jax.tree.map(lambda x: x.mean(0), metrics)
 
 
-def remember(algorithm, state, memory, trajectory: Transition) -> tuple:
+def remember(algorithm: Algorithm, state: PyTree, memory: PyTree, trajectory: Transition) -> tuple:
     """What state and memory keep of a trajectory, whether it is learned from or not."""
     return algorithm.observe(state, trajectory), algorithm.memory.add(memory, trajectory)
 
 
-def learn(algorithm, state, memory, trajectory: Transition, fraction, key) -> tuple:
+def learn(
+    algorithm: Algorithm, state: PyTree, memory: PyTree, trajectory: Transition, fraction: jax.Array, key: jax.Array
+) -> tuple:
     """Remember a trajectory, then improve the state. Pure, and the same in every mode."""
     state, memory = remember(algorithm, state, memory, trajectory)
     return improve(algorithm, state, memory, fraction, key)
 
 
-def plan(algorithm, progress: Progress, key, total) -> tuple:
+def plan(algorithm: Algorithm, progress: Progress, key: jax.Array, total: jax.Array) -> tuple:
     """What the next iteration acts with: its policy, and the keys of acting and learning."""
     unroll_key, learn_key = random.split(random.fold_in(key, progress.iteration))
     policy = algorithm.policy(progress.state, fraction_done(progress, total))
     return policy, unroll_key, learn_key
 
 
-def conclude(algorithm, progress: Progress, actor, trajectory: Transition, key, total, warmup=False) -> Progress:
+def conclude(
+    algorithm: Algorithm, progress: Progress, actor: Actor | None, trajectory: Transition, key: jax.Array,
+    total: jax.Array, warmup: bool = False,
+) -> Progress:  # fmt: skip
     """Learn from what was acted (or, warming up, only remember it) and count its episodes."""
     state, memory, metrics = progress.state, progress.memory, None
     if warmup:
@@ -199,7 +239,10 @@ def conclude(algorithm, progress: Progress, actor, trajectory: Transition, key, 
     return Progress(state, memory, actor, episodes, progress.iteration + 1)
 
 
-def iteration(algorithm, environment, unroll: Unroll, progress: Progress, key, total, warmup=False) -> Progress:
+def iteration(
+    algorithm: Algorithm, environment: Environment, unroll: Unroll, progress: Progress, key: jax.Array,
+    total: jax.Array, warmup: bool = False,
+) -> Progress:  # fmt: skip
     """Policy, unroll, learn: the whole of reinforcement learning, once around."""
     policy, unroll_key, learn_key = plan(algorithm, progress, key, total)
     length = algorithm.rollout_length
@@ -207,16 +250,16 @@ def iteration(algorithm, environment, unroll: Unroll, progress: Progress, key, t
     return conclude(algorithm, progress, actor, trajectory, learn_key, total, warmup)
 
 
-def fraction_done(progress: Progress, total) -> jax.Array:
+def fraction_done(progress: Progress, total: jax.Array) -> jax.Array:
     """The fraction of the run's `total` iterations that lies behind, float32: what schedules take."""
     return progress.iteration.astype(jnp.float32) / total
 
 
-def start(algorithm, environment, env_state: PyTree, observation: PyTree, key) -> Progress:
+def start(algorithm: Algorithm, world: World, env_state: PyTree, observation: PyTree, key: jax.Array) -> Progress:
     """The progress of a run that has not begun, from the first observations [N, ...]."""
     init_key, shape_key = random.split(key)
-    n, length = environment.num_environments, algorithm.rollout_length
-    state = algorithm.init(init_key, environment.observation_space, environment.action_space)
+    n, length = world.num_environments, algorithm.rollout_length
+    state = algorithm.init(init_key, world.observation_space, world.action_space)
     step = shapes_of_step(algorithm, state, observation, shape_key)
     memory = algorithm.memory.init(step, (length, n))
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, n, *x.shape), x.dtype), step)
@@ -225,7 +268,7 @@ def start(algorithm, environment, env_state: PyTree, observation: PyTree, key) -
     return Progress(state, memory, actor, none_yet(n, metrics), jnp.uint32(0))
 
 
-def shapes_of_step(algorithm, state: PyTree, observation: PyTree, key) -> Transition:
+def shapes_of_step(algorithm: Algorithm, state: PyTree, observation: PyTree, key: jax.Array) -> Transition:
     """What is remembered of one step, as shapes without axes, of a policy that acts on observations [N, ...]."""
 
     def step(state, observation):

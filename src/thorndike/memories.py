@@ -10,13 +10,13 @@ All of it is written in place where the caller donates the state or carries it t
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import random
 
-from thorndike.core import Batch, Transition
+from thorndike.core import Algorithm, Batch, Transition
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.schedules import linear
@@ -171,7 +171,14 @@ class Prioritized(Replay):
         return ring._replace(sums=sums, highest=jnp.maximum(ring.highest, priority.max()))
 
 
-def check_replay(algorithm: Any) -> None:
+class OffPolicy(Algorithm, Protocol):
+    """An algorithm that learns from a replay."""
+
+    @property
+    def memory(self) -> Replay: ...
+
+
+def check_replay(algorithm: OffPolicy) -> None:
     """Raise SettingError where the rollouts and warm-up of an algorithm do not suit its Replay memory."""
     name, memory, copies = type(algorithm).__name__, algorithm.memory, algorithm.num_environments
     rows = memory.capacity // copies

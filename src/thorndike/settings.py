@@ -15,6 +15,7 @@ from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
+from thorndike.core import Algorithm
 from thorndike.memories import Replay
 
 
@@ -22,7 +23,7 @@ from thorndike.memories import Replay
 class Recorded:
     """Settings that work: the algorithm, for how long, and what comes of it."""
 
-    algorithm: Any
+    algorithm: Algorithm
     steps: int
     result: str
 

@@ -13,6 +13,7 @@ from jax import random
 
 from thorndike import core, machine, spaces, trainer
 from thorndike.configuration import Configuration
+from thorndike.core import Algorithm
 from thorndike.errors import SettingError
 
 LARGE = 100e6  # bytes of a checkpoint that is worth a word
@@ -31,7 +32,7 @@ class Sizes(NamedTuple):
         return sum(self)
 
 
-def estimate(algorithm: Any, observation_space: Any, action_space: Any) -> Sizes:
+def estimate(algorithm: Algorithm, observation_space: Any, action_space: Any) -> Sizes:
     """What one seed takes, from shapes alone: nothing is computed or allocated.
 
     State and memory are exact. Gradients, activations and what the environment itself holds are not counted.
@@ -62,7 +63,7 @@ def check(run: Configuration, folder: Path | None, kept: int = 0) -> str:
     return f"each checkpoint takes up to {in_words(size)}" if size > LARGE else ""
 
 
-def check_memory(algorithm: Any, sizes: Sizes, seeds: int, free: int | None) -> None:
+def check_memory(algorithm: Algorithm, sizes: Sizes, seeds: int, free: int | None) -> None:
     """SettingError where `seeds` side by side need more than `free` bytes; the setting that most of it is due to."""
     needed = seeds * sizes.total
     if free is None or needed <= free:
