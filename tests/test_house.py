@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "thorndike"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Whom each module may import, by its first name under thorndike (a folder counts as one module).
-LEAVES = {"errors", "hyperparameters", "loops", "schedules", "spaces"}
+LEAVES = {"errors", "hyperparameters", "loops", "schedules", "sequences", "spaces"}
 PARTS = LEAVES | {
     "convolutions",
     "core",
@@ -30,7 +30,7 @@ PARTS = LEAVES | {
     "normalization",
     "targets",
 }
-PARTS |= {"attention", "recurrent", "sequences"}  # networks over time
+PARTS |= {"attention", "recurrent"}  # networks over time
 MAY_KNOW = {
     "errors": set(),
     "hyperparameters": {"errors"},
@@ -45,8 +45,8 @@ MAY_KNOW = {
     "normalization": LEAVES | {"core"},
     "schedules": set(),
     "sequences": set(),
-    "recurrent": LEAVES | {"networks", "sequences"},
-    "attention": LEAVES | {"recurrent", "sequences"},
+    "recurrent": LEAVES | {"networks"},
+    "attention": LEAVES | {"recurrent"},
     "targets": LEAVES | {"core"},
     "networks": LEAVES | {"convolutions", "foreign"},  # foreign: a user's own networks, imported where one is given
     "foreign": LEAVES | {"convolutions", "networks"},

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from jax import lax, random
-from remembering import REMEMBERING, numbers
 
 import thorndike as td
+from remembering import REMEMBERING, numbers
 from thorndike.networks import Network
 from thorndike.sequences import Unrolled, afresh, cut, over_time, remembers, side_by_side, step
 
