@@ -468,6 +468,11 @@ class Remembering(nn.Module):
         return self.head(hidden), {"hidden": hidden, "cell": cell}
 
 
+class Unbegun(nn.Module):
+    def forward(self, observation, carry):
+        return observation, carry
+
+
 @pytest.mark.parametrize("cell", [nn.GRUCell, nn.LSTMCell])
 def test_a_module_with_a_memory_remembers_as_in_pytorch_and_comes_back(cell):
     module = Remembering(cell)
@@ -488,11 +493,11 @@ def test_a_module_with_a_memory_remembers_as_in_pytorch_and_comes_back(cell):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: nn.GRUCell(4, 2), "has nothing to begin with|cannot take"),
+        (lambda: Unbegun(), r"give it a method initial_carry\(\)"),
         (lambda: Remembering(begin=1.0), "must make zeros"),
         (lambda: Remembering(back=3), r"given, float32\[2,8\], got float32\[2,3\]"),
     ],
-    ids=["a cell alone", "ones", "another shape"],
+    ids=["no beginning", "ones", "another shape"],
 )
 def test_half_a_memory_is_refused(make, says):
     with pytest.raises(SettingError, match=says):
