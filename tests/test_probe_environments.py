@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from jax import lax, random
-from remembering import CueOnHost, position_only_cartpole
 
+from remembering import CueOnHost, position_only_cartpole
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.probes import PROBES, Cue, PositionOnlyCartPole, ResetSentinel, UnevenLengths
 from thorndike.spaces import plain, uniform_action

@@ -87,7 +87,7 @@ def attention(weights, xs, carry):
             ago = range(len(seen) - 1, -1, -1)
             scores = [
                 (query * k).sum(1) / np.sqrt(query.shape[1]) + layer.distances[h, a]
-                for k, a in zip(keys, ago, strict=False)
+                for k, a in zip(keys, ago, strict=True)
             ]
             weight = np.exp(scores) / np.exp(scores).sum(0)
             found.append(sum(w[:, None] * v for w, v in zip(weight, values, strict=True)))
