@@ -473,6 +473,11 @@ class Forgetful(eqx.Module):
         return observation @ self.weight
 
 
+class Wordy(Remembering):
+    def initial_carry(self):
+        return "zeros"
+
+
 class Unbegun(eqx.Module):
     weight: jax.Array
 
@@ -490,12 +495,13 @@ HALF_A_MEMORY = {
     "a triple that takes none": ((linear_init, linear_apply, zeros), "has an initial_carry but takes no carry"),
     "ones": ((linear_init, remember, lambda n: 1 + zeros(n)), "must make zeros, with which every episode begins"),
     "nothing": ((linear_init, remember, lambda n: ()), "makes no arrays: leave it out"),
-    "no arrays": ((linear_init, remember, lambda n: "zeros"), "a carry is made of arrays|raised"),
+    "no arrays": ((linear_init, remember, lambda n: "zeros"), r"must make arrays \[2, ...\]"),
     "one for all": ((linear_init, remember, lambda n: jnp.zeros(4)), r"must make arrays \[2, ...\], got float32\[4\]"),
     "an error": ((linear_init, remember, failing), r"initial_carry of .* raised RuntimeError\('no zeros here'\)"),
     "a module without a beginning": (Unbegun(WEIGHT), r"give it a method initial_carry\(\)"),
     "a module without a carry": (Forgetful(WEIGHT), "has an initial_carry but takes no carry"),
     "a module that begins with ones": (Remembering(WEIGHT, begin=1.0), "must make zeros"),
+    "words": (Wordy(WEIGHT), "a carry is made of arrays, got 'zeros'"),
     "a cell alone": (eqx.nn.GRUCell(4, 2, dtype=jnp.float32, key=random.key(0)), "takes a carry and has nothing"),
 }
 ODD_CARRIES = {
