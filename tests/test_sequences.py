@@ -65,15 +65,15 @@ def seen(name):
             return (outputs * jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape)).sum()
 
         stored = jax.tree.map(lambda x: x[0], cut(whole.before, CHUNK))
-        return dict(
-            carry=carry,
-            whole=whole,
-            slow=step_by_step(module, x, carry, ended),
-            side=side_by_side(module, x, whole.before),
-            chunks=over_time(module, *cut((x,), CHUNK), stored, cut(ended, CHUNK)).outputs,
-            gradient=jax.grad(loss)(module, over_time),
-            gradient_of_steps=jax.grad(loss)(module, step_by_step),
-        )
+        return {
+            "carry": carry,
+            "whole": whole,
+            "slow": step_by_step(module, x, carry, ended),
+            "side": side_by_side(module, x, whole.before),
+            "chunks": over_time(module, *cut((x,), CHUNK), stored, cut(ended, CHUNK)).outputs,
+            "gradient": jax.grad(loss)(module, over_time),
+            "gradient_of_steps": jax.grad(loss)(module, step_by_step),
+        }
 
     return SimpleNamespace(**jax.jit(everything)(random.key(0)))
 

@@ -111,7 +111,7 @@ class Attention(Recurrent):
     def over_time(cls, weights: tuple[Layer, ...], x: jax.Array, carry: Window, ended: jax.Array) -> Unrolled:
         """All steps at once: what a step may look at is a band, cut off where its episode began."""
         length, window = x.shape[0], carry.seen.shape[2]
-        time, place = np.arange(length), np.arange(-window, length)  # of the steps, of the context
+        time, place = (np.arange(first, length, dtype=np.int32) for first in (0, -window))  # of steps, of the context
         ago = time[:, None] - place[None]  # [T, window + T]
         begun = _begun(carry.age, ended)  # [T, B]
         near = jnp.asarray((ago >= 0) & (ago <= window))

@@ -44,6 +44,8 @@ UNDERSTOOD = {  # whole flags of other libraries, whatever their dashes
 
 FOR_A_FLAG = {  # where the answer to another library's word is, in Python, another than a flag
     "anneal_lr": "--learning-rate-end 0",
+    "hidden_size": "--network.sizes 64 64, or --network lstm --network.size 64",
+    "lstm_hidden_size": "--network lstm --network.size 64",
     "net_arch": "--network.sizes 64 64",
     "policy_kwargs": "--network.sizes 64 64 and --network.activation relu",
 }

@@ -33,8 +33,8 @@ SOURCES: tuple[type[Source], ...] = (
     EquinoxSource, KerasSource, TorchSource, NnxSource, LinenSource, HaikuSource, PairSource,
 )  # fmt: skip
 KINDS = (
-    f"network= takes {'(...), '.join(NETWORKS)}(...), a pair (init, apply), an Equinox, Flax or PyTorch module, "
-    "a Keras 3 model, a Haiku Transformed, or a function without arguments that makes one"
+    f"network= takes {'(...), '.join(NETWORKS)}(...), LSTM(...) and such, a pair (init, apply), an Equinox, Flax "
+    "or PyTorch module, a Keras 3 model, a Haiku Transformed, or a function without arguments that makes one"
 )
 FRAMEWORKS = {
     "torch": "PyTorch",

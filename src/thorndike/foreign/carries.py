@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from thorndike.errors import SettingError, shown
@@ -57,7 +58,7 @@ def in_words(carry: Any) -> str:
 
 def _as_array(x: Any) -> np.ndarray:
     array = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)  # a tensor of PyTorch may want a gradient
-    if array.dtype == object:
+    if not (array.dtype == bool or jnp.issubdtype(array.dtype, jnp.number)):
         raise SettingError(f"a carry is made of arrays, got {shown(x)}")
     return array
 
