@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -49,20 +50,22 @@ def shaken(tree, seed, size=0.3):
     return jax.tree.map(move, tree)
 
 
-class Walk(Cue):
-    """Random observations; episodes end after 1 to 4 steps, some cut short."""
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """Random observations; episodes end at random, or are cut short after three steps."""
 
-    observation_space = OBSERVATIONS
-    max_steps = 3
+    max_steps: int = 3
+    observation_space: ClassVar = OBSERVATIONS
+    action_space: ClassVar = CHOICES
 
     def initial(self, key):
-        return jax.random.normal(key, (3,))
+        return jax.random.normal(key, (3,), jnp.float32)
 
     def observe(self, state):
         return state
 
     def transition(self, state, action, key):
-        return jax.random.normal(key, (3,)), jnp.float32(1), state[0] > 0.8
+        return jax.random.normal(key, (3,), jnp.float32), jnp.float32(1), state[0] > 0.8
 
 
 # --- acting and learning see the same -------------------------------------------------------------------------------

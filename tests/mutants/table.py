@@ -482,7 +482,12 @@ BUGS = [
         30, "acme 30d04ef, 687f701", "the recurrent state is stored after the step instead of before",
         (
             Mutant("algorithms/ppo.py", '"carry": carry}', '"carry": after}', f"{ACTED_AND_LEARNED}[LSTM]"),
-            Mutant("algorithms/ppo.py", "steps.next_observation, after)", 'steps.next_observation, steps.extras["carry"])', f"{ACTED_AND_LEARNED}[LSTM]"),
+            Mutant(
+                "algorithms/ppo.py",
+                "steps.next_observation, after)",
+                'steps.next_observation, steps.extras["carry"])',
+                f"{ACTED_AND_LEARNED}[LSTM]",
+            ),
         ),
     ),
     Bug(
