@@ -15,8 +15,10 @@ import pytest
 
 import thorndike as td
 from strategies import CANARY, answer_to_call, answer_to_command, began, calls, commands
-from thorndike import cli, runs, settings, trainer, words
+from thorndike import cli, settings, trainer
+from thorndike.interface import words
 from thorndike.networks import CNN, MLP, Same
+from thorndike.runs import run as runs
 
 
 @pytest.fixture

@@ -18,9 +18,12 @@ import pytest
 import hostile
 import thorndike as td
 from hostile import newest, rewrite, steps_of
-from thorndike import cli, console, folders, persistence, runs
+from thorndike import cli, persistence
 from thorndike.errors import LONGEST
-from thorndike.recording import Recording
+from thorndike.interface import console
+from thorndike.runs import folders
+from thorndike.runs import run as runs
+from thorndike.runs.recording import Recording
 
 ALGORITHM = td.REINFORCE(network=td.MLP((4,)), baseline_network=None, num_environments=2, rollout_length=8)
 STEPS = 160

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Annotated, Any
 
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnknownNameError, nearest, one_line
-from thorndike.words import RUN_WORDS, OnFullDisk, spelled_out
+from thorndike.interface.words import RUN_WORDS, OnFullDisk, spelled_out
 
 HELP = """thorndike: deep reinforcement learning
 
@@ -185,7 +185,7 @@ def train(given: list[str]) -> int:
     title = f"thorndike train {algorithm} {environment or 'ENVIRONMENT'}"
     chosen, made = _parse(title, flags, options, default)
 
-    from thorndike import runs
+    from thorndike.runs import run as runs
 
     _import_modules(environment, chosen.evaluation_environment)
     runs.train(made, environment, environment_arguments=environment_arguments, **dataclasses.asdict(chosen))
@@ -199,7 +199,7 @@ def resume(given: list[str]) -> int:
     if not places:
         raise UnknownNameError("which run? For example: thorndike resume runs/dqn-CartPole-v1-...")
     _only(places, 1)
-    from thorndike import runs
+    from thorndike.runs import run as runs
 
     _import_modules(options.environment, options.evaluation_environment)
     runs.resume(places[0], **dataclasses.asdict(options) | {"algorithm": _algorithm(options.algorithm)})
@@ -219,7 +219,7 @@ def evaluate(given: list[str]) -> int:
 def watch(given: list[str]) -> int:
     """`thorndike watch RUN ...`"""
     run, options = _loaded("watch", given, WatchOptions())
-    from thorndike import watch as films
+    from thorndike.interface import watch as films
 
     out = run.folder / films.FILE if options.out is None else options.out
     films.check_name(out)
@@ -235,8 +235,8 @@ def plot(given: list[str]) -> int:
     (options,) = _parse("thorndike plot RUN ...", flags, PlotOptions())
     if not places:
         raise UnknownNameError("which runs? For example: thorndike plot runs/dqn-CartPole-v1-... runs/ppo-...")
-    from thorndike import plot as charts
-    from thorndike import runs
+    from thorndike.interface import plot as charts
+    from thorndike.runs import run as runs
 
     charts.check_name(options.out)
     loaded = [runs.load(place, algorithm=_algorithm(options.algorithm)) for place in places]
@@ -251,7 +251,7 @@ def _loaded(verb: str, given: list[str], options: Any) -> tuple[Any, Any]:
     if not places:
         raise UnknownNameError(f"which run? For example: thorndike {verb} runs/dqn-CartPole-v1-...")
     _only(places, 1)
-    from thorndike import runs
+    from thorndike.runs import run as runs
 
     _import_modules(options.environment, options.evaluation_environment)
     run = runs.load(
@@ -269,7 +269,9 @@ def verify(given: list[str]) -> int:
     if not places or flags:
         raise UnknownNameError("which run? For example: thorndike verify runs/dqn-CartPole-v1-...")
     _only(places, 1)
-    from thorndike import folders, listing, persistence
+    from thorndike import persistence
+    from thorndike.interface import listing
+    from thorndike.runs import folders
 
     found = folders.verify(persistence.folder_of(places[0]))
     for line in listing.aligned([(name, problem or "whole") for name, problem in found]):
@@ -282,7 +284,7 @@ def verify(given: list[str]) -> int:
 
 def list_(given: list[str]) -> int:
     """`thorndike list algorithms | environments | runs`"""
-    from thorndike import listing
+    from thorndike.interface import listing
 
     tables = {"algorithms": listing.algorithms, "environments": listing.environments, "runs": listing.runs}
     places, flags = _split(given)
@@ -302,7 +304,7 @@ def _import_modules(*ids: str | None) -> None:
 
     Naming them is the consent to run them. For nothing else is that folder looked into, and last even here.
     """
-    from thorndike.configuration import module_named
+    from thorndike.runs.configuration import module_named
 
     for id in ids:
         module = module_named(id or "").removeprefix("gymnasium:")

@@ -16,16 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
-from thorndike.convolutions import with_quick_convolutions
 from thorndike.errors import SettingError, ThorndikeError, shown
-from thorndike.foreign.equinox import EquinoxSource
-from thorndike.foreign.flax import LinenSource, NnxSource
-from thorndike.foreign.haiku import HaikuSource
-from thorndike.foreign.keras import KerasSource
-from thorndike.foreign.pairs import PairSource
-from thorndike.foreign.source import Source, made
-from thorndike.foreign.torch import TorchSource
 from thorndike.networks import NETWORKS, Network, Part, features, parts_of
+from thorndike.networks.convolutions import with_quick_convolutions
+from thorndike.networks.foreign.equinox import EquinoxSource
+from thorndike.networks.foreign.flax import LinenSource, NnxSource
+from thorndike.networks.foreign.haiku import HaikuSource
+from thorndike.networks.foreign.keras import KerasSource
+from thorndike.networks.foreign.pairs import PairSource
+from thorndike.networks.foreign.source import Source, made
+from thorndike.networks.foreign.torch import TorchSource
 from thorndike.spaces import stored
 
 SOURCES: tuple[type[Source], ...] = (

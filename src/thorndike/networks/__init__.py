@@ -20,9 +20,9 @@ import numpy as np
 from gymnasium import spaces
 from jax import lax, random
 
-from thorndike.convolutions import convolution
 from thorndike.errors import SettingError, UnsuitableError, shown
 from thorndike.hyperparameters import hyperparameters
+from thorndike.networks.convolutions import convolution
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu, "elu": jax.nn.elu}
 Activation = Literal["tanh", "relu", "gelu", "silu", "elu"]
@@ -187,7 +187,7 @@ class Network:
     """A recipe for a network: what an algorithm's field `network` holds.
 
     A field annotated with it also takes a pair (init, apply), an Equinox, Flax, Haiku, Keras 3 or PyTorch network, or
-    a function that makes one: see `thorndike.foreign`.
+    a function that makes one: see `thorndike.networks.foreign`.
     """
 
     fixed = False  # its outputs are as many as they are, not as many as are asked for
@@ -203,7 +203,7 @@ class Network:
     @classmethod
     def coerce(cls, value: Any) -> Network:
         """The recipe that a user means by `value`; SettingError says what a network may be."""
-        from thorndike.foreign import recipe_of
+        from thorndike.networks.foreign import recipe_of
 
         return value if isinstance(value, Network) else recipe_of(value)
 

@@ -25,32 +25,14 @@ import numpy as np
 
 from thorndike import (
     algorithms,
-    checkpoints,
-    chunks,
     compilation,
-    configuration,
-    console,
     environments,
     evaluation,
-    folders,
-    interrupts,
     persistence,
-    records,
     settings,
-    sizes,
     snapshots,
     spaces,
     trainer,
-    words,
-)
-from thorndike.agents import Agent
-from thorndike.configuration import (
-    ENVIRONMENT,
-    EVALUATION_ENVIRONMENT,
-    MAX_COPIES,
-    MAX_EPISODES,
-    MAX_SEEDS,
-    Configuration,
 )
 from thorndike.environments import pictures
 from thorndike.errors import (
@@ -62,11 +44,22 @@ from thorndike.errors import (
     UnsuitableError,
     shown,
 )
+from thorndike.interface import console, words
 from thorndike.persistence import empty_folder, folder_of, locked, unused_folder, writable
-from thorndike.recording import CHECKPOINTS, SUMMARY, Best, Recording, bests, saved_before, writing
+from thorndike.runs import checkpoints, chunks, configuration, folders, interrupts, records, sizes
+from thorndike.runs.agents import Agent
+from thorndike.runs.configuration import (
+    ENVIRONMENT,
+    EVALUATION_ENVIRONMENT,
+    MAX_COPIES,
+    MAX_EPISODES,
+    MAX_SEEDS,
+    Configuration,
+)
+from thorndike.runs.recording import CHECKPOINTS, SUMMARY, Best, Recording, bests, saved_before, writing
 
 if TYPE_CHECKING:
-    from thorndike import plot, watch
+    from thorndike.interface import plot, watch
 
 AUTO = "auto"
 
@@ -171,7 +164,7 @@ class Run:
         the environment's own time. UnsuitableError where the environment draws nothing, MissingExtraError where a
         package is missing.
         """
-        from thorndike import watch
+        from thorndike.interface import watch
 
         episodes = words.whole_number(episodes, "episodes", low=1, high=MAX_EPISODES)
         key = evaluation.evaluation_key(*self._stand[0], repetition=words.whole_number(seed, "seed"))
@@ -190,7 +183,7 @@ class Run:
         A notebook shows it, `.save("curves.svg")` (or .png) writes it. SettingError where there is no such column,
         MissingExtraError without matplotlib.
         """
-        from thorndike import plot
+        from thorndike.interface import plot
 
         return plot.chart([self], metric)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.errors import SettingError
-from thorndike.foreign.source import Source, digest
+from thorndike.networks.foreign.source import Source, digest
 
 BACKEND = "KERAS_BACKEND"
 
