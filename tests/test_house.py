@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import io
 import os
 import re
 import subprocess
 import sys
 import tokenize
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -136,6 +138,26 @@ def test_a_module_knows_only_those_below_it(path):
     assert name in BELOW or name in ON_TOP, f"{name} is new: say in this test whom it may know"
     may_know = MAY_KNOW[name] if name in BELOW else BELOW | set(ON_TOP[ON_TOP.index(name) + 1 :])
     assert imported_from_house(path) <= may_know | {name}
+
+
+def test_no_import_leads_back_to_where_it_began():
+    """Imports inside functions count, those for type checkers too."""
+    modules = {module_of(path): path for path in FILES}
+    knows = {
+        name: {known for full in imported(tree_of(path)) if (known := module_in(full, modules)) and known != name}
+        for name, path in modules.items()
+        if name_of(path) not in FRONT
+    }
+    assert list(graphlib.TopologicalSorter(knows).static_order())  # CycleError names the circle
+
+
+def module_of(path: Path) -> str:
+    return ".".join(["thorndike", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def module_in(name: str, modules: Collection[str]) -> str | None:
+    """The module of the package that a full name stands in: the name itself, or what it is an attribute of."""
+    return next((known for known in (name, name.rpartition(".")[0]) if known in modules), None)
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "runs").glob("[a-z]*.py")), ids=shown)

@@ -327,7 +327,7 @@ def test_looking_up_a_wide_choice_is_the_product_with_its_one_hot(monkeypatch, r
     looked_up = outputs_and_gradient()
     text = str(jax.make_jaxpr(lambda net: net(batch))(net))
     assert "gather" in text
-    monkeypatch.setattr("thorndike.networks.WIDE", 10**9)
+    monkeypatch.setattr("thorndike.networks.observations.WIDE", 10**9)
     assert str(jax.make_jaxpr(lambda net: net(batch))(net)) != text
     multiplied = outputs_and_gradient()
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), looked_up, multiplied)

@@ -421,7 +421,7 @@ BUGS = [
         26, "Stoix 26938ea", "the two critics are one",
         (
             Mutant(
-                "networks/__init__.py",
+                "networks/critics.py",
                 "recipe.init(key, seen, 1))(random.split(key, count))",
                 "recipe.init(key, seen, 1))(jnp.stack([key] * count))",
                 "test_continuous_control.py::test_the_two_critics_differ_at_the_start_and_stay_different[sac]",

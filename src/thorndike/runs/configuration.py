@@ -285,7 +285,7 @@ def hyperparameter_classes() -> dict[str, type]:
     """The only classes that a config.json can build, by name."""
     from thorndike import memories, networks
 
-    classes = [networks.MLP, networks.CNN, networks.Same, memories.Latest, memories.Replay, memories.Prioritized]
+    classes = [*networks.NETWORKS.values(), networks.Same, memories.Latest, memories.Replay, memories.Prioritized]
     classes += [algorithms.get(name) for name in algorithms.ALGORITHMS]
     return {cls.__name__: cls for cls in classes}
 
