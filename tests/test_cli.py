@@ -18,7 +18,6 @@ from strategies import CANARY, answer_to_call, answer_to_command, began, calls, 
 from thorndike import cli, settings, trainer
 from thorndike.interface import words
 from thorndike.networks import CNN, MLP, Same
-from thorndike.runs import run as runs
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def asked(monkeypatch, tmp_path):
     """What the command asks of `td.train`, instead of training."""
     calls = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "train", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(td, "train", lambda *a, **k: calls.append((a, k)))
 
     def ask(line):
         calls.clear()

@@ -51,8 +51,9 @@ BELOW = set(MAY_KNOW)
 ON_TOP = ["cli", "learner", "runs"]
 # The same inside a room.
 IN_RUNS = [
-    "run", "folders", "recording", "sizes", "chunks", "agents", "export", "onnx_writer", "agent_folders",
-    "configuration", "checkpoints", "records", "schema", "interrupts",
+    "train", "resume", "load", "drive", "run", "worlds", "preparation", "folders", "recording", "sizes", "chunks",
+    "agents", "export", "onnx_writer", "agent_folders", "configuration", "checkpoints", "records", "schema",
+    "interrupts",
 ]  # fmt: skip
 FRONT = {"__init__", "__main__"}  # the doors to all of it
 

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from thorndike.memories import Latest, Prioritized, Replay
     from thorndike.networks import CNN, MLP, Same
     from thorndike.runs.agents import Agent
-    from thorndike.runs.run import Run, load, resume, train, training
+    from thorndike.runs.load import load
+    from thorndike.runs.resume import resume
+    from thorndike.runs.run import Run
+    from thorndike.runs.train import train, training
 
 _HOMES = {
     "Agent": "runs.agents",
@@ -54,11 +57,11 @@ _HOMES = {
     "Same": "networks",
     "TD3": "algorithms.td3",
     "Vectorized": "environments.functional",
-    "load": "runs.run",
+    "load": "runs.load",
     "make": "environments",
-    "resume": "runs.run",
-    "train": "runs.run",
-    "training": "runs.run",
+    "resume": "runs.resume",
+    "train": "runs.train",
+    "training": "runs.train",
     "CorruptCheckpointError": "errors",
     "EnvironmentFault": "errors",
     "MissingExtraError": "errors",

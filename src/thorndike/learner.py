@@ -39,7 +39,7 @@ from thorndike.interface import words
 from thorndike.networks import foreign
 from thorndike.persistence import folder_of, locked, writable
 from thorndike.runs import checkpoints, configuration, folders, records, sizes
-from thorndike.runs import run as runs
+from thorndike.runs import preparation as runs
 from thorndike.runs.agents import Agent, leading_axes, rows_of
 from thorndike.runs.configuration import OWN_LOOP, Configuration
 from thorndike.runs.interrupts import Interrupts

@@ -21,7 +21,7 @@ import jax
 from faults.injection import Faults
 from faults.runs import go_on
 from thorndike import algorithms, evaluation  # noqa: F401  imported once, for all forks
-from thorndike.runs import run  # noqa: F401
+from thorndike.runs import load, resume, train  # noqa: F401
 
 
 class Doomed(Faults):
