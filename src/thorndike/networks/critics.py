@@ -18,14 +18,14 @@ from thorndike.networks.observations import parts_of
 
 @hyperparameters
 class Same(Network):
-    """For a critic or a baseline: the recipe of the algorithm's own `network`, so that it sees what the actor sees."""
+    """The recipe of the algorithm's own `network`, for a critic or a baseline that sees what the actor sees."""
 
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> eqx.Module:
         raise SettingError("Same() makes a critic like the actor: give the actor's network itself, such as MLP()")
 
 
 def critic_recipe(algorithm: Any, field: str, observation_space: spaces.Space) -> Any:
-    """What a critic is made by: the recipe in that field of `algorithm` or, where that is Same(), in its `network`.
+    """The recipe of a critic: the one in that field of `algorithm` or, where that is Same(), in its `network`.
 
     A user's network with fixed outputs cannot be followed: the default recipe takes its place, but for images.
 

@@ -51,7 +51,7 @@ class Run:
 
     @property
     def agent(self) -> Agent:
-        """That of the first seed (which need not be the best)."""
+        """The agent of the first seed (which need not be the best)."""
         return self.agents[0]
 
     @property
@@ -106,7 +106,7 @@ class Run:
         return evaluation.summarize([each.returns for each in played], sum(each.unfinished for each in played))
 
     def _evaluation_environment(self) -> tuple[Any, Mapping[str, Any]]:
-        """What to make environments from that episodes are played in, and its arguments."""
+        """What the environments are made from that episodes are played in, and its arguments."""
         run, where = self.configuration, self.folder or Path()
         chosen = configuration.trusted_environment(run, where, self._given[ENVIRONMENT])
         other = configuration.trusted_environment(

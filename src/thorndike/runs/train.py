@@ -56,7 +56,7 @@ def train(
     environment_arguments: Mapping[str, Any] | None = None,
     **arguments: Any,
 ) -> Run:
-    """Train, and come back with a Run.
+    """Train, and return a Run.
 
     `algorithm` is an object, used as it is, or a name, which takes the recorded settings for the pair where there are
     some (then `steps` may be left out). `environment` is an id, a class, a function that makes one, or an object of
@@ -180,7 +180,7 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
 
 
 def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack) -> tuple[Configuration, Any]:
-    """The configuration of a run without intervals, and the copies that it trains in, which `stack` closes."""
+    """The configuration of a run without intervals, and the environments that it trains in, which `stack` closes."""
     seeds = words.whole_number(seeds, "seeds", low=1, high=MAX_SEEDS)
     seed = words.whole_number(seed, "seed")
     trainer.check_seed(seed + seeds - 1)

@@ -1,4 +1,4 @@
-"""The copies of environments that a run plays in: for training, and for evaluations beside it."""
+"""The environments that a run plays in: copies to train in, and others beside them for evaluations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from thorndike.runs.configuration import ENVIRONMENT, EVALUATION_ENVIRONMENT, Co
 
 @dataclasses.dataclass
 class Worlds:
-    """The copies of environments that a run plays in."""
+    """The environments that a run plays in, each of them several copies side by side."""
 
     training: Any
     evaluation: Any  # None where nothing is evaluated; those of training where there can be no others
@@ -31,7 +31,7 @@ class Worlds:
 def worlds_for(
     run: Configuration, given: Mapping[str, Any], training: Any, stack: contextlib.ExitStack
 ) -> tuple[Configuration, Worlds]:
-    """The copies for evaluations beside those of training, and the configuration that says which those are."""
+    """The environments of a run that trains in `training`, and its configuration, which says where evaluations play."""
     other = given[EVALUATION_ENVIRONMENT]
     if other is not None:
         is_id = isinstance(other, str)
@@ -80,7 +80,7 @@ def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, s
 
 
 def number_of_copies(run: Configuration) -> int:
-    """How many copies evaluations play in."""
+    """How many copies of an environment evaluations play in."""
     most = evaluation.COPIES
     return run.evaluation_copies or (most if run.compiled else min(most, run.algorithm.num_environments))
 
@@ -88,7 +88,7 @@ def number_of_copies(run: Configuration) -> int:
 def chunk_maker(
     run: Configuration, given: Mapping[str, Any], worlds: Worlds, stack: contextlib.ExitStack
 ) -> Callable[..., trainer.Chunk]:
-    """What makes the chunks that users get: they play in the copies for evaluations, or in some made when asked."""
+    """What makes the chunks that users get: they play where evaluations do, or in environments made when asked."""
 
     @functools.cache
     def place() -> chunks.Place:
