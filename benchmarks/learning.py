@@ -115,7 +115,7 @@ def run(row: Row, seed: int, seeds: int) -> dict[str, Any]:
 def train(algorithm: str, environment: str, steps: int, seed: int, seeds: int) -> dict[str, Any]:
     """What the process of one row does: its recorded settings, as `thorndike train` takes them."""
     import thorndike as td
-    from thorndike.configuration import versions
+    from thorndike.runs.configuration import versions
 
     run = td.train(algorithm, environment, steps, seed=seed, seeds=seeds, run_dir=None, quiet=True)
     where = {"machine": reporting.machine(), "versions": versions(), "date": time.strftime("%Y-%m-%d")}

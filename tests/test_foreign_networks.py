@@ -17,10 +17,10 @@ from gymnasium import spaces
 from jax import random
 
 from thorndike.errors import SettingError
-from thorndike.foreign import ForeignNetwork, prepare
-from thorndike.foreign.keras import KerasSource
 from thorndike.hyperparameters import hyperparameters
 from thorndike.networks import MLP, Network
+from thorndike.networks.foreign import ForeignNetwork, prepare
+from thorndike.networks.foreign.keras import KerasSource
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 IMAGE = spaces.Box(0, 255, (6, 6, 1), np.uint8)

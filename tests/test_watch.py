@@ -15,8 +15,9 @@ from gymnasium import spaces
 
 import thorndike as td
 from test_runs import GRADIENT, OPTIONS
-from thorndike import cli, watch
+from thorndike import cli
 from thorndike.environments import make, pictures
+from thorndike.interface import watch
 
 Image = pytest.importorskip("PIL.Image", reason="films need Pillow")
 QUICK = OPTIONS | {"evaluate_every": 0}

@@ -12,7 +12,6 @@ Names are imported when they are first used: `import thorndike` itself costs not
 # Nothing is imported here: under `python -m thorndike` the current folder, whoever's it is, still leads the path.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from thorndike.agents import Agent
     from thorndike.algorithms.dqn import DQN
     from thorndike.algorithms.ppo import PPO
     from thorndike.algorithms.reinforce import REINFORCE
@@ -35,10 +34,14 @@ if TYPE_CHECKING:
     from thorndike.learner import Learner
     from thorndike.memories import Latest, Prioritized, Replay
     from thorndike.networks import CNN, MLP, Same
-    from thorndike.runs import Run, load, resume, train, training
+    from thorndike.runs.agents import Agent
+    from thorndike.runs.load import load
+    from thorndike.runs.resume import resume
+    from thorndike.runs.run import Run
+    from thorndike.runs.train import train, training
 
 _HOMES = {
-    "Agent": "agents",
+    "Agent": "runs.agents",
     "CNN": "networks",
     "DDPG": "algorithms.td3",
     "DQN": "algorithms.dqn",
@@ -49,16 +52,16 @@ _HOMES = {
     "Prioritized": "memories",
     "REINFORCE": "algorithms.reinforce",
     "Replay": "memories",
-    "Run": "runs",
+    "Run": "runs.run",
     "SAC": "algorithms.sac",
     "Same": "networks",
     "TD3": "algorithms.td3",
     "Vectorized": "environments.functional",
-    "load": "runs",
+    "load": "runs.load",
     "make": "environments",
-    "resume": "runs",
-    "train": "runs",
-    "training": "runs",
+    "resume": "runs.resume",
+    "train": "runs.train",
+    "training": "runs.train",
     "CorruptCheckpointError": "errors",
     "EnvironmentFault": "errors",
     "MissingExtraError": "errors",

@@ -421,7 +421,7 @@ BUGS = [
         26, "Stoix 26938ea", "the two critics are one",
         (
             Mutant(
-                "networks.py",
+                "networks/critics.py",
                 "recipe.init(key, seen, 1))(random.split(key, count))",
                 "recipe.init(key, seen, 1))(jnp.stack([key] * count))",
                 "test_continuous_control.py::test_the_two_critics_differ_at_the_start_and_stay_different[sac]",
@@ -643,13 +643,13 @@ BUGS = [
         38, "orbax#605, keras#23609, maxtext#5260", "a save fails unnoticed, or half a checkpoint is taken for a whole",
         (
             Mutant(
-                "recording.py",
+                "runs/recording.py",
                 "            except OSError as error:\n",
                 "            except OSError as error:\n                break\n",
                 "faults/test_full_disk.py::test_a_disk_that_refuses_is_told_with_what_is_safe_and_how_to_go_on",
             ),
             Mutant(
-                "checkpoints.py",
+                "runs/checkpoints.py",
                 'digest(path) != entry["sha256"]',
                 'digest(path) == ""',
                 "test_checkpoints.py"
@@ -766,7 +766,7 @@ BUGS = [
                 "test_evaluation.py::test_a_run_on_the_host_makes_few_copies_once_and_no_step_too_many[short]",
             ),
             Mutant(
-                "configuration.py",
+                "runs/configuration.py",
                 "round(interval / trainer.steps_per_iteration(self.algorithm))",
                 "interval",
                 "test_runs.py::test_rows_of_metrics_bear_the_words_of_the_design",

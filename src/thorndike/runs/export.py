@@ -21,7 +21,7 @@ import numpy as np
 from gymnasium import spaces as gym
 from jax import export as stablehlo
 
-from thorndike import configuration, persistence, schema, spaces
+from thorndike import persistence, spaces
 from thorndike.compilation import jit
 from thorndike.errors import (
     CorruptCheckpointError,
@@ -32,6 +32,7 @@ from thorndike.errors import (
     shown,
 )
 from thorndike.normalization import normalize
+from thorndike.runs import configuration, schema
 
 FORMAT = 1
 CONTRACT = "contract.json"
@@ -286,7 +287,7 @@ def _load_stablehlo(greedy: Greedy, path: Path) -> Callable:
 
 
 def _write_onnx(greedy: Greedy, path: Path) -> None:
-    from thorndike import onnx_writer
+    from thorndike.runs import onnx_writer
 
     model = onnx_writer.model(greedy.choose_named, greedy.inputs, ACTION)
     persistence.write(path, model.SerializeToString())

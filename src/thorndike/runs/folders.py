@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from thorndike import checkpoints, configuration, persistence, records, trainer
-from thorndike.checkpoints import Checkpoint
-from thorndike.configuration import Configuration
+from thorndike import persistence, trainer
 from thorndike.errors import CorruptCheckpointError, RunError, one_line
-from thorndike.recording import CHECKPOINTS, SUMMARY
+from thorndike.runs import checkpoints, configuration, records
+from thorndike.runs.checkpoints import Checkpoint
+from thorndike.runs.configuration import Configuration
+from thorndike.runs.recording import CHECKPOINTS, SUMMARY
 
 
 def check_is_one(folder: Path) -> None:

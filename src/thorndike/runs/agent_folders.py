@@ -13,9 +13,10 @@ from typing import Any, TypedDict
 import jax
 import jax.numpy as jnp
 
-from thorndike import algorithms, checkpoints, configuration, persistence, schema, snapshots, spaces
+from thorndike import algorithms, persistence, snapshots, spaces
 from thorndike.errors import RunError, ThorndikeError, UnsafeCheckpointError, UnsuitableError
 from thorndike.hyperparameters import to_json
+from thorndike.runs import checkpoints, configuration, schema
 
 FORMAT = 1
 FILE, ARRAYS = "agent.json", "agent.safetensors"

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thorndike import evaluation, trainer, words
-from thorndike.agents import Agent
-from thorndike.configuration import MAX_EPISODES
+from thorndike import evaluation, trainer
+from thorndike.interface import words
+from thorndike.runs.agents import Agent
+from thorndike.runs.configuration import MAX_EPISODES
 
 OnChunk = Callable[["Chunk"], None]
 

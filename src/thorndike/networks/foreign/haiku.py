@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.errors import SettingError
-from thorndike.foreign.source import Source, check_floats
+from thorndike.networks.foreign.source import Source, check_floats
 
 ONE_FUNCTION = "leave it out, since acting and learning must see one function"
 

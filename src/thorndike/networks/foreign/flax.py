@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.errors import SettingError
-from thorndike.foreign.source import Source, check_floats, digest
+from thorndike.networks.foreign.source import Source, check_floats, digest
 
 
 class NnxSource(Source):

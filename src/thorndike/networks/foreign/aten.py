@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from thorndike.foreign import aten_layers as layers
+from thorndike.networks.foreign import aten_layers as layers
 
 # One number at a time
 

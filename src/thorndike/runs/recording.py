@@ -19,17 +19,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike import checkpoints, evaluation, normalization, snapshots, trainer
-from thorndike.checkpoints import Checkpoint
-from thorndike.chunks import OnChunk
-from thorndike.configuration import Configuration, how_to_resume
-from thorndike.console import Display
+from thorndike import evaluation, normalization, snapshots, trainer
 from thorndike.environments.boundary import told
 from thorndike.errors import RunError, SettingError, ThorndikeError
-from thorndike.interrupts import Interrupted, Interrupts
+from thorndike.interface.console import Display
+from thorndike.interface.words import OnFullDisk
 from thorndike.persistence import sealed, write_json
-from thorndike.records import Log
-from thorndike.words import OnFullDisk
+from thorndike.runs import checkpoints
+from thorndike.runs.checkpoints import Checkpoint
+from thorndike.runs.chunks import OnChunk
+from thorndike.runs.configuration import Configuration, how_to_resume
+from thorndike.runs.interrupts import Interrupted, Interrupts
+from thorndike.runs.records import Log
 
 SUMMARY = "summary.json"
 CHECKPOINTS = "checkpoints"

@@ -1,12 +1,11 @@
 """Networks that a user made with something else, as recipes: a file for each kind, chosen by what a value is.
 
 A lone Box reaches such a network as it is (an image is not scaled); any other observation as the flat float32 vector
-of `networks.features`, unless its source takes any observation as it is. Gains and initialisations do not apply to it.
+of `observations.features`, unless its source takes any observation as it is. Gains and initialisations do not apply.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,34 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
-from thorndike.convolutions import with_quick_convolutions
-from thorndike.errors import SettingError, ThorndikeError, shown
-from thorndike.foreign.equinox import EquinoxSource
-from thorndike.foreign.flax import LinenSource, NnxSource
-from thorndike.foreign.haiku import HaikuSource
-from thorndike.foreign.keras import KerasSource
-from thorndike.foreign.pairs import PairSource
-from thorndike.foreign.source import Source, made
-from thorndike.foreign.torch import TorchSource
-from thorndike.networks import NETWORKS, Network, Part, features, parts_of
+from thorndike.errors import SettingError, ThorndikeError
+from thorndike.networks.convolutions import with_quick_convolutions
+from thorndike.networks.foreign.equinox import EquinoxSource
+from thorndike.networks.foreign.flax import LinenSource, NnxSource
+from thorndike.networks.foreign.haiku import HaikuSource
+from thorndike.networks.foreign.keras import KerasSource
+from thorndike.networks.foreign.pairs import PairSource
+from thorndike.networks.foreign.source import Source
+from thorndike.networks.foreign.torch import TorchSource
+from thorndike.networks.network import Network
+from thorndike.networks.observations import Part, features, parts_of
 from thorndike.spaces import stored
 
 SOURCES: tuple[type[Source], ...] = (
     EquinoxSource, KerasSource, TorchSource, NnxSource, LinenSource, HaikuSource, PairSource,
 )  # fmt: skip
-KINDS = (
-    f"network= takes {'(...), '.join(NETWORKS)}(...), a pair (init, apply), an Equinox, Flax or PyTorch module, "
-    "a Keras 3 model, a Haiku Transformed, or a function without arguments that makes one"
-)
-FRAMEWORKS = {
-    "torch": "PyTorch",
-    "equinox": "Equinox",
-    "flax": "Flax",
-    "haiku": "Haiku",
-    "keras": "Keras",
-    "tensorflow": "TensorFlow",
-    "tf_keras": "Keras 2",
-}
 
 
 class ForeignModule(eqx.Module):
@@ -133,25 +120,8 @@ class ForeignNetwork(Network):
         return cls(source, *children)
 
 
-def recipe_of(value: Any) -> ForeignNetwork:
-    """A recipe for a user's own network, or for those that a function makes; SettingError for what is none."""
-    if isinstance(value, type) and issubclass(value, Network):
-        raise SettingError(f"{value.__name__} is a class: give {value.__name__}()")
-    source = _source_of(value)
-    is_object = not isinstance(value, type) and _framework(type(value))
-    if source is None and callable(value) and not is_object and _takes_nothing(value):
-        example = made(value, seed=0)
-        source = _source_of(example, function=value)
-        if source is None:
-            raise SettingError(f"the function given as network made {_what(example)}, which is none: {KINDS}")
-    if source is None and isinstance(value, type) and (framework := _framework(value)):
-        raise SettingError(f"{value.__name__} is a class of {framework}: give a network, {value.__name__}(...)")
-    if source is None:
-        raise SettingError(f"{KINDS}; got {_what(value)}.{_hint(value)}")
-    return ForeignNetwork(source, source.weights())
-
-
-def _source_of(value: Any, function: Callable | None = None) -> Source | None:
+def source_of(value: Any, function: Callable | None = None) -> Source | None:
+    """What a network of a user's own is a source of; None for what is none. `function` made it, if one did."""
     return next((kind(value, function) for kind in SOURCES if kind.takes(value)), None)
 
 
@@ -168,29 +138,3 @@ def prepare(algorithm: Any, observation_space: spaces.Space, action_space: space
         return algorithm
     jax.eval_shape(lambda key: algorithm.init(key, observation_space, action_space), jax.random.key(0))
     return jax.tree.map(lambda x: x.fresh(seed) if is_foreign(x) else x, algorithm, is_leaf=is_foreign)
-
-
-def _takes_nothing(value: Callable) -> bool:
-    try:
-        inspect.signature(value).bind()
-        if isinstance(value, type):  # its metaclass may hide what it takes
-            inspect.signature(value.__init__).bind(None)  # type: ignore[misc]
-    except Exception:  # where it refuses to be looked at too
-        return False
-    return True
-
-
-def _framework(kind: type) -> str | None:
-    roots = [base.__module__.split(".")[0] for base in kind.__mro__]
-    return next((FRAMEWORKS[root] for root in roots if root in FRAMEWORKS), None)
-
-
-def _what(value: Any) -> str:
-    framework = _framework(type(value))
-    return f"a {framework} module ({type(value).__name__})" if framework else shown(value, 80)
-
-
-def _hint(value: Any) -> str:
-    if isinstance(value, (tuple, list)) and value and all(isinstance(size, int) for size in value):
-        return f" Did you mean MLP(sizes={tuple(value)})?"
-    return ""

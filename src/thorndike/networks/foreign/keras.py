@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thorndike.errors import SettingError
-from thorndike.foreign.source import Source, digest
+from thorndike.networks.foreign.source import Source, digest
 
 BACKEND = "KERAS_BACKEND"
 
@@ -74,7 +74,7 @@ class KerasSource(Source):
         return _call(self.model, parameters, x)[0]
 
     def original(self, parameters: Any) -> Any:
-        """A new model with these weights; a model that Keras cannot clone (no `get_config`) is itself given them."""
+        """A new model with these weights; where Keras cannot clone the model (no `get_config`), that model itself."""
         with _lock:  # another thread may be calling the twin, the second copy being imported as Keras
             model = self._built(_clone(self.first) if self.function is None else self._made(seed=0))
             fixed = _values(self.first.non_trainable_variables)

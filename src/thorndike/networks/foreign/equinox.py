@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.foreign.source import Source
+from thorndike.networks.foreign.source import Source
 
 
 class EquinoxSource(Source):

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
-from thorndike import persistence, schema
+from thorndike import persistence
 from thorndike.errors import one_line
+from thorndike.runs import schema
 
 FILE = "metrics.jsonl"
 MAX_BYTES = 500_000_000

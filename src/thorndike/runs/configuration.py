@@ -12,10 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
-from thorndike import algorithms, checkpoints, persistence, schema, spaces, trainer
+from thorndike import algorithms, persistence, spaces, trainer
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnsafeCheckpointError, shown
 from thorndike.evaluation import Plan, longest_episode
 from thorndike.hyperparameters import class_name, from_json, to_json
+from thorndike.runs import checkpoints, schema
 
 FORMAT = 2
 UNSEALED = 1  # the format that bore no digest, and no id of its run
@@ -284,7 +285,7 @@ def hyperparameter_classes() -> dict[str, type]:
     """The only classes that a config.json can build, by name."""
     from thorndike import memories, networks
 
-    classes = [networks.MLP, networks.CNN, networks.Same, memories.Latest, memories.Replay, memories.Prioritized]
+    classes = [*networks.NETWORKS.values(), networks.Same, memories.Latest, memories.Replay, memories.Prioritized]
     classes += [algorithms.get(name) for name in algorithms.ALGORITHMS]
     return {cls.__name__: cls for cls in classes}
 

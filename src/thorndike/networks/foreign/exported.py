@@ -20,7 +20,7 @@ from jax import lax
 from torch.export import Dim, ExportedProgram, ShapesCollection, export
 from torch.export.graph_signature import InputKind, OutputKind
 
-from thorndike.foreign.aten import CAST_FIRST, OPERATORS
+from thorndike.networks.foreign.aten import CAST_FIRST, OPERATORS
 
 
 class CannotTrain(Exception):

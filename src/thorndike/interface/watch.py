@@ -11,14 +11,13 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 from jax import random
 
 from thorndike import evaluation, persistence
-from thorndike.agents import Agent
 from thorndike.environments.pictures import Stage
 from thorndike.errors import MissingExtraError, SettingError, shown
 
@@ -31,6 +30,13 @@ MAX_FPS = 1_000.0
 COLUMNS = 100  # of a terminal that a picture takes, at most
 SHADES = 0xF8  # the bits of a colour that a terminal shows
 QUALITY = 85  # of WebP's 100
+
+
+class Agent(Protocol):
+    """What is taken of an agent."""
+
+    algorithm: Any
+    state: Any
 
 
 class Frame(NamedTuple):

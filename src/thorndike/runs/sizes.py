@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax import random
 
 from thorndike import core, machine, spaces, trainer
-from thorndike.configuration import Configuration
 from thorndike.errors import SettingError
+from thorndike.runs.configuration import Configuration
 
 LARGE = 100e6  # bytes of a checkpoint that is worth a word
 

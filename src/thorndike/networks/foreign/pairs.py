@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thorndike.foreign.source import Source, check_floats
+from thorndike.networks.foreign.source import Source, check_floats
 
 
 class PairSource(Source):

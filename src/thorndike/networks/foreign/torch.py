@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from thorndike.errors import SettingError
-from thorndike.foreign.source import Source, called, seeded
+from thorndike.networks.foreign.source import Source, called, seeded
 
 
 class TorchSource(Source):
@@ -53,7 +53,7 @@ class TorchSource(Source):
         return getattr(self.function, "__qualname__", type(_plain(self.given)).__name__)
 
     def weights(self, seed: int | None = None) -> Any:
-        from thorndike.foreign.exported import to_array, trained
+        from thorndike.networks.foreign.exported import to_array, trained
 
         if self.module is None:
             return None
@@ -78,7 +78,7 @@ class TorchSource(Source):
         """A copy of the module, or of the function's first one, with these weights."""
         import torch
 
-        from thorndike.foreign.exported import to_tensor, trained
+        from thorndike.networks.foreign.exported import to_tensor, trained
 
         module = copy.deepcopy(self.module)
         with torch.no_grad():
@@ -101,7 +101,7 @@ class TorchSource(Source):
             )
         import torch
 
-        from thorndike.foreign.exported import sample
+        from thorndike.networks.foreign.exported import sample
 
         with seeded(seed):
             module = _copy(self.given) if self.function is None else called(self.function)
@@ -114,7 +114,7 @@ class TorchSource(Source):
         """The module as a function of JAX for observations like these; SettingError where it cannot be one."""
         import torch
 
-        from thorndike.foreign.exported import CannotTrain, Exported, check_gradients, sample
+        from thorndike.networks.foreign.exported import CannotTrain, Exported, check_gradients, sample
 
         module, shown = (_copy(_plain(self.module)).cpu() for _ in range(2))
         batch = sample(module, observation)
@@ -151,7 +151,7 @@ def _copy(module: Any) -> Any:
 
 def _fixed_values(module: Any) -> str:
     """A digest of all that does not train: buffers, frozen parameters, and which layers are in training."""
-    from thorndike.foreign.exported import to_array
+    from thorndike.networks.foreign.exported import to_array
 
     digest = hashlib.sha256(repr([layer.training for layer in module.modules()]).encode())
     frozen = {name: x for name, x in module.named_parameters() if not x.requires_grad}

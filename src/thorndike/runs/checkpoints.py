@@ -22,9 +22,10 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import numpy as np
 from safetensors import SafetensorError
 
-from thorndike import persistence, schema
+from thorndike import persistence
 from thorndike.errors import CorruptCheckpointError, RunError, UnsafeCheckpointError, one_line
-from thorndike.records import Written
+from thorndike.runs import schema
+from thorndike.runs.records import Written
 
 FORMAT = 3
 READABLE = (1, 2, 3)  # 1 held every row of a memory, written or not; before 3 nothing tied a checkpoint to its run

@@ -90,7 +90,7 @@ class Agent:
         this agent on 1,000 observations; what was there is replaced only then. MissingExtraError where a package is
         missing, UnsuitableError where the format has nothing for the policy, RunError where contract.json is another's.
         """
-        from thorndike.export import export
+        from thorndike.runs.export import export
 
         cpu = jax.devices("cpu")[0]  # accelerators multiply in fewer digits, unless told otherwise
         with jax.default_device(cpu):
@@ -102,7 +102,7 @@ class Agent:
 
         An agent that is there already is replaced once the new one is whole. RunError where anything else is there.
         """
-        from thorndike import agent_folders
+        from thorndike.runs import agent_folders
 
         return agent_folders.write(self, folder)
 
@@ -113,8 +113,8 @@ class Agent:
         `network` (and `critic_network`, ...) is handed in again where it was your own. `state` holds what acting needs,
         and None for the rest. RunError or a kind of it where the folder is none of ours.
         """
-        from thorndike import agent_folders
-        from thorndike.words import handed_in
+        from thorndike.interface.words import handed_in
+        from thorndike.runs import agent_folders
 
         return cls(*agent_folders.read(folder, handed_in(None, network, recipes)))
 
