@@ -440,6 +440,109 @@ def test_what_is_no_network_is_answered_with_what_is(value, says):
         Network.coerce(value)
 
 
+# With a memory
+
+
+def remember(params, observation, carry):
+    return linear_apply(params, observation + carry), carry + observation
+
+
+def zeros(n):
+    return jnp.zeros((n, 4), jnp.float32)
+
+
+class Remembering(eqx.Module):
+    weight: jax.Array
+    begin: float = 0.0
+    back: int = 4
+
+    def initial_carry(self):
+        return jnp.full(4, self.begin, jnp.float32)
+
+    def __call__(self, observation, carry):
+        return (observation + carry) @ self.weight, carry[: self.back]
+
+
+class Forgetful(eqx.Module):
+    weight: jax.Array
+
+    def initial_carry(self):
+        return jnp.zeros(4, jnp.float32)
+
+    def __call__(self, observation):
+        return observation @ self.weight
+
+
+class Wordy(Remembering):
+    def initial_carry(self):
+        return "zeros"
+
+
+class Unbegun(eqx.Module):
+    weight: jax.Array
+
+    def __call__(self, observation, carry):
+        return (observation + carry) @ self.weight, carry
+
+
+def failing(n):
+    raise RuntimeError("no zeros here")
+
+
+WEIGHT = jnp.ones((4, 2), jnp.float32)
+HALF_A_MEMORY = {
+    "a pair that takes a carry": ((linear_init, remember), r"begin with: give it a third function, initial_carry\(n\)"),
+    "a triple that takes none": ((linear_init, linear_apply, zeros), "has an initial_carry but takes no carry"),
+    "ones": ((linear_init, remember, lambda n: 1 + zeros(n)), "must make zeros, with which every episode begins"),
+    "nothing": ((linear_init, remember, lambda n: ()), "makes no arrays: leave it out"),
+    "no arrays": ((linear_init, remember, lambda n: "zeros"), r"must make arrays \[2, ...\]"),
+    "one for all": ((linear_init, remember, lambda n: jnp.zeros(4)), r"must make arrays \[2, ...\], got float32\[4\]"),
+    "an error": ((linear_init, remember, failing), r"initial_carry of .* raised RuntimeError\('no zeros here'\)"),
+    "a module without a beginning": (Unbegun(WEIGHT), r"give it a method initial_carry\(\)"),
+    "a module without a carry": (Forgetful(WEIGHT), "has an initial_carry but takes no carry"),
+    "a module that begins with ones": (Remembering(WEIGHT, begin=1.0), "must make zeros"),
+    "words": (Wordy(WEIGHT), "a carry is made of arrays, got 'zeros'"),
+    "a cell alone": (eqx.nn.GRUCell(4, 2, dtype=jnp.float32, key=random.key(0)), "takes a carry and has nothing"),
+}
+ODD_CARRIES = {
+    "outputs alone": ((linear_init, lambda p, x, c: linear_apply(p, x), zeros), r"must give \(outputs, carry\)"),
+    "a carry of another shape": (Remembering(WEIGHT, back=3), r"given, float32\[2,4\], got float32\[2,3\]"),
+    "another structure": (
+        (linear_init, lambda p, x, c: (linear_apply(p, x), (c, c)), zeros),
+        r"given, float32\[2,4\], got \(float32\[2,4\], float32\[2,4\]\)",
+    ),
+    "another dtype": (
+        (linear_init, lambda p, x, c: (linear_apply(p, x), c.astype(jnp.int32)), zeros), r"got int32\[2,4\]",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "says"), HALF_A_MEMORY.values(), ids=HALF_A_MEMORY.keys())
+def test_half_a_memory_is_refused_when_it_is_handed_over(value, says):
+    with pytest.raises(SettingError, match=says) as refusal:
+        Network.coerce(value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("value", "says"), ODD_CARRIES.values(), ids=ODD_CARRIES.keys())
+def test_a_carry_unlike_the_one_given_is_refused_before_anything_is_compiled(value, says):
+    with pytest.raises(SettingError, match=says):
+        module_of(value)
+
+
+def test_a_triple_and_an_equinox_module_remember_and_come_back_as_they_were_given():
+    x, carry = BATCH[:3], jnp.asarray(BATCH[2:])
+    triple, module = module_of((linear_init, remember, zeros)), module_of(Remembering(WEIGHT))
+    outputs, after = jax.jit(lambda m, x, c: m(x, c))(triple, x, carry)
+    np.testing.assert_allclose(outputs, (x + carry) @ triple.parameters["w"] + triple.parameters["b"], rtol=1e-6)
+    np.testing.assert_array_equal(after, x + carry)
+    outputs, after = jax.jit(lambda m, x, c: m(x, c))(module, x, carry)
+    np.testing.assert_allclose(outputs, (x + carry) @ WEIGHT, rtol=1e-6)
+    back = jax.tree.map(lambda x: x + 1, module).original()
+    assert type(back) is Remembering
+    np.testing.assert_array_equal(back.weight, WEIGHT + 1)
+
+
 def test_a_function_that_fails_is_answered_with_its_error():
     def network():
         raise RuntimeError("no weights here")

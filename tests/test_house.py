@@ -22,7 +22,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Whom each module may import, by its first name under thorndike (a folder is a room, and counts as one module).
 LEAVES = {"errors", "hyperparameters", "schedules", "spaces"}
-PARTS = LEAVES | {"core", "distributions", "memories", "networks", "normalization", "targets"}
+PARTS = LEAVES | {"core", "distributions", "memories", "networks", "normalization", "sequences", "targets"}
 MAY_KNOW = {
     "errors": set(),
     "hyperparameters": {"errors"},
@@ -34,8 +34,9 @@ MAY_KNOW = {
     "memories": LEAVES | {"core"},
     "normalization": LEAVES | {"core"},
     "schedules": set(),
+    "sequences": set(),
     "targets": LEAVES | {"core"},
-    "networks": LEAVES,
+    "networks": LEAVES | {"sequences"},
     "algorithms": PARTS,
     "settings": {"algorithms", "memories"},
     "unrolls": LEAVES | {"core", "compilation"},

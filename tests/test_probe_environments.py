@@ -13,8 +13,9 @@ import pytest
 from gymnasium import spaces
 from jax import lax, random
 
+from remembering import CueOnHost, position_only_cartpole
 from thorndike.environments.functional import Vectorized
-from thorndike.environments.probes import PROBES, ResetSentinel, UnevenLengths
+from thorndike.environments.probes import PROBES, Cue, PositionOnlyCartPole, ResetSentinel, UnevenLengths
 from thorndike.spaces import plain, uniform_action
 
 COPIES, STEPS, GAMMA = 64, 40, 0.9
@@ -180,3 +181,46 @@ def test_uneven_lengths_are_uniform_and_every_copy_has_its_own():
     assert len({done[:, i].tobytes() for i in range(COPIES)}) == COPIES
     first = done.argmax(0) + 1
     assert set(first) == set(range(1, 9))
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_the_cue_pays_whoever_remembers_it_and_nobody_else(continuous):
+    environment = Vectorized(Cue(continuous=continuous), COPIES)
+
+    def step(carry, key):
+        env_state, observation, cue = carry
+        cue = jnp.where(observation[:, 0] != 0, observation[:, 0], cue)
+        remembering = jnp.arange(COPIES) < COPIES // 2
+        way = jnp.where(remembering, cue, 1.0)
+        action = way[:, None] if continuous else (way > 0).astype(jnp.int32)
+        env_state, outcome = environment.step(env_state, action, key)
+        return (env_state, outcome.observation, cue), (observation, outcome)
+
+    def play(key):
+        return lax.scan(step, (*environment.reset(key), jnp.zeros(COPIES)), random.split(key, 40))[1]
+
+    observation, outcome = jax.tree.map(np.asarray, jax.jit(play)(random.key(0)))
+    paid = outcome.terminated
+    np.testing.assert_array_equal(np.flatnonzero(paid[:, 0]), [7, 15, 23, 31, 39])
+    np.testing.assert_array_equal(observation[..., 1] == 1, paid)
+    assert (observation[::8, :, 0] != 0).all()
+    assert not np.delete(observation[..., 0], np.s_[::8], 0).any()
+    assert not outcome.reward[~paid].any()
+    reward = outcome.reward[paid].reshape(5, COPIES)
+    assert (reward[:, : COPIES // 2] == Cue.optimal_return).all()
+    assert abs(reward[:, COPIES // 2 :].mean()) < 0.3
+
+
+def test_the_worlds_on_the_host_are_those_that_are_compiled():
+    cue, cartpole = CueOnHost(), position_only_cartpole()
+    observation, _ = cue.reset(seed=0)
+    shown, rewards = observation[0], []
+    for _ in range(8):
+        observation, reward, terminated, _, _ = cue.step(int(shown > 0))
+        rewards.append(reward)
+    assert (rewards, terminated) == ([0.0] * 7 + [1.0], True)
+    assert cartpole.observation_space == PositionOnlyCartPole.observation_space
+    hidden, _ = cartpole.reset(seed=0)
+    full = cartpole.unwrapped.state
+    np.testing.assert_array_equal(hidden, np.float32([full[0], full[2]]))
+    np.testing.assert_array_equal(PositionOnlyCartPole().observe(jnp.float32(full)), hidden)

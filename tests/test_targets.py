@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thorndike.core import Transition
-from thorndike.targets import discounted_returns, generalized_advantages, lambda_returns, n_step
+from thorndike.targets import (
+    discounted_returns,
+    generalized_advantages,
+    lambda_returns,
+    n_step,
+    signed_hyperbolic,
+    signed_parabolic,
+)
 
 LONGEST, WIDEST = 40, 5
 FIELDS = ("values", "next_values", "reward", "terminated", "truncated")
@@ -200,3 +207,29 @@ def test_n_step_windows_stop_at_the_first_end_of_an_episode(n, gamma):
         np.testing.assert_array_equal(step.action, window.action[0])
         assert step.next_observation["image"].dtype == jnp.uint8
         assert step.reward.shape == step.discount.shape == (200,)
+
+
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_the_returns_of_all_steps_of_a_window_are_those_of_the_windows_that_begin_with_them(n):
+    window = windows(5, seed=1, share=0.2)
+    every = jax.jit(partial(n_step, gamma=0.9, n=n))(window)
+    one = jax.jit(partial(n_step, gamma=0.9))
+    for t in range(5 - n + 1):
+        alone = one(jax.tree.map(lambda x, t=t: x[t : t + n], window._replace(extras={})))
+        for x, y in zip(jax.tree.leaves(every), jax.tree.leaves(alone), strict=True):
+            assert x.shape[0] == 5 - n + 1
+            np.testing.assert_array_equal(x[t], y)
+
+
+def test_values_are_rescaled_as_the_paper_says_and_back_to_the_last_digits():
+    """Pohlen et al. (2018), proposition A.2, in float64."""
+    epsilon = 1e-3
+    x = np.concatenate([-np.logspace(-6, 6, 40), [0], np.logspace(-6, 6, 40)]).astype(np.float32)
+    exact = x.astype(float)
+    hyperbolic = np.sign(exact) * (np.sqrt(np.abs(exact) + 1) - 1) + epsilon * exact
+    root = (np.sqrt(1 + 4 * epsilon * (np.abs(exact) + 1 + epsilon)) - 1) / (2 * epsilon)
+    np.testing.assert_allclose(signed_hyperbolic(x), hyperbolic, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(signed_parabolic(x), np.sign(exact) * (root**2 - 1), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(signed_parabolic(signed_hyperbolic(x)), x, rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(signed_hyperbolic)(0.0), 0.5 + epsilon, rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(signed_parabolic)(0.0), 1 / (0.5 + epsilon), rtol=1e-6)

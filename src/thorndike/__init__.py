@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from thorndike.learner import Learner
     from thorndike.memories import Latest, Prioritized, Replay
-    from thorndike.networks import CNN, MLP, Same
+    from thorndike.networks import CNN, GRU, LSTM, MLP, Attention, MinGRU, Same
     from thorndike.runs.agents import Agent
     from thorndike.runs.load import load
     from thorndike.runs.resume import resume
@@ -42,12 +42,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Agent": "runs.agents",
+    "Attention": "networks",
     "CNN": "networks",
     "DDPG": "algorithms.td3",
     "DQN": "algorithms.dqn",
+    "GRU": "networks",
+    "LSTM": "networks",
     "Latest": "memories",
     "Learner": "learner",
     "MLP": "networks",
+    "MinGRU": "networks",
     "PPO": "algorithms.ppo",
     "Prioritized": "memories",
     "REINFORCE": "algorithms.reinforce",

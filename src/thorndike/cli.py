@@ -36,7 +36,7 @@ HELP = """thorndike: deep reinforcement learning
   thorndike train dqn CartPole-v1            an example that takes less than a minute
   thorndike train ALGORITHM --help           every flag of an algorithm
 """
-CHOICES = {"memory": ("memories", ("replay", "prioritized")), "network": ("networks", ("mlp", "cnn"))}
+CHOICES = {"memory": ("replay", "prioritized"), "network": ("mlp", "cnn", "lstm", "gru", "mingru", "attention")}
 UNDERSTOOD = {  # whole flags of other libraries, whatever their dashes
     word: ours for word, ours in RUN_WORDS.items() if ours in ("steps", "environment", "seeds", "run_dir", "algorithm")
 }
@@ -44,6 +44,8 @@ UNDERSTOOD = {  # whole flags of other libraries, whatever their dashes
 
 FOR_A_FLAG = {  # where the answer to another library's word is, in Python, another than a flag
     "anneal_lr": "--learning-rate-end 0",
+    "hidden_size": "--network.sizes 64 64, or --network lstm --network.size 64",
+    "lstm_hidden_size": "--network lstm --network.size 64",
     "net_arch": "--network.sizes 64 64",
     "policy_kwargs": "--network.sizes 64 64 and --network.activation relu",
 }
@@ -438,17 +440,16 @@ def _of_actor(flags: list[str], prefix: str) -> list[str]:
 
 def _recipe(flag: str, choice: str, kind: str, present: Any) -> Any:
     """A recipe by its name, keeping what it has in common with the one it replaces."""
-    module, names = CHOICES[kind]
+    names = CHOICES[kind]
     if choice.lower() == "none" and kind == "network":
         return None
     if choice.lower() not in (*names, *(("same",) if kind == "network" else ())):
         options = ", ".join(names)
         raise UnknownNameError(f"{flag} takes one of {options}, got '{choice}'.{nearest(choice, names)}")
-    known = vars(importlib.import_module(f"thorndike.{module}")).values()
-    cls = next(value for value in known if isinstance(value, type) and value.__name__.lower() == choice.lower())
-    shared = {field.name for field in dataclasses.fields(cls)}
+    cls: Any = getattr(td, next(name for name in td.__all__ if name.lower() == choice.lower()))
+    shared = {(field.name, field.type) for field in dataclasses.fields(cls)}
     kept = dataclasses.fields(present) if present is not None else ()
-    return cls(**{field.name: getattr(present, field.name) for field in kept if field.name in shared})
+    return cls(**{field.name: getattr(present, field.name) for field in kept if (field.name, field.type) in shared})
 
 
 def _parse(title: str, flags: list[str], *defaults: Any) -> tuple[Any, ...]:
@@ -495,7 +496,7 @@ def _described(part: Any) -> str:
     """What stands above the flags: what an algorithm is, and the flags that tyro does not know of."""
     lines = [(type(part).__doc__ or "").strip().split("\n")[0]]
     for field in dataclasses.fields(part):
-        _, names = CHOICES.get(field.name.rpartition("_")[2], ("", ()))
+        names = CHOICES.get(field.name.rpartition("_")[2], ())
         none = ("none",) if names and "None" in str(field.type) else ()
         same = ("same",) if names and _is_same(field.default) else ()
         lines += [f"{_flag(field.name)} {' | '.join((*names, *none, *same))}"] if names else []

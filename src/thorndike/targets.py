@@ -18,7 +18,7 @@ from thorndike.core import Transition
 
 
 class NStep(NamedTuple):
-    """What the first step of each window led to; leaves are [B, ...]."""
+    """What the first step of each window led to; leaves are [B, ...], or [T - n + 1, B, ...] of several steps."""
 
     observation: Any
     action: Any
@@ -27,21 +27,43 @@ class NStep(NamedTuple):
     next_observation: Any  # k steps later, where the sum ended
 
 
-def n_step(window: Transition, gamma: Any) -> NStep:
+def n_step(window: Transition, gamma: Any, n: int | None = None) -> NStep:
     """The n-step return of windows [n, B]: r_0 + gamma r_1 + ... + gamma^(k-1) r_(k-1), then gamma^k V(s_k).
 
     k is n, or fewer where an episode ends inside the window (Sutton and Barto, 2018, equation 7.1). Computed from
-    the back: R_t = r_t + gamma R_(t+1), starting anew at every end of an episode.
+    the back: R_t = r_t + gamma R_(t+1), starting anew at every end of an episode. With an `n`, windows are [T, B] and
+    the returns those of all steps that n steps follow from, [T - n + 1, B].
     """
-    step = _at(window, -1)
+    if n is None:
+        return jax.tree.map(lambda x: x[0], n_step(window, gamma, window.reward.shape[0]))
+    steps = window.reward.shape[0] - n + 1
+    step = _rows(window, n - 1, steps)
     reward, discount, following = step.reward, gamma * (1.0 - step.terminated), step.next_observation
-    for t in reversed(range(window.reward.shape[0] - 1)):
-        step = _at(window, t)
+    for t in reversed(range(n - 1)):
+        step = _rows(window, t, steps)
         done = step.terminated | step.truncated
         reward = step.reward + gamma * jnp.where(done, 0.0, reward)
         discount = gamma * jnp.where(done, 1.0 - step.terminated, discount)
         following = jax.tree.map(partial(_where, done), step.next_observation, following)
     return NStep(step.observation, step.action, reward, discount, following)
+
+
+def signed_hyperbolic(x: jax.Array, epsilon: float = 1e-3) -> jax.Array:
+    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x: values of any size in a small range (Pohlen et al., 2018).
+
+    R2D2 (Kapturowski et al., 2019) learns h(Q) with the targets h(r + gamma^n h^-1(Q')).
+    """
+    return x / (jnp.sqrt(jnp.abs(x) + 1) + 1) + epsilon * x  # without a difference of nearly equal numbers
+
+
+def signed_parabolic(x: jax.Array, epsilon: float = 1e-3) -> jax.Array:
+    """The inverse of `signed_hyperbolic`: sign(x) (((sqrt(1 + 4 epsilon (|x| + 1 + epsilon)) - 1) / 2 epsilon)^2 - 1).
+
+    Computed by way of the root r = (sqrt(...) - 1) / 2 epsilon, without differences of nearly equal numbers.
+    """
+    above = jnp.abs(x) + 1 + epsilon
+    root = 2 * above / (jnp.sqrt(1 + 4 * epsilon * above) + 1)
+    return x * (root + 1) / (1 + epsilon * (root + 1))
 
 
 def discounted_returns(reward, terminated, truncated, bootstrap, gamma) -> jax.Array:
@@ -91,9 +113,9 @@ def flat(x: jax.Array) -> jax.Array:
     return x.reshape(-1, *x.shape[2:])
 
 
-def _at(window: Transition, t: int) -> Transition:
-    """Step t of a window; extras stay behind, some of them have no time axis."""
-    return jax.tree.map(lambda x: x[t], window._replace(extras={}))
+def _rows(window: Transition, first: int, count: int) -> Transition:
+    """So many steps of a window; extras stay behind, some of them have no time axis."""
+    return jax.tree.map(lambda x: x[first : first + count], window._replace(extras={}))
 
 
 def _where(flag: jax.Array, here: jax.Array, there: jax.Array) -> jax.Array:

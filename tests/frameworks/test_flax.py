@@ -162,3 +162,40 @@ def test_twin_critics_of_a_linen_module_differ_and_those_of_an_nnx_module_are_re
 @pytest.mark.parametrize("network", [lambda: linen.Dense(2), Nnx])
 def test_the_critic_beside_a_network_with_outputs_of_its_own_is_the_default_one(network):
     assert critic_recipe(td.PPO(network=network()), "critic_network", VECTOR) == td.PPO.network
+
+
+class NnxGRU(nnx.Module):
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.cell, self.head = nnx.GRUCell(4, 8, rngs=rngs), nnx.Linear(8, 2, rngs=rngs)
+
+    def initial_carry(self):
+        return jnp.zeros(8, jnp.float32)
+
+    def __call__(self, observation, carry):
+        carry, hidden = self.cell(carry, observation)
+        return self.head(hidden), carry
+
+
+class LinenGRU(linen.Module):
+    def initial_carry(self):
+        return jnp.zeros(8, jnp.float32)
+
+    @linen.compact
+    def __call__(self, observation, carry):
+        carry, hidden = linen.GRUCell(8)(carry, observation)
+        return linen.Dense(2)(hidden), carry
+
+
+@pytest.mark.parametrize("make", [NnxGRU, LinenGRU])
+def test_modules_with_a_memory_remember_and_come_back(make):
+    recipe = Network.coerce(make())
+    network = recipe.init(jax.random.key(0), VECTOR, 2)
+    carry = recipe.initial_carry(5)
+    assert carry.shape == (5, 8)
+    outputs, after = jax.jit(lambda network, x, carry: network(x, carry))(network, BATCH, carry + BATCH[:, :1])
+    expected = network.original()(jnp.asarray(BATCH), carry + BATCH[:, :1])
+    np.testing.assert_allclose(outputs, expected[0], atol=1e-6)
+    np.testing.assert_allclose(after, expected[1], atol=1e-6)
+    with pytest.raises(SettingError, match="takes a carry and has nothing to begin with"):
+        Network.coerce(nnx.GRUCell(4, 2, rngs=nnx.Rngs(0)))

@@ -445,3 +445,61 @@ def test_what_does_not_train_may_not_change_after_a_module_was_handed_over(chang
     with pytest.raises(SettingError, match=r"has changed in what does not train .* hand it over again"):
         start(algorithm, 0)
     start(td.DQN(network=given), 0)
+
+
+# With a memory
+
+
+class Remembering(nn.Module):
+    """A GRU or LSTM cell between two layers; its carry is that of one copy, without an axis for the batch."""
+
+    def __init__(self, cell=nn.GRUCell, begin=0.0, back=8):
+        super().__init__()
+        self.cell, self.head, self.begin, self.back = cell(4, 8), nn.Linear(8, 2), begin, back
+
+    def initial_carry(self):
+        zeros = torch.full((8,), self.begin)
+        return zeros if isinstance(self.cell, nn.GRUCell) else {"hidden": zeros, "cell": zeros.clone()}
+
+    def forward(self, observation, carry):
+        if isinstance(self.cell, nn.GRUCell):
+            hidden = self.cell(observation, carry)
+            return self.head(hidden), hidden[:, : self.back]
+        hidden, cell = self.cell(observation, (carry["hidden"], carry["cell"]))
+        return self.head(hidden), {"hidden": hidden, "cell": cell}
+
+
+class Unbegun(nn.Module):
+    def forward(self, observation, carry):
+        return observation, carry
+
+
+@pytest.mark.parametrize("cell", [nn.GRUCell, nn.LSTMCell])
+def test_a_module_with_a_memory_remembers_as_in_pytorch_and_comes_back(cell):
+    module = Remembering(cell)
+    recipe = Network.coerce(module)
+    network = recipe.init(jax.random.key(0), VECTOR, 2)
+    assert all(x.shape == (3, 8) and not x.any() for x in jax.tree.leaves(recipe.initial_carry(3)))
+    x, carry = BATCH[:5], jax.tree.map(lambda x: x + BATCH[:5, :1], recipe.initial_carry(5))
+    found = jax.jit(lambda network, x, carry: network(x, carry))(network, x, carry)
+    expected = module(torch.from_numpy(x), jax.tree.map(lambda x: torch.from_numpy(np.array(x)), carry))
+    assert jax.tree.structure(found) == jax.tree.structure(jax.tree.map(lambda x: 0, expected))
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=1e-6)
+    back = network.original()
+    assert type(back) is Remembering
+    np.testing.assert_array_equal(back.cell.weight_hh.detach(), module.cell.weight_hh.detach())
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Unbegun(), r"give it a method initial_carry\(\)"),
+        (lambda: Remembering(begin=1.0), "must make zeros"),
+        (lambda: Remembering(back=3), r"given, float32\[2,8\], got float32\[2,3\]"),
+    ],
+    ids=["no beginning", "ones", "another shape"],
+)
+def test_half_a_memory_is_refused(make, says):
+    with pytest.raises(SettingError, match=says):
+        Network.coerce(make()).init(jax.random.key(0), VECTOR, 2)

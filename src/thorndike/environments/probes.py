@@ -3,7 +3,9 @@
 An algorithm that is right learns any of them in seconds; one that is not fails at the probe that names its fault. Each
 has `solution(gamma)`, the truth about the best policy, and `optimal_return`, the undiscounted return of its episodes
 (on average, where they begin differently). With `continuous=True`, where there is that field, a probe is acted on by a
-Box(-1, 1, (1,)) instead of a choice of two. P11 (memory) and P15 (masked actions) are not here yet.
+Box(-1, 1, (1,)) instead of a choice of two. P15 (masked actions) is not here yet.
+
+Those that need a memory, P11 and CartPole's position alone, stand apart: what they show does not say what it is worth.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 from jax import random
+
+from thorndike.environments.classic_control import CartPole
 
 PyTree = Any
 
@@ -443,6 +447,38 @@ class UnevenLengths(_Probe):
     def solution(self, gamma: float) -> Solution:
         value = np.cumsum(gamma ** np.arange(self.longest, dtype=float))
         return Solution(np.eye(self.longest, dtype=np.float32), value, None)
+
+
+@dataclass(frozen=True)
+class Cue(_Probe):
+    """P11: -1 or 1 is shown at the first of `length` steps, and the last one earns 1 for going that way, -1 for the
+    other. Isolates memory: without one, nothing is earned on average."""
+
+    length: int = 8
+    observation_space: ClassVar = _features(2)  # the cue, or 0; whether this is the last step
+    optimal_return: ClassVar = 1.0
+
+    def initial(self, key: jax.Array) -> tuple:
+        return _either_sign(key), jnp.zeros((), jnp.int32)
+
+    def observe(self, state: tuple) -> jax.Array:
+        cue, time = state
+        return jnp.stack([jnp.where(time == 0, cue, 0.0), jnp.where(time == self.length - 1, 1.0, 0.0)])
+
+    def transition(self, state: tuple, action: jax.Array, key: jax.Array) -> tuple:
+        cue, time = state
+        last = time == self.length - 1
+        return (cue, time + 1), jnp.where(last, cue * _way(action), 0.0), last
+
+
+@dataclass(frozen=True)
+class PositionOnlyCartPole(CartPole):
+    """CartPole-v1 without its velocities: only a memory knows which way cart and pole are moving."""
+
+    observation_space: ClassVar = spaces.Box(CartPole.observation_space.low[::2], CartPole.observation_space.high[::2])
+
+    def observe(self, state: jax.Array) -> jax.Array:
+        return state[::2]
 
 
 PROBES: dict[str, tuple] = {

@@ -40,7 +40,7 @@ def draw_weights(
     numbers = jnp.split(draw(key, (sum(sizes),), dtype=jnp.float32), np.cumsum(sizes)[:-1])
     layers = [(x[: -n[-1]].reshape(n), x[-n[-1] :]) for x, n in zip(numbers, shapes, strict=True)]
     if orthogonal:
-        layers = [(_orthogonal(weight), jnp.zeros_like(bias)) for weight, bias in layers]
+        layers = [(orthogonalized(weight), jnp.zeros_like(bias)) for weight, bias in layers]
     else:
         limits = [1 / math.sqrt(math.prod(shape[:-1])) for shape in shapes]
         layers = [(limit * weight, limit * bias) for limit, (weight, bias) in zip(limits, layers, strict=True)]
@@ -54,7 +54,7 @@ def draw_weights(
     return weights, biases
 
 
-def _orthogonal(normal: jax.Array) -> jax.Array:
+def orthogonalized(normal: jax.Array) -> jax.Array:
     """Numbers [..., inputs, outputs] of a normal distribution to a uniformly random orthogonal matrix (gain 1).
 
     By Gram-Schmidt, each vector taken twice against those before it, which is enough (Giraud et al., 2005). LAPACK's

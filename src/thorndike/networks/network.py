@@ -24,6 +24,11 @@ class Network:
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> eqx.Module:
         """A module from observations with one batch axis to [B, outputs]; its leaves are what trains.
 
-        `gain` scales the last layer: a number, or an array [outputs] with one for each output.
+        `gain` scales the last layer: a number, or an array [outputs] with one for each output. With a memory, the
+        module takes a carry as well, and also gives the next one: see `thorndike.sequences`.
         """
         raise NotImplementedError
+
+    def initial_carry(self, n: int) -> Any:
+        """What the module carries where an episode begins: zeros [n, ...]; () without a memory."""
+        return ()

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 from thorndike.errors import SettingError, shown
+from thorndike.networks.attention import Attention
 from thorndike.networks.cnn import CNN
 from thorndike.networks.foreign import ForeignNetwork, source_of
 from thorndike.networks.foreign.source import made
 from thorndike.networks.mlp import MLP
 from thorndike.networks.network import Network
+from thorndike.networks.recurrent import GRU, LSTM, MinGRU
 
-NETWORKS: dict[str, type[Network]] = {"MLP": MLP, "CNN": CNN}
+NETWORKS: dict[str, type[Network]] = {cls.__name__: cls for cls in (MLP, CNN, LSTM, GRU, MinGRU, Attention)}
 KINDS = (
-    f"network= takes {'(...), '.join(NETWORKS)}(...), a pair (init, apply), an Equinox, Flax or PyTorch module, "
+    "network= takes MLP(...), CNN(...), LSTM(...) and such, a pair (init, apply), an Equinox, Flax or PyTorch module, "
     "a Keras 3 model, a Haiku Transformed, or a function without arguments that makes one"
 )
 FRAMEWORKS = {

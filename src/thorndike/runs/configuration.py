@@ -347,5 +347,7 @@ def _is_own(value: Any) -> bool:
 
 
 def _is_foreign(value: Any) -> bool:
-    """Whether JSON values stand for a network of the user's own, which they cannot hold."""
-    return isinstance(value, dict) and value.get("type") == FOREIGN
+    """Whether JSON values stand for a network of the user's own, which they cannot hold, or for one made of such."""
+    if not isinstance(value, dict):
+        return False
+    return value.get("type") == FOREIGN or any(_is_own(part) or _is_foreign(part) for part in value.values())

@@ -17,6 +17,7 @@ from gymnasium import spaces
 
 from thorndike.errors import SettingError, ThorndikeError
 from thorndike.networks.convolutions import with_quick_convolutions
+from thorndike.networks.foreign.carries import in_words
 from thorndike.networks.foreign.equinox import EquinoxSource
 from thorndike.networks.foreign.flax import LinenSource, NnxSource
 from thorndike.networks.foreign.haiku import HaikuSource
@@ -40,10 +41,15 @@ class ForeignModule(eqx.Module):
     source: Source = eqx.field(static=True)
     parts: tuple[Part, ...] | None = eqx.field(static=True)  # None: the observation is given as it is
 
-    def __call__(self, observation: Any) -> jax.Array:
-        """Observations with one leading batch axis [B, ...] to outputs, float32 [B, outputs]."""
+    def __call__(self, observation: Any, *carry: Any) -> Any:
+        """Observations [B, ...] to outputs, float32 [B, outputs]; with a memory, also a carry to the next one."""
         x = observation if self.parts is None else features(self.parts, observation)
-        return with_quick_convolutions(self.source.apply)(self.parameters, x).astype(jnp.float32)
+        made = with_quick_convolutions(self.source.apply)(self.parameters, x, *carry)
+        if not carry:
+            return made.astype(jnp.float32)
+        if type(made) is not tuple or len(made) != 2:
+            raise SettingError(f"{self.source.title} is given a carry and must give (outputs, carry)")
+        return made[0].astype(jnp.float32), made[1]
 
     def original(self) -> Any:
         """What the user gave, with these weights, in its own framework.
@@ -76,24 +82,35 @@ class ForeignNetwork(Network):
         parts = None if as_it_is else parts_of(observation_space)
         seen = observation if parts is None else jax.eval_shape(lambda x: features(parts, x), observation)
         shape = jax.tree.map(lambda x: x.shape[1:], seen)
+        carry = self.source.carried(2)
         try:
             example = jax.tree.map(lambda x: np.zeros((1, *x.shape[1:]), x.dtype), seen)
             module = ForeignModule(self.source.parameters(self.weights, key, example, outputs), self.source, parts)
-            made = jax.eval_shape(module, observation)
+            made = jax.eval_shape(module, observation, *carry)
         except ThorndikeError:
             raise
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
             raise SettingError(
-                f"the {self.source.kind} network {self.source.name} cannot take observations of shape "
+                f"{self.source.title} cannot take observations of shape "
                 f"{shape}: {type(error).__name__}: {reason}{self.source.hint(seen)}"
             ) from error
+        if carry:
+            made, after = made
+            if in_words(after) != in_words(*carry):
+                raise SettingError(
+                    f"{self.source.title} must give a carry like the one that it is "
+                    f"given, {in_words(*carry)}, got {in_words(after)}"
+                )
         if made.shape != (2, outputs):
             raise SettingError(
-                f"the {self.source.kind} network {self.source.name} makes {made.shape} of 2 observations of shape "
+                f"{self.source.title} makes {made.shape} of 2 observations of shape "
                 f"{shape}, expected {(2, outputs)}: {outputs} outputs for each"
             )
         return module
+
+    def initial_carry(self, n: int) -> Any:
+        return self.source.initial_carry(n)
 
     def fresh(self, seed: int) -> ForeignNetwork:
         """This recipe with the weights that a seed starts from."""

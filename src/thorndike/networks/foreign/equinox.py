@@ -13,7 +13,10 @@ from thorndike.networks.foreign.source import Source
 
 
 class EquinoxSource(Source):
-    """An Equinox module, called on one observation at a time: its arrays of floats train, the rest stays."""
+    """An Equinox module, called on one observation at a time: its arrays of floats train, the rest stays.
+
+    With a memory it is called with (observation, carry) and gives (outputs, carry).
+    """
 
     kind = "equinox"
 
@@ -35,8 +38,8 @@ class EquinoxSource(Source):
     def parameters(self, weights: Any, key: jax.Array, example: np.ndarray, outputs: int) -> Any:
         return jax.tree.map(jnp.copy, weights)  # training donates its buffers, and these are the user's
 
-    def apply(self, parameters: Any, x: jax.Array) -> jax.Array:
-        return jax.vmap(self.original(parameters))(x)
+    def apply(self, parameters: Any, x: jax.Array, *carry: Any) -> Any:
+        return jax.vmap(self.original(parameters))(x, *carry)
 
     def original(self, parameters: Any) -> Any:
         return eqx.combine(jax.tree.unflatten(self.structure, parameters), self.rest)

@@ -19,6 +19,7 @@ import torch
 from jax import lax
 from torch.export import Dim, ExportedProgram, ShapesCollection, export
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils._pytree import tree_unflatten
 
 from thorndike.networks.foreign.aten import CAST_FIRST, OPERATORS
 
@@ -37,25 +38,26 @@ SYMBOLS = {"sym_max": max, "sym_min": min, "sym_float": float, "sym_int": int, "
 
 
 class Exported:
-    """A module's graph for observations of certain shapes, of any batch size: a pure function of arrays."""
+    """A module's graph for inputs of certain shapes, of any batch size: a pure function of arrays."""
 
-    def __init__(self, module: torch.nn.Module, example: Any) -> None:
-        """`module` is on the CPU; `example` a pytree of tensors that it takes, at least two observations."""
+    def __init__(self, module: torch.nn.Module, example: tuple) -> None:
+        """`module` is on the CPU; `example` the arguments that it takes, pytrees of tensors of at least two copies."""
         program = _exported(module, example)
         self.graph_module = program.graph_module
         _refuse_unknown(self.graph_module.graph)
         _settle_squeezes(self.graph_module.graph)
         self.inputs = _inputs(program, module)
+        self.outputs = program.call_spec.out_spec
 
-    def __call__(self, parameters: tuple, observation: Any) -> jax.Array:
-        """The outputs for observations [B, ...]; the parameters are in the order of `trained`."""
-        leaves = map(jnp.asarray, jax.tree.leaves(observation))
+    def __call__(self, parameters: tuple, *inputs_of_module: Any) -> Any:
+        """What the module makes of inputs [B, ...]; the parameters are in the order of `trained`."""
+        leaves = map(jnp.asarray, jax.tree.leaves(inputs_of_module))
         inputs = [
             next(leaves) if what is None else parameters[what] if isinstance(what, int) else what
             for what in self.inputs
         ]
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-            return Walk(self.graph_module).run(*inputs, enable_io_processing=False)[0]
+            return tree_unflatten(Walk(self.graph_module).run(*inputs, enable_io_processing=False), self.outputs)
 
 
 class Walk(torch.fx.Interpreter):
@@ -112,8 +114,8 @@ def to_array(tensor: torch.Tensor) -> np.ndarray:
     return np.array(wide.numpy(), dtype_of(tensor.dtype))
 
 
-def sample(module: torch.nn.Module, observation: Any) -> Any:
-    """Three observations as the module would meet them: zeros, whole numbers of 32 bits as the 64 that indices have.
+def sample(module: torch.nn.Module, inputs: Any) -> Any:
+    """Three of each input as the module would meet them: zeros, whole numbers of 32 bits as the 64 that indices have.
 
     Floats are float64 for a module that is.
     """
@@ -123,7 +125,7 @@ def sample(module: torch.nn.Module, observation: Any) -> Any:
         dtype = {np.dtype(np.int32): np.int64, np.dtype(np.float32): np.float64 if doubles else np.float32}
         return torch.from_numpy(np.zeros((3, *x.shape[1:]), dtype.get(x.dtype, x.dtype)))
 
-    return jax.tree.map(zeros, observation)
+    return jax.tree.map(zeros, inputs)
 
 
 def to_tensor(array: Any) -> torch.Tensor:
@@ -131,14 +133,14 @@ def to_tensor(array: Any) -> torch.Tensor:
     return torch.from_numpy(array.astype(np.float32) if array.dtype == jnp.bfloat16 else array)
 
 
-def _exported(module: torch.nn.Module, example: Any) -> ExportedProgram:
+def _exported(module: torch.nn.Module, example: tuple) -> ExportedProgram:
     """The module's graph, its batch size being left open, in core ATen that changes nothing in place."""
     shapes = ShapesCollection()
     for tensor in jax.tree.leaves(example):
         shapes[tensor] = {0: Dim.DYNAMIC}
     with _quiet():
         try:
-            program = export(module, (example,), dynamic_shapes=shapes, strict=False)
+            program = export(module, example, dynamic_shapes=shapes, strict=False)
         except Exception as error:
             raise CannotTrain(_why_not(error)) from error
         _refuse_what_training_changes(program.graph_module)

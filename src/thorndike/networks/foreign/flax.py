@@ -47,8 +47,8 @@ class NnxSource(Source):
         self._refuse_what_changes(weights, example)
         return jax.tree.map(jnp.copy, weights)  # training donates its buffers, and these are the user's
 
-    def apply(self, parameters: Any, x: jax.Array) -> jax.Array:
-        return self.original(parameters)(x)
+    def apply(self, parameters: Any, x: jax.Array, *carry: Any) -> Any:
+        return self.original(parameters)(x, *carry)
 
     def original(self, parameters: Any) -> Any:
         from flax import nnx
@@ -65,7 +65,7 @@ class NnxSource(Source):
             module = self.original(parameters)
             before = dict(nnx.to_flat_state(nnx.state(module)))
             values = {path: variable.get_value() for path, variable in before.items()}
-            outputs = module(x)
+            outputs = module(x, *self.carried(len(x)))
             layers = dict(nnx.iter_modules(module))
             for path, variable in nnx.to_flat_state(nnx.state(module)):
                 if path in values and variable.get_value() is not values[path]:
@@ -101,7 +101,7 @@ class LinenSource(Source):
             )
 
     def parameters(self, weights: Any, key: jax.Array, example: np.ndarray, outputs: int) -> Any:
-        variables = dict(self.given.init(key, jnp.asarray(example)))
+        variables = dict(self.given.init(key, jnp.asarray(example), *self.carried(len(example))))
         parameters = variables.pop("params", {})
         for collection, layers in variables.items():
             raise SettingError(
@@ -111,11 +111,11 @@ class LinenSource(Source):
         check_floats(parameters, f"the Flax module {self.name} has")
         return parameters
 
-    def apply(self, parameters: Any, x: jax.Array) -> jax.Array:
+    def apply(self, parameters: Any, x: jax.Array, *carry: Any) -> Any:
         from flax import linen
 
         with linen.intercept_methods(_refuse_randomness):
-            return self.given.apply({"params": parameters}, x)
+            return self.given.apply({"params": parameters}, x, *carry)
 
     def original(self, parameters: Any) -> Any:
         """The module bound to these weights; `unbind()` gives (module, variables)."""

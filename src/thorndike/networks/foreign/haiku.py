@@ -19,6 +19,7 @@ class HaikuSource(Source):
     """A `Transformed`, with or without a key in its `apply`: `init` makes its parameters from each seed's key."""
 
     kind = "haiku"
+    may_remember = False
     draws = True
 
     @staticmethod

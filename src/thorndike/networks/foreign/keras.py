@@ -32,6 +32,7 @@ class KerasSource(Source):
     """
 
     kind = "keras"
+    may_remember = False
 
     @staticmethod
     def takes(value: Any) -> bool:

@@ -11,9 +11,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from thorndike.errors import SettingError, ThorndikeError, shown
+from thorndike.networks.foreign.carries import Given, carry_of
 
 
 class Source:
@@ -22,6 +24,7 @@ class Source:
     kind: str
     fixed = True  # its outputs are as many as they are
     draws = False  # its first weights come from the key that it is made with
+    may_remember = True  # with a memory it has a method `initial_carry() -> zeros of one copy`, and takes a carry
     takes_any_observation = False  # as it is, a dictionary or a choice too; else as one flat vector, but for a lone Box
 
     @staticmethod
@@ -30,8 +33,12 @@ class Source:
         raise NotImplementedError
 
     def __init__(self, given: Any, function: Callable | None = None) -> None:
-        """`given` is a network; where a function made it, that `function` makes another one for each seed."""
+        """`given` is a network; where a function made it, that `function` makes another one for each seed.
+
+        SettingError where it has half a memory.
+        """
         self.given, self.function = given, function
+        self.carry = carry_of(self._given_memory(), self.title) if self.may_remember else ()  # of one copy, shapes
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._identity == other._identity
@@ -47,6 +54,10 @@ class Source:
     def name(self) -> str:
         return type(self.given).__name__
 
+    @property
+    def title(self) -> str:
+        return f"the {self.kind} network {self.name}"
+
     def _made(self, seed: int) -> Any:
         """The network given, or another one of the function's from this seed."""
         return self.given if self.function is None else made(self.function, seed)
@@ -59,8 +70,18 @@ class Source:
         """The arrays that train, for an example batch [1, ...] of what the network will see."""
         raise NotImplementedError
 
-    def apply(self, parameters: Any, x: Any) -> jax.Array:
-        raise NotImplementedError
+    apply: Callable[..., Any]  # (parameters, x) -> outputs; with a memory (parameters, x, carry) -> (outputs, carry)
+
+    def _given_memory(self) -> Given:
+        return Given(self.given.__call__, 1, getattr(self.given, "initial_carry", None))
+
+    def initial_carry(self, n: int) -> Any:
+        """Zeros [n, ...], what an episode begins with; () without a memory."""
+        return jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), self.carry)
+
+    def carried(self, n: int) -> tuple[Any, ...]:
+        """The arguments after the observation of n copies: their carry, or none without a memory."""
+        return (self.initial_carry(n),) if jax.tree.leaves(self.carry) else ()
 
     def original(self, parameters: Any) -> Any:
         raise NotImplementedError

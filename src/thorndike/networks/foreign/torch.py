@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from thorndike.errors import SettingError
+from thorndike.networks.foreign.carries import Given
 from thorndike.networks.foreign.source import Source, called, seeded
 
 
@@ -18,7 +19,8 @@ class TorchSource(Source):
 
     It is given any observation as it is: a dictionary as its one argument, choices as int64, images as they come. A
     module starts every seed from its weights. A function is called once for each seed, and only the weights that train
-    are taken: what it makes first is the structure of them all.
+    are taken: what it makes first is the structure of them all. With a memory, `forward(observation, carry)` gives
+    (outputs, carry), and `initial_carry()` the zeros of one copy.
     """
 
     kind = "torch"
@@ -67,12 +69,15 @@ class TorchSource(Source):
         weights = self.weights() if weights is None else weights
         return jax.tree.map(jnp.copy, weights)  # training donates its buffers
 
-    def apply(self, parameters: Any, x: Any) -> jax.Array:
+    def apply(self, parameters: Any, x: Any, *carry: Any) -> Any:
         leaves, structure = jax.tree.flatten(x)
         form = structure, *((leaf.shape[1:], leaf.dtype) for leaf in leaves)
         if form not in self.graphs:
-            self.graphs[form] = self._exported(x)
-        return self.graphs[form](parameters, x)
+            self.graphs[form] = self._exported(x, *carry)
+        return self.graphs[form](parameters, x, *carry)
+
+    def _given_memory(self) -> Given:
+        return super()._given_memory()._replace(call=_plain(self.given).forward)
 
     def original(self, parameters: Any) -> Any:
         """A copy of the module, or of the function's first one, with these weights."""
@@ -107,25 +112,30 @@ class TorchSource(Source):
             module = _copy(self.given) if self.function is None else called(self.function)
             if any(map(_is_lazy, module.parameters())):
                 with torch.no_grad():
-                    module(sample(module, self.example))
+                    module(*sample(module, (self.example, *self.carried(1))))
         return module
 
-    def _exported(self, observation: Any) -> Any:
-        """The module as a function of JAX for observations like these; SettingError where it cannot be one."""
+    def _exported(self, *inputs: Any) -> Any:
+        """The module as a function of JAX for inputs like these; SettingError where it cannot be one."""
         import torch
 
         from thorndike.networks.foreign.exported import CannotTrain, Exported, check_gradients, sample
 
         module, shown = (_copy(_plain(self.module)).cpu() for _ in range(2))
-        batch = sample(module, observation)
+        batch = sample(module, inputs)
+
+        def outputs_of(made: Any) -> torch.Tensor:
+            outputs = made[0] if len(inputs) == 2 and isinstance(made, tuple) else made
+            if not isinstance(outputs, torch.Tensor):
+                raise CannotTrain(f"it makes a {type(outputs).__name__}. Return one tensor of outputs")
+            return outputs
+
         try:
             with torch.enable_grad():
-                outputs = shown(batch)  # raises PyTorch's own words where the shapes do not fit
-                if not isinstance(outputs, torch.Tensor):
-                    raise CannotTrain(f"it makes a {type(outputs).__name__}. Return one tensor of outputs")
+                outputs = outputs_of(shown(*batch))  # raises PyTorch's own words where the shapes do not fit
                 graph = Exported(module, batch)
                 check_gradients(outputs)
-                if not torch.allclose(outputs, shown(batch), equal_nan=True):
+                if not torch.allclose(outputs, outputs_of(shown(*batch)), equal_nan=True):
                     raise CannotTrain("it remembers: a second call gives other outputs. Keep nothing in forward")
                 return graph
         except CannotTrain as error:

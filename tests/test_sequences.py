@@ -1,0 +1,184 @@
+"""Networks over time: step by step, side by side and as a sequence they are one function, whatever remembers."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+from jax import lax, random
+
+import thorndike as td
+from remembering import REMEMBERING, numbers
+from thorndike.networks import Network
+from thorndike.sequences import Unrolled, afresh, cut, over_time, remembers, side_by_side, step
+
+SPACE = spaces.Dict(a=spaces.Box(-1, 1, (2,), np.float32), b=spaces.Box(-1, 1, (1,), np.float32))
+LENGTH, COPIES, CHUNK = 8, 3, 4
+ENDED = np.zeros((LENGTH, COPIES), bool)
+ENDED[[0, 3, 4, 7], [0, 0, 0, 0]] = ENDED[[2, 5], [1, 1]] = True  # twice in a row, at both edges; never in the last
+
+
+def observations(length=LENGTH):
+    draw = np.random.default_rng(0)
+    return {name: draw.normal(size=(length, COPIES, n)).astype(np.float32) for name, n in (("a", 2), ("b", 1))}
+
+
+def shaken(module):
+    """The module with weights none of which is zero, or like another."""
+    leaves, structure = jax.tree.flatten(module)
+    keys = random.split(random.key(1), len(leaves))
+    moved = [x + 0.3 * random.normal(key, x.shape, x.dtype) for x, key in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(structure, moved)
+
+
+def step_by_step(module, observation, carry, ended):
+    """The definition of `over_time`."""
+
+    def one(carry, now):
+        outputs, after = step(module, now[0], carry)
+        return afresh(after, now[1]), Unrolled(outputs, carry, after)
+
+    return lax.scan(one, carry, (observation, ended))[1]
+
+
+@cache
+def seen(name):
+    """All that the tests look at of a network, made by one program; its first carry is that of a running episode."""
+    recipe = Network.coerce(REMEMBERING[name])
+    x, ended = observations(), jnp.asarray(ENDED)
+
+    def everything(key):
+        module = shaken(recipe.init(key, SPACE, 2))
+        warm = jax.tree.map(lambda x: x[:2], observations())
+        carry = jax.tree.map(
+            lambda x: x[-1], step_by_step(module, warm, recipe.initial_carry(COPIES), ended[:2] & False).after
+        )
+        whole = over_time(module, x, carry, ended)
+
+        def loss(module, run):
+            outputs = run(module, x, carry, ended).outputs
+            return (outputs * jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape)).sum()
+
+        stored = jax.tree.map(lambda x: x[0], cut(whole.before, CHUNK))
+        return {
+            "carry": carry,
+            "whole": whole,
+            "slow": step_by_step(module, x, carry, ended),
+            "side": side_by_side(module, x, whole.before),
+            "chunks": over_time(module, *cut((x,), CHUNK), stored, cut(ended, CHUNK)).outputs,
+            "gradient": jax.grad(loss)(module, over_time),
+            "gradient_of_steps": jax.grad(loss)(module, step_by_step),
+        }
+
+    return SimpleNamespace(**jax.jit(everything)(random.key(0)))
+
+
+def assert_close(found, expected, tolerance=1e-5):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for x, y in zip(numbers(found), numbers(expected), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_step_by_step_side_by_side_in_chunks_and_as_a_sequence_a_network_is_one_function(name):
+    of = seen(name)
+    assert of.whole.outputs.shape == (LENGTH, COPIES, 2)
+    assert_close(of.whole, of.slow)
+    assert_close(of.side, (of.whole.outputs, of.whole.after))
+    assert_close(of.chunks, cut(of.whole.outputs, CHUNK))
+    assert all(np.abs(x).max() > 0 for x in numbers(of.carry))
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_carries_are_those_before_and_after_each_step_and_after_is_before_the_reset(name):
+    of = seen(name)
+    for first, before, after in zip(*map(numbers, (of.carry, of.whole.before, of.whole.after)), strict=True):
+        np.testing.assert_array_equal(before[0], first)
+        assert not before[1:][ENDED[:-1]].any()
+        np.testing.assert_array_equal(before[1:][~ENDED[:-1]], after[:-1][~ENDED[:-1]])
+        assert all(x.any() for x in after[ENDED])
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_gradients_through_a_sequence_are_those_through_its_steps(name):
+    of = seen(name)
+    largest = max(np.abs(x).max() for x in numbers(of.gradient_of_steps))
+    assert_close(
+        jax.tree.map(lambda x: x / largest, of.gradient), jax.tree.map(lambda x: x / largest, of.gradient_of_steps)
+    )
+    assert all(x.any() for x in numbers(of.gradient))
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "MinGRU", "Attention"])
+def test_seeds_side_by_side_begin_and_see_as_the_seed_alone(name):
+    recipe, x = REMEMBERING[name], observations()
+
+    def run(key):
+        module = recipe.init(key, SPACE, 2)
+        return module, over_time(module, x, recipe.initial_carry(COPIES), jnp.asarray(ENDED))
+
+    keys = random.split(random.key(3), 2)
+    several, alone = jax.jit(jax.vmap(run))(keys), [jax.jit(run)(key) for key in keys]
+    for i in range(2):
+        for x, y in zip(numbers(several[0]), numbers(alone[i][0]), strict=True):
+            np.testing.assert_array_equal(x[i], y)
+        assert_close(jax.tree.map(lambda x, i=i: x[i], several[1]), alone[i][1])
+
+
+def test_a_tuple_of_modules_is_one_module_and_nothing_sees_nothing():
+    lstm, mlp = REMEMBERING["LSTM"], td.MLP((3,))
+    x, ended = observations(), jnp.asarray(ENDED)
+    alone = seen("LSTM")
+
+    def run(key):
+        module = shaken(lstm.init(key, SPACE, 2))
+        plain = mlp.init(key, SPACE, 1)
+        modules, carry = (module, (plain, ()), ()), (alone.carry, ((), ()), ())
+        one = jax.tree.map(lambda x: x[0], x)
+        return over_time(modules, x, carry, ended), step(modules, one, carry), jax.vmap(plain)(x)
+
+    whole, first, values = jax.jit(run)(random.key(0))
+    assert whole.outputs[1][1] == whole.outputs[2] == ()
+    assert whole.before[1:] == whole.after[1:] == (((), ()), ())
+    assert_close(whole.outputs[0], alone.whole.outputs)
+    assert_close((whole.before[0], whole.after[0]), (alone.whole.before, alone.whole.after))
+    assert_close(whole.outputs[1][0], values)
+    assert_close(first[0][0], alone.whole.outputs[0])
+    assert_close(first[1][0], jax.tree.map(lambda x: x[0], alone.whole.after))
+    assert over_time((), x, (), ended) == Unrolled((), (), ())
+
+
+def test_without_a_memory_all_steps_are_one_batch():
+    module = jax.jit(lambda key: td.MLP((3,)).init(key, SPACE, 2))(random.key(0))
+    x = observations()
+    program = jax.make_jaxpr(over_time)(module, x, (), jnp.asarray(ENDED))
+    assert not {str(equation.primitive) for equation in program.eqns} & {"scan", "while"}
+    flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), x)
+    unrolled = over_time(module, x, (), jnp.asarray(ENDED))
+    np.testing.assert_array_equal(unrolled.outputs.reshape(-1, 2), module(flat))
+    assert unrolled.before == unrolled.after == ()
+    assert not remembers(unrolled.before)
+    assert remembers(REMEMBERING["Attention"].initial_carry(1))
+
+
+def test_only_what_has_no_quicker_way_goes_step_after_step():
+    for name, slow in {"GRU": True, "MinGRU": False, "Attention": False}.items():
+        recipe = REMEMBERING[name]
+        module = jax.eval_shape(lambda key, recipe=recipe: recipe.init(key, SPACE, 2), random.key(0))
+        program = jax.make_jaxpr(over_time)(module, observations(), recipe.initial_carry(COPIES), jnp.asarray(ENDED))
+        assert (" scan[" in str(program)) == slow, name
+
+
+def test_a_rollout_is_cut_into_sequences_of_one_copy_each():
+    time, copy = np.meshgrid(np.arange(6), np.arange(2), indexing="ij")
+    sequences = cut({"x": np.stack([time, copy], -1)}, 3)["x"]
+    np.testing.assert_array_equal(sequences[:, :, 0].T, [[0, 1, 2], [0, 1, 2], [3, 4, 5], [3, 4, 5]])
+    np.testing.assert_array_equal(sequences[:, :, 1].T, [[0] * 3, [1] * 3, [0] * 3, [1] * 3])
+    with pytest.raises(TypeError):
+        cut(time, 4)
