@@ -38,7 +38,7 @@ MAY_KNOW = {
     "targets": LEAVES | {"core"},
     "networks": LEAVES | {"sequences"},
     "algorithms": PARTS,
-    "settings": {"algorithms", "memories"},
+    "settings": {"algorithms", "memories", "networks"},
     "unrolls": LEAVES | {"core", "compilation"},
     "environments": LEAVES | {"core"},
     "snapshots": LEAVES | {"core"},

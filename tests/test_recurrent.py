@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from jax import random
-from thorndike.configuration import algorithm_from_json, hyperparameter_classes
 
 import thorndike as td
 from remembering import REMEMBERING, Elman, numbers
@@ -16,6 +15,7 @@ from thorndike.errors import RunError, SettingError
 from thorndike.hyperparameters import from_json, to_json
 from thorndike.networks import Network
 from thorndike.networks.attention import GATE_BIAS
+from thorndike.runs.configuration import algorithm_from_json, hyperparameter_classes
 from thorndike.sequences import over_time, step
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
