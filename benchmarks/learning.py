@@ -63,7 +63,6 @@ CONTROL = [  # minutes to a quarter of an hour each
 WORLDS = [  # docs/worlds.md
     Row("ppo", "LunarLander-v3", 1_000_000, 200, "242, 1 run, RL Zoo, greedy", "evaluation", None),
     Row("dqn", "highway-fast-v0", 20_000, 17, "8.6 at random, 12.7 idle, 100 episodes", "evaluation", None),
-    Row("sac", "parking-v0", 100_000, None, "-44 at random, -230 idle, 20 episodes", "evaluation", None),
 ]
 ON_GYMNASIUM = [
     dataclasses.replace(row, environment=f"gymnasium:{row.environment}")

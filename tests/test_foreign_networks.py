@@ -292,7 +292,7 @@ def test_a_keras_model_gets_images_as_they_are():
 
 def equinox_cnn():
     scale, flatten = eqx.nn.Lambda(lambda x: jnp.moveaxis(x / 255, -1, 0)), eqx.nn.Lambda(jnp.ravel)
-    return eqx.nn.Sequential([scale, eqx.nn.Conv2d(1, 2, 3, 2, 1, key=random.key(0)), flatten])
+    return eqx.nn.Sequential([scale, eqx.nn.Conv2d(1, 2, 3, 2, 1, dtype=jnp.float32, key=random.key(0)), flatten])
 
 
 def keras_cnn():

@@ -98,7 +98,7 @@ class DQN:
         q = policy.values(observation)
         key_whether, key_which = random.split(key)
         at_random = random.uniform(key_whether, q.shape[:1]) < policy.epsilon
-        any_action = random.randint(key_which, q.shape[:1], 0, q.shape[1])
+        any_action = random.randint(key_which, q.shape[:1], 0, q.shape[1], jnp.int32)
         return jnp.where(at_random, any_action, _best(q)), carry, {}
 
     def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[jax.Array, tuple]:
