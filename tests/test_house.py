@@ -21,15 +21,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Whom each module may import, by its first name under thorndike (a folder counts as one module).
 LEAVES = {"errors", "hyperparameters", "loops", "schedules", "spaces"}
 PARTS = LEAVES | {
-    "convolutions",
-    "core",
-    "episodes",
-    "distributions",
-    "memories",
-    "networks",
-    "normalization",
+    "convolutions", "core", "distributions", "episodes", "memories", "networks", "normalization", "optimizers",
     "targets",
-}
+}  # fmt: skip
 MAY_KNOW = {
     "errors": set(),
     "hyperparameters": {"errors"},
@@ -42,6 +36,7 @@ MAY_KNOW = {
     "distributions": LEAVES | {"core"},
     "memories": LEAVES | {"core"},
     "normalization": LEAVES | {"core"},
+    "optimizers": LEAVES,
     "schedules": set(),
     "targets": LEAVES | {"core"},
     "networks": LEAVES | {"convolutions", "foreign"},  # foreign: a user's own networks, imported where one is given

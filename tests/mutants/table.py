@@ -561,24 +561,21 @@ BUGS = [
         (
             Mutant("algorithms/dqn.py", "optax.adam(rate)", "optax.adam(1e-3)", DQN_RATE),
             Mutant("algorithms/dqn.py", "optax.adam(rate)", "optax.adam(self.learning_rate)", DQN_RATE),
-            Mutant(
-                "algorithms/ppo.py",
-                "optax.adam(rate, eps=1e-5)",
-                "optax.adam(self.learning_rate, eps=1e-5)",
-                f"test_ppo.py::{RATE}[ppo]",
-            ),
-            Mutant(
-                "algorithms/reinforce.py",
-                "optax.adam(rate)",
-                "optax.adam(self.learning_rate)",
-                f"test_ppo.py::{RATE}[reinforce]",
+            *(
+                Mutant(
+                    "optimizers.py",
+                    "rate = falling(algorithm.learning_rate, algorithm.learning_rate_end, fraction)\n    if",
+                    "rate = algorithm.learning_rate\n    if",
+                    f"test_ppo.py::{RATE}[{name}]",
+                )
+                for name in ("ppo", "reinforce")
             ),
             *(
                 Mutant(
                     f"algorithms/{name}.py",
-                    "optax.adam(falling(self.learning_rate, self.learning_rate_end, fraction))",
-                    "optax.adam(self.learning_rate)",
-                    f"test_continuous_control.py::test_the_learning_rate_falls_to_its_share_of_the_start[{name}]",
+                    "optax.adam(falling(rate, self.learning_rate_end, fraction))",
+                    "optax.adam(rate)",
+                    f"test_continuous_control.py::test_the_learning_rates_fall_to_their_end[{name}]",
                 )
                 for name in ("sac", "td3")
             ),

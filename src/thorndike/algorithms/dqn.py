@@ -50,7 +50,7 @@ class DQN:
 
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
     learning_rate: float = setting(1e-3, low=0)
-    learning_rate_end: float = setting(0.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    learning_rate_end: float | None = setting(0.0, low=0, end_of="learning_rate")  # of a linear fall; None: it stays
     gamma: float = setting(0.99, low=0, high=1)  # discount
     double: bool = True
     loss: Literal["huber", "squared"] = "squared"

@@ -55,7 +55,8 @@ class SAC:
     critic_network: Network = Same()
     num_critics: int = setting(2, low=1, high=100)  # the least of their values is the one believed
     learning_rate: float = setting(3e-4, low=0)
-    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    critic_learning_rate: float | None = setting(None, low=0)  # None: the same; the temperature has the actor's
+    learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
     gamma: float = setting(0.99, low=0, high=1)  # discount
     tau: float = setting(0.005, low=0, high=1)  # share of the critics that enters their targets at each update
     ent_coef: float | None = setting(None, low=0)  # temperature: what a unit of entropy is worth; None: learned
@@ -74,8 +75,9 @@ class SAC:
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_bounded_actions("SAC", action_space)
 
-    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        return optax.adam(falling(self.learning_rate, self.learning_rate_end, fraction))
+    def optimizer(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
+        rate = self.learning_rate if rate is None else rate
+        return optax.adam(falling(rate, self.learning_rate_end, fraction))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         key_network, key_critics = random.split(key)
@@ -125,13 +127,14 @@ class SAC:
             return (ent_coef * log_prob - value).mean(), (log_prob.mean(), value.mean())
 
         of_actor, of_critics, of_ent_coef = state.optimizers
-        critics, of_critics, loss, error = self.improved(critic_loss, state.critics, of_critics, fraction)
-        network, of_actor, _, (log_prob, value) = self.improved(actor_loss, state.network, of_actor, fraction)
+        optimizer, critic_optimizer = self.optimizer(fraction), self.optimizer(fraction, self.critic_learning_rate)
+        critics, of_critics, loss, error = _improved(critic_loss, state.critics, of_critics, critic_optimizer)
+        network, of_actor, _, (log_prob, value) = _improved(actor_loss, state.network, of_actor, optimizer)
         log_ent_coef = state.log_ent_coef
         if self.ent_coef is None:
             excess = -log_prob - self.entropy_aim(state.head)
-            log_ent_coef, of_ent_coef, *_ = self.improved(
-                lambda x: (x * excess, None), log_ent_coef, of_ent_coef, fraction
+            log_ent_coef, of_ent_coef, *_ = _improved(
+                lambda x: (x * excess, None), log_ent_coef, of_ent_coef, optimizer
             )
         target_critics = optax.incremental_update(critics, state.target_critics, self.tau)
         metrics = {"critic_loss": loss, "value": value, "entropy": -log_prob, "ent_coef": ent_coef}
@@ -161,8 +164,9 @@ class SAC:
     def entropy_aim(self, head: Head) -> Any:
         return -math.prod(head.sizes) if self.target_entropy is None else self.target_entropy
 
-    def improved(self, loss: Any, parameters: Any, moments: Any, fraction: jax.Array) -> tuple:
-        """One step down a loss with auxiliary outputs: new parameters and moments, the loss, the outputs."""
-        (value, outputs), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
-        change, moments = self.optimizer(fraction).update(gradient, moments)
-        return optax.apply_updates(parameters, change), moments, value, outputs
+
+def _improved(loss: Any, parameters: Any, moments: Any, optimizer: optax.GradientTransformation) -> tuple:
+    """One step down a loss with auxiliary outputs: new parameters and moments, the loss, the outputs."""
+    (value, outputs), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
+    change, moments = optimizer.update(gradient, moments)
+    return optax.apply_updates(parameters, change), moments, value, outputs

@@ -68,7 +68,8 @@ class TD3:
     critic_network: Network = Same()
     num_critics: int = setting(2, low=1, high=100)  # the least of their values is the one believed
     learning_rate: float = setting(1e-3, low=0)
-    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    critic_learning_rate: float | None = setting(None, low=0)  # None: the same
+    learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
     gamma: float = setting(0.99, low=0, high=1)  # discount
     tau: float = setting(0.005, low=0, high=1)  # share of the networks that enters their targets at each update
     policy_delay: int = setting(2, low=1, high=2**20)  # steps of the critics for one of the actor
@@ -94,8 +95,9 @@ class TD3:
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_bounded_actions(type(self).__name__, action_space)
 
-    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        return optax.adam(falling(self.learning_rate, self.learning_rate_end, fraction))
+    def optimizer(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
+        rate = self.learning_rate if rate is None else rate
+        return optax.adam(falling(rate, self.learning_rate_end, fraction))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         key_actor, key_critics = random.split(key)
@@ -130,7 +132,7 @@ class TD3:
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
         """`policy_delay` steps of the critics, each on a part of the batch [window, B], then one of the actor."""
-        optimizer = self.optimizer(fraction)
+        optimizer, critic_optimizer = self.optimizer(fraction), self.optimizer(fraction, self.critic_learning_rate)
         step = n_step(normalization.apply(state.statistics, batch.steps), self.gamma)
         parts = jax.tree.map(lambda x: x.reshape(self.policy_delay, -1, *x.shape[1:]), (step, batch.weight))
 
@@ -143,7 +145,7 @@ class TD3:
                 return (weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
 
             (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(critics)
-            change, moments = optimizer.update(gradient, moments)
+            change, moments = critic_optimizer.update(gradient, moments)
             return (optax.apply_updates(critics, change), moments), (value, error)
 
         of_actor, of_critics = state.optimizers
