@@ -175,6 +175,8 @@ WRONG = {
     "train dqn CartPole-v1 --memory.batch-size 10 --memory.capacity 5": "thorndike: Prioritized: batch_size 10 is",
     "train dqn CartPole-v1 --batch-size 32": "no flag --batch-size: here it is --memory.batch-size",
     "train dqn CartPole-v1 --buffer-size 5": "no flag --buffer-size: here it is --memory.capacity",
+    "train dqn CartPole-v1 --beta 0.5": "no flag --beta: here it is --memory.beta\n",
+    "train sac Pendulum-v1 --beta 0.5": "here it is --memory.beta (Prioritized's now: memory=Prioritized(beta=...))\n",
     "train dqn CartPole-v1 --learning-starts 5": "here it is --warmup-steps",
     "train ppo CartPole-v1 --n-steps 5": "here it is --rollout-length\n",
     "train dqn CartPole-v1 --n-steps 5": "here it is --rollout-length, or --memory.window for n-step returns\n",

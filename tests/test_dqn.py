@@ -11,9 +11,9 @@ import pytest
 from gymnasium import spaces
 
 from thorndike.algorithms.dqn import DQN
-from thorndike.core import Transition
+from thorndike.core import Batch, Transition
 from thorndike.errors import SettingError, UnknownNameError, UnsuitableError
-from thorndike.memories import Replay, importance_weights
+from thorndike.memories import Replay
 from thorndike.networks import MLP
 
 OBSERVATIONS, ACTIONS = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(4)
@@ -21,11 +21,12 @@ SMALL = DQN(network=MLP((8,), activation="tanh", initialization="default"), memo
 
 
 @jax.jit
-def update(algorithm, state, data, fraction, key):
-    return algorithm.update(state, data, fraction, key)
+def update(algorithm, state, steps, fraction, key, weight=None):
+    weight = jnp.ones(steps.reward.shape[1]) if weight is None else weight
+    return algorithm.update(state, Batch(steps, weight, jnp.arange(len(weight))), fraction, key)
 
 
-def batch(window=1, size=4, seed=0, **extras):
+def batch(window=1, size=4, seed=0):
     """Transitions [window, size]; of four, the last steps are: neither flag, terminated, truncated, both."""
     draw = np.random.default_rng(seed)
     flags = np.arange(size) % 4
@@ -37,7 +38,7 @@ def batch(window=1, size=4, seed=0, **extras):
         last & np.isin(flags, (1, 3))[None],
         last & np.isin(flags, (2, 3))[None],
         draw.normal(size=(window, size, 3)).astype(np.float32),
-        extras,
+        {},
     )
 
 
@@ -76,41 +77,30 @@ def test_loss_is_its_definition_on_every_combination_of_ends(double, loss, windo
     small = np.abs(error) <= 1
     huber = np.where(small, 0.5 * error**2, np.abs(error) - 0.5)
     expected = (huber if loss == "huber" else 0.5 * error**2).mean()
-    _, metrics = update(algorithm, state, data, jnp.float32(0), jax.random.key(2))
+    _, metrics, feedback = update(algorithm, state, data, jnp.float32(0), jax.random.key(2))
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
-    np.testing.assert_allclose(metrics["priority"], np.abs(error), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(feedback, np.abs(error), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(metrics["td_error"], np.abs(error).mean(), rtol=1e-5)
 
 
-def first_gradient(algorithm, state, data, fraction=0.0):
+def first_gradient(algorithm, state, data, weight=None):
     """The gradient that reaches the optimiser, read off Adam's first moment after one update from rest."""
     algorithm = dataclasses.replace(algorithm, max_grad_norm=float("inf"))
-    after, _ = update(algorithm, state, data, jnp.float32(fraction), jax.random.key(0))
+    after, *_ = update(algorithm, state, data, jnp.float32(0), jax.random.key(0), weight)
     moments = [x for x in jax.tree.leaves(after.optimizer) if x.ndim == 1 and x.size > 1]
     return np.asarray(moments[0]) / 0.1
 
 
 def test_doubling_one_weight_adds_exactly_that_samples_gradient():
-    state, ones = fresh(), np.ones(4, np.float32)
-    algorithm = dataclasses.replace(SMALL, beta=1.0)
-    weight = np.array([1, 0.5, 0.25, 0.125], np.float32)
-    doubled = weight * np.array([1, 2, 1, 1], np.float32)
-    only = np.array([1, 0.5, 0, 0], np.float32)
-    gradient = [first_gradient(algorithm, state, batch(weight=w)) for w in (weight, doubled)]
-    single = first_gradient(algorithm, state, batch(weight=only))
-    alone = first_gradient(algorithm, state, batch(weight=np.array([1, 0, 0, 0], np.float32)))
-    assert np.abs(single - alone).max() > 1e-3  # or 0 would be compared with 0
-    np.testing.assert_allclose(gradient[1] - gradient[0], single - alone, rtol=1e-3, atol=1e-6)
-    unweighted = first_gradient(algorithm, state, batch())
-    np.testing.assert_allclose(first_gradient(algorithm, state, batch(weight=ones)), unweighted, rtol=1e-5, atol=1e-7)
+    state = fresh()
 
+    def gradient(*weight):
+        return first_gradient(SMALL, state, batch(), np.array(weight, np.float32))
 
-def test_importance_weights_anneal_from_beta_to_one():
-    weight = jnp.array([0.5, 2.0, 8.0])
-    for fraction, beta in [(0.0, 0.4), (0.5, 0.7), (1.0, 1.0)]:
-        expected = (np.array([0.5, 2, 8]) / 8) ** beta
-        found = importance_weights(batch(size=3, weight=weight), SMALL.beta, jnp.float32(fraction))
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    single = gradient(1, 0.5, 0, 0) - gradient(1, 0, 0, 0)
+    assert np.abs(single).max() > 1e-3  # or 0 would be compared with 0
+    doubled = gradient(1, 1, 0.25, 0.125) - gradient(1, 0.5, 0.25, 0.125)
+    np.testing.assert_allclose(doubled, single, rtol=1e-3, atol=1e-6)
 
 
 def test_gradient_agrees_with_finite_differences():
@@ -143,7 +133,7 @@ def test_target_network_is_the_online_one_of_the_last_period_in_every_leaf():
     assert not {x.unsafe_buffer_pointer() for x in online} & {x.unsafe_buffer_pointer() for x in target}
     held = state.network
     for k in range(1, 8):
-        state, _ = update(algorithm, state, batch(seed=k), jnp.float32(0), jax.random.key(k))
+        state, *_ = update(algorithm, state, batch(seed=k), jnp.float32(0), jax.random.key(k))
         if k % 3 == 0:
             held = state.network
         for a, b in zip(jax.tree.leaves(state.target_network), jax.tree.leaves(held), strict=True):
@@ -155,7 +145,7 @@ def test_target_network_is_the_online_one_of_the_last_period_in_every_leaf():
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_small_batches_are_finite(size):
-    state, metrics = update(SMALL, fresh(), batch(size=size), jnp.float32(0), jax.random.key(0))
+    state, metrics, _ = update(SMALL, fresh(), batch(size=size), jnp.float32(0), jax.random.key(0))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((state, metrics)))
 
 
@@ -178,7 +168,7 @@ def test_the_learning_rate_scales_the_step_and_falls_linearly_to_its_end():
     def change(rate, fraction):
         state = fresh()
         algorithm = dataclasses.replace(SMALL, learning_rate=rate, learning_rate_end=0.0)
-        after, _ = update(algorithm, state, batch(), jnp.float32(fraction), jax.random.key(0))
+        after, *_ = update(algorithm, state, batch(), jnp.float32(fraction), jax.random.key(0))
         pairs = zip(*map(jax.tree.leaves, (after.network, state.network)), strict=True)
         return np.concatenate([np.ravel(a - b) for a, b in pairs])
 
@@ -202,6 +192,8 @@ def test_what_cannot_work_is_refused_with_a_reason():
         DQN(warmup_steps=0, rollout_length=1, memory=Replay(1000, 4, window=3))
     with pytest.raises(UnknownNameError, match=r"memory\.capacity"):
         DQN(buffer_size=10)
+    with pytest.raises(UnknownNameError, match=r"memory\.beta \(Prioritized's now: memory=Prioritized\(beta=\.\.\.\)"):
+        DQN(beta=0.5)
     with pytest.raises(UnknownNameError, match="Did you mean 'gamma'"):
         DQN(gama=0.9)
     with pytest.raises(SettingError, match="'huber', 'squared'"):

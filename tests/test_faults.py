@@ -206,8 +206,8 @@ def test_learning_that_has_diverged_ends_the_run():
 
 class Diverging(td.PPO):
     def update(self, state, batch, fraction, key):
-        state, metrics = super().update(state, batch, fraction, key)
-        return state, metrics | {"value_loss": jnp.where(fraction > 0.5, jnp.nan, metrics["value_loss"])}
+        state, metrics, feedback = super().update(state, batch, fraction, key)
+        return state, metrics | {"value_loss": jnp.where(fraction > 0.5, jnp.nan, metrics["value_loss"])}, feedback
 
 
 jax.tree_util.register_static(Diverging)

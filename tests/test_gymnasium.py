@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from jax import random
 
 from strategies import broken_environments, canonical_actions, play_as_told
-from thorndike import core
+from thorndike import episodes
 from thorndike.environments import make, name_of, repeating
 from thorndike.environments.gymnasium import Gymnasium, episode_seed
 from thorndike.errors import (
@@ -164,14 +164,10 @@ def test_the_returns_that_are_counted_are_those_that_the_environment_sums():
     environment = make(lambda: Summing(Sentinel()), n)
     environment.reset(random.key(0))
     outcome = play(environment, canonical_actions(environment.action_space, 60, n))
-    zero, number = jnp.zeros(n), jnp.uint32(0)
-    row = {"return": jnp.float32(0), "length": jnp.float32(0), "episodes": number, "learned": number}
-    ring = jnp.zeros(core.RING)
-    episodes = core.Episodes(zero, zero.astype(int), number, ring, ring.astype(int), row, jnp.zeros(3, jnp.uint32))
-    trajectory = core.Transition(
-        outcome.observation, None, outcome.reward, outcome.terminated, outcome.truncated, outcome.next_observation, {}
-    )
-    counted = jax.jit(core.count_episodes)(episodes, trajectory, number, None)
+    counted = jax.jit(episodes.count)(
+        episodes.none_yet(n, ()), outcome.reward, outcome.terminated, outcome.truncated,
+        np.ones_like(outcome.truncated), jnp.uint32(0), None,
+    )  # fmt: skip
     assert len(sums) > 3 * 5
     assert counted.finished == len(sums)
     np.testing.assert_array_equal(counted.returns[: len(sums)], sums)

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax, random
 
-from thorndike.core import Transition
+from thorndike.core import Batch, Transition
 from thorndike.errors import SettingError
 from thorndike.memories import LARGEST_CAPACITY, Latest, Prioritized, Replay, _first_above
 
 BATCH = 16
+HALF = np.float32(0.5)  # of the run is done
 ONE = Transition(  # one step, with every dtype that spaces have
     observation={"image": jax.ShapeDtypeStruct((2,), jnp.uint8), "place": jax.ShapeDtypeStruct((3,), jnp.float32)},
     action=jax.ShapeDtypeStruct((), jnp.int32),
@@ -79,10 +80,10 @@ def player(memory, lengths, cycles, n):
         outputs, begin = [], 0
         for i, length in enumerate(lengths):
             state = memory.add(state, jax.tree.map(lambda x, b=begin, t=length: x[b : b + t], steps))
-            batch = memory.sample(state, random.fold_in(key, i))
+            batch = memory.sample(state, random.fold_in(key, i), HALF)
             outputs.append((batch, getattr(state, "sums", [jnp.zeros(())])[0].reshape(-1)))
-            copy, step = batch.observation["place"][0, :, 0], batch.observation["place"][0, :, 2]
-            state = memory.feedback(state, batch, {"priority": priority_of(step, copy, op + i)})
+            place = batch.steps.observation["place"][0]
+            state = memory.feedback(state, batch, priority_of(place[:, 2], place[:, 0], op + i))
             begin += length
         return (state, op + len(lengths)), jax.tree.map(lambda *x: jnp.stack(x), *outputs)
 
@@ -106,10 +107,8 @@ def played(memory, lengths, n, runs, seed=0):
 def assert_windows_are_what_happened(memory, n, happened, totals, batches):
     """Every leaf of every window is what happened to one copy in consecutive steps, all still stored."""
     rows, window = memory.capacity // n, memory.window
-    extras = {name: x for name, x in batches.extras.items() if name not in ("weight", "index")}
-    batches = batches._replace(extras=extras)
     for op, total in enumerate(totals):
-        batch = jax.tree.map(lambda x, op=op: x[:, op], batches)  # [runs, window, B, ...]
+        batch = jax.tree.map(lambda x, op=op: x[:, op], batches.steps)  # [runs, window, B, ...]
         place = batch.observation["place"]
         if total < window:  # too early to sample: nothing but finite numbers is promised
             assert np.isfinite(place).all()
@@ -127,7 +126,8 @@ def assert_windows_are_what_happened(memory, n, happened, totals, batches):
 
 def assert_uniform(memory, n, totals, batches):
     """At last, every window that is stored whole is as likely as any other."""
-    start, copy = batches.observation["place"][:, -1, 0, :, 2], batches.observation["place"][:, -1, 0, :, 0]
+    place = batches.steps.observation["place"][:, -1, 0]
+    start, copy = place[..., 2], place[..., 0]
     oldest, newest = max(0, totals[-1] - memory.capacity // n), totals[-1] - memory.window
     index = ((start - oldest) * n + copy).astype(int).reshape(-1)
     counts = np.bincount(index, minlength=(newest - oldest + 1) * n)
@@ -138,7 +138,7 @@ def assert_uniform(memory, n, totals, batches):
 def assert_priorities(memory, n, happened, totals, batches, priorities, alpha):
     """Every row's priority is what learning last said of the window there, the highest so far if nothing was said,
     0 if the window is not whole; and weights and indices say so."""
-    rows, window = memory.capacity // n, memory.window
+    rows, window, exponent = memory.capacity // n, memory.window, (memory.beta + 1) / 2
     for run in range(priorities.shape[0]):
         known, highest, before = {}, 1.0, 0  # (step, copy) -> priority, the exponent applied
         for op, total in enumerate(totals):
@@ -151,13 +151,13 @@ def assert_priorities(memory, n, happened, totals, batches, priorities, alpha):
             np.testing.assert_array_equal(priorities[run, op] == 0, expected == 0)
             batch = jax.tree.map(lambda x, op=op, run=run: x[run, op], batches)
             if not known:
-                assert np.isfinite(batch.extras["weight"]).all()
+                assert np.isfinite(batch.weight).all()
                 continue
-            place = batch.observation["place"][0].astype(int)
+            place = batch.steps.observation["place"][0].astype(int)
             drawn = [(s, c) for c, _, s in place]
-            weight = [sum(known.values()) / (len(known) * known[window]) for window in drawn]
-            np.testing.assert_allclose(batch.extras["weight"], weight, rtol=1e-5)
-            np.testing.assert_array_equal(batch.extras["index"], [(s % rows) * n + c for s, c in drawn])
+            weight = np.array([sum(known.values()) / (len(known) * known[window]) for window in drawn]) ** exponent
+            np.testing.assert_allclose(batch.weight, weight / weight.max(), rtol=1e-5)
+            np.testing.assert_array_equal(batch.index, [(s % rows) * n + c for s, c in drawn])
             for s, c in drawn:
                 known[s, c] = (priority_of(s, c, op) + 1e-6) ** alpha
                 highest = max(highest, known[s, c])
@@ -220,9 +220,9 @@ def test_latest_is_the_newest_trajectory_whole():
     same = jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), state, first)
     assert all(jax.tree.leaves(same))
     state = memory.add(memory.add(state, first), second)
-    batch = memory.sample(state, new_key())
-    jax.tree.map(np.testing.assert_array_equal, batch, second)
-    assert memory.feedback(state, batch, {}) is state
+    batch = memory.sample(state, new_key(), HALF)
+    jax.tree.map(np.testing.assert_array_equal, batch, Batch(second, np.ones(3), np.arange(3)))
+    assert memory.feedback(state, batch, ()) is state
     assert memory.restarted(state, jnp.ones(3, bool)) is state
 
 
@@ -259,29 +259,49 @@ SMALL = Transition(*[jax.ShapeDtypeStruct((), jnp.float32)] * 3, *[jax.ShapeDtyp
                    jax.ShapeDtypeStruct((), jnp.float32), {})  # fmt: skip
 
 
+def windows_at(index):
+    """A batch of which a memory is told, by where its windows start."""
+    return Batch((), jnp.ones(index.shape), index)
+
+
 def small_steps(time, n):
     """A trajectory whose observations count the steps: time * n + copy."""
     number, flag = jnp.arange(time * n, dtype=jnp.float32).reshape(time, n), jnp.zeros((time, n), bool)
     return Transition(number, number, number, flag, flag, number + 1, {})
 
 
-def test_weight_and_index_join_whatever_extras_there_are():
-    memory = Prioritized(12, 4, 2)
-    batch = jax.eval_shape(lambda: memory.sample(memory.add(memory.init(SMALL, (4, 3)), small_steps(4, 3)), new_key()))
-    assert batch.reward.shape == (2, 4)
-    assert {name: x.shape for name, x in batch.extras.items()} == {"weight": (4,), "index": (4,)}
+@pytest.mark.parametrize("memory", [Latest(), Replay(12, 4, 2), Prioritized(12, 4, 2)], ids=lambda x: type(x).__name__)
+def test_a_batch_has_a_weight_and_an_index_for_each_window_and_its_extras_are_those_remembered(memory):
+    state = memory.add(memory.init(SMALL, (4, 3)), small_steps(4, 3))
+    batch = memory.sample(state, new_key(), HALF)
+    assert batch.steps.extras == {}
+    assert batch.weight.shape == batch.index.shape == batch.steps.reward.shape[1:]
+    np.testing.assert_array_equal(batch.weight, 1)  # nothing has been learned yet: no window is likelier than another
+    number = batch.steps.observation[0]
+    np.testing.assert_array_equal(
+        number, state.steps.observation.reshape(-1)[batch.index] if memory != Latest() else number
+    )
 
 
-def prioritized(priority, alpha, batch_size=10_000):
+@pytest.mark.parametrize(("fraction", "exponent"), [(0.0, 0.4), (0.5, 0.7), (1.0, 1.0)])
+def test_weights_undo_more_and_more_of_the_bias_up_to_all_of_it(fraction, exponent):
+    """Schaul et al. (2016), section 3.4: the exponent rises from beta to 1."""
+    memory, state = prioritized([1.0, 2.0, 5.0], 1.0, batch_size=50)
+    batch = memory.sample(state, new_key(), np.float32(fraction))
+    expected = (1 / np.array([1.0, 2.0, 5.0])) ** exponent  # over that of the least likely, which is drawn too
+    np.testing.assert_allclose(batch.weight, expected[batch.index], rtol=1e-5)
+    assert set(batch.index.tolist()) == {0, 1, 2}
+
+
+def prioritized(priority, alpha, batch_size=10_000, beta=0.4):
     """A memory of one copy in which learning gave step i `priority[i]`."""
     count = len(priority)
-    memory = Prioritized(max(count, batch_size), batch_size, alpha=alpha)
+    memory = Prioritized(max(count, batch_size), batch_size, alpha=alpha, beta=beta)
 
     @jax.jit
     def learned(priority):
         state = memory.add(memory.init(SMALL, (count, 1)), small_steps(count, 1))
-        batch = Transition(*[None] * 6, {"index": jnp.arange(count)})
-        return memory.feedback(state, batch, {"priority": priority})
+        return memory.feedback(state, windows_at(jnp.arange(count)), priority)
 
     return memory, learned(jnp.asarray(priority, jnp.float32))
 
@@ -289,22 +309,22 @@ def prioritized(priority, alpha, batch_size=10_000):
 @pytest.mark.parametrize(("count", "alpha"), [(3, 0.6), (8, 1.0), (50, 0.6), (600, 0.3), (70, 0.0)])
 def test_windows_are_drawn_in_proportion_to_their_priorities(count, alpha):
     priority = np.random.default_rng(0).exponential(size=count) + 0.01
-    memory, state = prioritized(priority, alpha)
+    memory, state = prioritized(priority, alpha, beta=1.0)
     sample = jax.jit(memory.sample)
-    batches = [sample(state, new_key(i)) for i in range(10)]  # 10^5 draws
-    counts = np.bincount(np.concatenate([batch.observation[0] for batch in batches]).astype(int), minlength=count)
+    batches = [sample(state, new_key(i), HALF) for i in range(10)]  # 10^5 draws
+    counts = np.bincount(np.concatenate([batch.steps.observation[0] for batch in batches]).astype(int), minlength=count)
     p = (priority + 1e-6) ** alpha
     p /= p.sum()
     assert scipy.stats.chisquare(counts, counts.sum() * p).pvalue > 1e-3
-    index = batches[0].extras["index"]
-    np.testing.assert_allclose(batches[0].extras["weight"], 1 / (count * p[index]), rtol=1e-5)
+    drawn = p[batches[0].index]
+    np.testing.assert_allclose(batches[0].weight, drawn.min() / drawn, rtol=1e-5)
 
 
 def test_priorities_of_very_different_sizes_are_respected():
     priority = np.tile([0.0, 1e6, 0.0, 1e-3, 0.0], 60)
     memory, state = prioritized(priority, 1.0)
     sample = jax.jit(memory.sample)
-    drawn = np.concatenate([sample(state, new_key(i)).extras["index"] for i in range(5)])
+    drawn = np.concatenate([sample(state, new_key(i), HALF).index for i in range(5)])
     counts = np.bincount(drawn, minlength=300)
     assert counts[priority < 1].sum() == 0
     assert scipy.stats.chisquare(counts[priority > 1]).pvalue > 1e-3
@@ -321,9 +341,8 @@ def test_a_new_window_gets_the_highest_priority_so_far_with_the_exponent_applied
     memory, state = prioritized([0.25, 0.5, 0.75], 0.5, batch_size=8)
     add = jax.jit(partial(memory.add, trajectory=small_steps(1, 1)))
     np.testing.assert_allclose(add(state).sums[0].reshape(-1)[:4], [0.5, 0.5**0.5, 0.75**0.5, 1], rtol=1e-5)
-    batch = Transition(*[None] * 6, {"index": jnp.array([1])})
-    state = memory.feedback(state, batch, {"priority": jnp.array([9.0])})
-    state = memory.feedback(state, batch, {"priority": jnp.array([0.04])})
+    state = memory.feedback(state, windows_at(jnp.array([1])), jnp.array([9.0]))
+    state = memory.feedback(state, windows_at(jnp.array([1])), jnp.array([0.04]))
     np.testing.assert_allclose(add(state).sums[0].reshape(-1)[:4], [0.5, 0.2, 0.75**0.5, 3], rtol=1e-4)
     assert state.highest.dtype == state.sums[0].dtype == jnp.float32
 
@@ -335,10 +354,8 @@ def test_sums_never_drift_from_the_priorities():
     def thousandfold(state):
         def step(state, key):
             state = memory.add(state, small_steps(3, 1))
-            batch = memory.sample(state, random.fold_in(key, 0))
-            return memory.feedback(
-                state, batch, {"priority": random.exponential(random.fold_in(key, 1), (64,)) * 1e3}
-            ), None
+            batch = memory.sample(state, random.fold_in(key, 0), HALF)
+            return memory.feedback(state, batch, random.exponential(random.fold_in(key, 1), (64,)) * 1e3), None
 
         return lax.scan(step, state, random.split(new_key(), 1000))[0]
 
@@ -352,8 +369,7 @@ def test_sums_never_drift_from_the_priorities():
 def test_feedback_brings_back_no_window_that_is_not_whole():
     memory = Prioritized(6, 4, window=2, alpha=1.0)
     state = memory.add(memory.init(SMALL, (4, 1)), small_steps(4, 1))
-    batch = Transition(*[None] * 6, {"index": jnp.arange(6)})
-    state = memory.feedback(state, batch, {"priority": jnp.full(6, 5.0)})
+    state = memory.feedback(state, windows_at(jnp.arange(6)), jnp.full(6, 5.0))
     np.testing.assert_array_equal(state.sums[0].reshape(-1) > 0, [1, 1, 1, 0, 0, 0, 0, 0])
 
 
@@ -366,8 +382,8 @@ def test_a_saved_memory_goes_on_as_the_original():
     def go_on(state):
         for i in range(3):
             state = memory.add(state, small_steps(2, 1))
-            batch = memory.sample(state, new_key(i))
-            state = memory.feedback(state, batch, {"priority": batch.reward[0]})
+            batch = memory.sample(state, new_key(i), HALF)
+            state = memory.feedback(state, batch, batch.steps.reward[0])
         return state, batch
 
     jax.tree.map(np.testing.assert_array_equal, go_on(state), go_on(copy))
@@ -380,7 +396,7 @@ def test_side_by_side_each_memory_is_as_it_is_alone(kind):
     def life(steps, key):
         state = memory.add(memory.init(ONE, (4, 2)), jax.tree.map(lambda x: x[:4], steps))
         state = memory.add(state, jax.tree.map(lambda x: x[4:], steps))
-        return memory.sample(state, key), state
+        return memory.sample(state, key, HALF), state
 
     together, alone = jax.jit(jax.vmap(life))(happened, random.split(new_key(), 3)), jax.jit(life)
     for i, key in enumerate(random.split(new_key(), 3)):
@@ -396,9 +412,9 @@ def loop(memory, n, copies):
             state, signal = carry
             steps = small_steps(2, n)
             state = memory.add(state, steps._replace(reward=steps.reward * signal))
-            batch = memory.sample(state, new_key(i))
-            signal = jnp.tanh(batch.reward.mean() + batch.next_observation.mean())
-            return memory.feedback(state, batch, {"priority": jnp.abs(batch.reward[0] - signal)}), signal
+            batch = memory.sample(state, new_key(i), HALF)
+            signal = jnp.tanh(batch.steps.reward.mean() + batch.steps.next_observation.mean())
+            return memory.feedback(state, batch, jnp.abs(batch.steps.reward[0] - signal)), signal
 
         return lax.fori_loop(0, times, step, (state, jnp.float32(1)))
 
@@ -461,10 +477,12 @@ def test_a_trajectory_longer_than_the_memory_is_refused():
 
 def test_prioritized_says_what_an_algorithm_without_priorities_can_use():
     with pytest.raises(SettingError, match="use Replay"):
-        Prioritized().feedback((), (), {"loss": jnp.float32(0)})
+        Prioritized().feedback((), windows_at(jnp.arange(3)), ())
+    with pytest.raises(SettingError, match=r"needs a priority for each of 3 windows, got an array \(3, 1\)"):
+        Prioritized().feedback((), windows_at(jnp.arange(3)), jnp.ones((3, 1)))
 
 
-def test_a_memorys_numbers_are_static_but_for_alpha():
+def test_a_memorys_numbers_are_static_but_for_its_exponents():
     assert jax.tree.leaves(Replay()) == jax.tree.leaves(Latest()) == []
-    assert jax.tree.leaves(Prioritized(alpha=0.5)) == [0.5]
+    assert jax.tree.leaves(Prioritized(alpha=0.5, beta=0.25)) == [0.5, 0.25]
     assert isinstance(Prioritized(), Replay)  # it fits wherever an algorithm asks for a replay

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import thorndike as td
 from test_runs import OPTIONS, same_arrays
-from thorndike import cli
+from thorndike import algorithms, cli
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.networks import Network
 
+ROOT = Path(__file__).parents[1]
 SMALL = {"network": td.MLP((4,)), "baseline_network": None, "num_environments": 2, "rollout_length": 8}
 QUICK = OPTIONS | {"evaluate_every": 0}
 
@@ -30,8 +35,9 @@ class Louder(td.REINFORCE):
     volume: float = setting(2.0, low=0)
 
     def update(self, state, batch, fraction, key):
-        state, metrics = super().update(state, batch._replace(reward=self.volume * batch.reward), fraction, key)
-        return state, metrics | {"volume": self.volume}
+        steps = batch.steps._replace(reward=self.volume * batch.steps.reward)
+        state, metrics, feedback = super().update(state, batch._replace(steps=steps), fraction, key)
+        return state, metrics | {"volume": self.volume}, feedback
 
 
 @hyperparameters
@@ -86,7 +92,7 @@ class Lucky:
         return state
 
     def update(self, state, batch, fraction, key):
-        return State(state.weights + 1), {"weight": state.weights[0]}
+        return State(state.weights + 1), {"weight": state.weights[0]}, ()
 
 
 CASES = {
@@ -154,8 +160,52 @@ class Undecorated(td.DQN):
         return super().update(state, batch, fraction, key)
 
 
+@hyperparameters
+class Recording(Lucky):
+    """Records what is of the action, and what is not."""
+
+    warmup_steps: int = 16
+    what: str = "log_prob"
+
+    def act(self, policy, observation, carry, key):
+        action, carry, _ = super().act(policy, observation, carry, key)
+        return action, carry, {self.what: jnp.zeros(len(action))}
+
+
 class Bare:
     act = update = None
+
+
+@hyperparameters
+class Earlier(Lucky):
+    """Written for what `update` once gave."""
+
+    def update(self, state, batch, fraction, key):
+        return State(state.weights + 1), {"weight": state.weights[0]}
+
+
+@hyperparameters
+class Incurious(Lucky):
+    """Never asks whether to explore."""
+
+    def policy(self, state, fraction):
+        return state
+
+
+@hyperparameters
+class Undated(td.Replay):
+    """Written for what `sample` once took."""
+
+    def sample(self, ring, key):
+        return super().sample(ring, key, 0.0)
+
+
+@hyperparameters
+class Unpacked(td.Replay):
+    """Gives steps alone."""
+
+    def sample(self, ring, key, fraction):
+        return super().sample(ring, key, fraction).steps
 
 
 class Plain(td.Replay):
@@ -166,13 +216,28 @@ BAD = {
     "a subclass without its decorator": (Undecorated, "write @hyperparameters above class Undecorated"),
     "a memory without its decorator": (td.DQN(memory=Plain()), "write @hyperparameters above class Plain"),
     "a class that lacks most": (Bare(), "Bare has no 'num_environments', which an algorithm has"),
+    "an update without feedback": (Earlier(), r"Earlier.update must give \(state, metrics, feedback\), got 2 values"),
+    "a policy without a word": (Incurious(), r"Incurious.policy must take \(state, fraction, explore\)"),
+    "a memory without a word": (td.DQN(memory=Undated()), r"Undated.sample must take \(memory, key, fraction\)"),
+    "a batch of steps alone": (td.DQN(memory=Unpacked()), "Unpacked.sample must give a Batch of thorndike.core"),
+    "extras of an action that is not taken": (Recording(), "Recording.act records log_prob of the .*warmup_steps=0"),
+    "priorities that nobody gives": (
+        Lucky(memory=td.Prioritized(64, 8)),
+        "Prioritized needs an algorithm that reports priorities, such as DQN: use Replay",
+    ),
 }
 
 
 @pytest.mark.parametrize(("algorithm", "answer"), BAD.values(), ids=BAD.keys())
-def test_what_cannot_be_trained_is_answered_in_one_line(algorithm, answer):
+def test_what_cannot_be_trained_is_answered_in_one_line(tmp_path, algorithm, answer):
     with pytest.raises(td.SettingError, match=answer):
-        td.train(algorithm, "CartPole-v1", 2_000, run_dir=None)
+        td.train(algorithm, "CartPole-v1", 2_000, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("harmless", [{"what": "carry"}, {"warmup_steps": 0}])
+def test_extras_that_are_those_of_the_step_are_recorded_warming_up_or_not(harmless):
+    algorithms.check_learning(Recording(**harmless), spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
 
 
 MODULE = """
@@ -220,3 +285,45 @@ def test_the_current_folder_is_on_the_path_only_while_a_named_module_is_imported
     before = list(sys.path)
     assert cli._algorithm("named_alone:Mine").__name__ == "Mine"
     assert sys.path == before
+
+
+TYPED = """
+from typing import Any
+
+import jax
+
+import thorndike as td
+from thorndike.core import Algorithm, Batch, Memory
+from thorndike.hyperparameters import hyperparameters
+
+
+@hyperparameters
+class Mine(td.DQN):
+    def update(self, state: Any, batch: Batch, fraction: jax.Array, key: jax.Array) -> Any:
+        return super().update(state, batch, fraction, key)
+
+
+algorithm: Algorithm = Mine()
+memory: Memory = td.Prioritized()
+"""
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("", ""), ("fraction: jax.Array, ", ""), ("-> Any", "-> tuple[Any, dict]"), ("td.Prioritized()", "td.DQN()")],
+)
+def test_a_checker_of_types_says_what_breaks_the_contract(tmp_path, right, wrong):
+    (tmp_path / "mine.py").write_text(TYPED.replace(right, wrong))
+    options = [
+        "--config-file",
+        str(ROOT / "pyproject.toml"),
+        "--disable-error-code=override",
+        "--disable-error-code=misc",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, str(tmp_path / "mine.py")], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"MYPYPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    broken = [line for line in done.stdout.splitlines() if "mine.py" in line and "Incompatible types in assign" in line]
+    assert len(broken) == (right != ""), done.stdout

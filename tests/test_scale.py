@@ -12,7 +12,7 @@ import pytest
 from gymnasium import spaces
 
 import thorndike as td
-from thorndike.core import Transition
+from thorndike.core import Batch, Transition
 from thorndike.environments.classic_control import CartPole, Pendulum
 from thorndike.memories import Replay
 from thorndike.networks import MLP
@@ -72,7 +72,10 @@ def test_what_is_drawn_is_normalised_by_all_that_is_known_and_each_reward_before
     plain, key = OFF_POLICY[name], jax.random.key(0)
     space = spaces.Discrete(4) if name == "dqn" else spaces.Box(-1, 1, (2,), np.float32)
     normalizing = dataclasses.replace(plain, normalize_observations=True, normalize_rewards=True)
-    update = jax.jit(lambda algorithm, state, batch: algorithm.update(state, batch, jnp.float32(0), key)[1])
+    every = jnp.ones(4), jnp.arange(4)
+    update = jax.jit(
+        lambda algorithm, state, steps: algorithm.update(state, Batch(steps, *every), jnp.float32(0), key)[1]
+    )
     state = normalizing.observe(normalizing.init(key, OBSERVATIONS, space), steps(space, 50, 2, seed=0))
     batch = steps(space, 3, 4, seed=1)
     moments, returns = state.statistics.observations, state.statistics.rewards.returns

@@ -184,8 +184,7 @@ def windows(n, seed, share, batch=200):
     place = np.stack([time, copy], -1).astype(np.float32)
     following = {"place": place + np.float32([0.5, 0]), "image": (7 * time + copy).astype(np.uint8)}
     reward = rng.normal(size=(n, batch)).astype(np.float32)
-    extras = {"log_prob": reward, "weight": np.ones(batch, np.float32), "index": np.arange(batch)}
-    return Transition({"place": place}, copy, reward, terminated, truncated, following, extras)
+    return Transition({"place": place}, copy, reward, terminated, truncated, following, {"log_prob": reward})
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])

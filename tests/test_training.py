@@ -201,14 +201,14 @@ class Noting:
     updates_per_rollout = 3
     memory = property(lambda self: self)
 
-    def sample(self, memory, key):
+    def sample(self, memory, key, fraction):
         return random.key_data(key)
 
     def update(self, state, batch, fraction, key):
         keys, count = state
-        return (keys.at[count].set(jnp.stack([batch, random.key_data(key)])), count + 1), {}
+        return (keys.at[count].set(jnp.stack([batch, random.key_data(key)])), count + 1), {}, ()
 
-    def feedback(self, memory, batch, metrics):
+    def feedback(self, memory, batch, feedback):
         return memory
 
 

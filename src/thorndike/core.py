@@ -8,15 +8,17 @@ the environment), a batch [T, B, ...] (a window of time, drawn from memory).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jax import lax, random
+from jax import random
+
+from thorndike.episodes import Episodes, count, finite, none_yet
+from thorndike.loops import repeat
 
 PyTree = Any
-RING = 100  # the last returns and lengths that are kept one by one
+Space = Any  # one of gymnasium.spaces
 
 
 class Transition(NamedTuple):
@@ -31,6 +33,14 @@ class Transition(NamedTuple):
     extras: PyTree  # what `act` wants `update` to see (log_prob, carry, ...); {} if nothing
 
 
+class Batch(NamedTuple):
+    """What a memory gives to learn from: B windows of T steps."""
+
+    steps: Transition  # [T, B, ...]
+    weight: jax.Array  # [B] what each window counts in a loss, ready to be multiplied by it
+    index: jax.Array  # type: ignore[assignment]  # [B] where the memory has them, for its `feedback`
+
+
 class Step(NamedTuple):
     """What an environment answers to an action, for all its copies: leaves are [N, ...]."""
 
@@ -41,20 +51,37 @@ class Step(NamedTuple):
     next_observation: PyTree  # what the action led to, before any reset
 
 
-class Environment(Protocol):
+class World(Protocol):
+    """What learning knows of an environment: its spaces, and how many copies there are."""
+
+    @property
+    def num_environments(self) -> int: ...
+
+    @property
+    def observation_space(self) -> Space:
+        """Of one copy."""
+
+    @property
+    def action_space(self) -> Space:
+        """Of one copy; a bounded Box is acted on in [-1, 1] and scaled by the environment."""
+
+
+class Environment(World, Protocol):
     """`num_environments` copies side by side, each reset in the very step in which its episode ends."""
 
-    compiled: bool  # pure and traceable (and hashable), or on the host
-    num_environments: int
-    observation_space: Any  # gymnasium.spaces, of one copy
-    action_space: Any  # of one copy; a bounded Box is acted on in [-1, 1] and scaled by the environment
-    max_steps: int | None  # after which an episode is truncated; None: never, or that is not known
+    @property
+    def compiled(self) -> bool:
+        """Pure and traceable (and hashable), or on the host, where it owes more: `environments.host` says what."""
+
+    @property
+    def max_steps(self) -> int | None:
+        """After which an episode is truncated; None: never, or that is not known."""
 
     def reset(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         """New episodes everywhere: (env_state, observation [N, ...]). On the host the key fixes every later seed."""
 
     def step(self, env_state: PyTree, action: PyTree, key: jax.Array) -> tuple[PyTree, Step]:
-        """One action for every copy. On the host env_state is () and the key is ignored."""
+        """One action for every copy. On the host env_state is ()."""
 
     def close(self) -> None:
         """Release what the copies hold."""
@@ -71,10 +98,11 @@ class Memory(Protocol):
 
     def add(self, memory: PyTree, trajectory: Transition) -> PyTree: ...
 
-    def sample(self, memory: PyTree, key: jax.Array) -> Transition: ...
+    def sample(self, memory: PyTree, key: jax.Array, fraction: jax.Array) -> Batch:
+        """What to learn from next, at this fraction of training."""
 
-    def feedback(self, memory: PyTree, batch: Transition, metrics: dict) -> PyTree:
-        """What learning from `batch` showed, e.g. new priorities; most memories return themselves."""
+    def feedback(self, memory: PyTree, batch: Batch, feedback: PyTree) -> PyTree:
+        """Take what `update` says of a batch, priorities [B] or (); most memories have no use for it."""
 
     def restarted(self, memory: PyTree, begun: jax.Array) -> PyTree:
         """Copies `begun` [N] have left their episodes for new ones: the last step stored of each is a truncation."""
@@ -83,16 +111,33 @@ class Memory(Protocol):
 class Algorithm(Protocol):
     """A frozen dataclass: its fields are the hyper-parameters, its methods are pure."""
 
-    num_environments: int  # copies acted in side by side
-    rollout_length: int  # steps acted in each of them before learning
-    updates_per_rollout: int  # batches learned from afterwards
-    warmup_steps: int  # first steps: actions uniform over the action space, remembered, not learned from
-    memory: Any
+    @property
+    def num_environments(self) -> int:
+        """Copies acted in side by side."""
 
-    def check(self, observation_space: Any, action_space: Any) -> None:
+    @property
+    def rollout_length(self) -> int:
+        """Steps acted in each of them before learning."""
+
+    @property
+    def updates_per_rollout(self) -> int:
+        """Batches learned from afterwards."""
+
+    @property
+    def warmup_steps(self) -> int:
+        """First steps: actions uniform over the action space, remembered, not learned from.
+
+        What `act` records of the action that it chose would be of another than the one taken: with a warm-up, its
+        extras are `carry` (what it was given) or nothing.
+        """
+
+    @property
+    def memory(self) -> Memory: ...
+
+    def check(self, observation_space: Space, action_space: Space) -> None:
         """Raise a typed error, before anything is compiled, where the spaces do not suit."""
 
-    def init(self, key: jax.Array, observation_space: Any, action_space: Any) -> PyTree: ...
+    def init(self, key: jax.Array, observation_space: Space, action_space: Space) -> PyTree: ...
 
     def policy(self, state: PyTree, fraction: jax.Array, explore: bool = True) -> PyTree:
         """All that acting needs at this fraction of training, as one pytree."""
@@ -112,8 +157,10 @@ class Algorithm(Protocol):
     def restarted(self, state: PyTree, begun: jax.Array) -> PyTree:
         """Copies `begun` [N] have left their episodes for new ones: what the state has summed over them starts anew."""
 
-    def update(self, state: PyTree, batch: Transition, fraction: jax.Array, key: jax.Array) -> tuple[PyTree, dict]:
-        """A better state, and metrics; `metrics["priority"]` [B], if present, goes to the memory alone."""
+    def update(
+        self, state: PyTree, batch: Batch, fraction: jax.Array, key: jax.Array
+    ) -> tuple[PyTree, dict[str, jax.Array], PyTree]:
+        """A better state, metrics, and feedback for the memory: how wrong it was about each window [B], or ()."""
 
 
 class Actor(NamedTuple):
@@ -123,18 +170,6 @@ class Actor(NamedTuple):
     observation: PyTree
     carry: PyTree
     done: Any  # [N] whether the last step ended an episode, so that the carry starts afresh
-
-
-class Episodes(NamedTuple):
-    """What is counted of episodes, raw and in every mode alike."""
-
-    reward: jax.Array  # [N] return so far of the running episodes
-    length: jax.Array  # [N]
-    finished: jax.Array  # episodes finished since the run began, uint32
-    returns: jax.Array  # [RING] of the last finished ones; episode number i stands at i % RING
-    lengths: jax.Array  # [RING]
-    row: dict  # sums since the last row of metrics: episodes, return, length, learned, and one per metric
-    fault: jax.Array  # [3] uint32: 1 where a value was not finite; first such iteration, and t * N + copy in it
 
 
 class Progress(NamedTuple):
@@ -147,65 +182,71 @@ class Progress(NamedTuple):
     iteration: jax.Array  # uint32, the only counter on the device; steps are counted on the host
 
 
-Unroll = Callable[..., tuple[Actor, Transition]]
-# unroll(algorithm, environment, policy, actor, key, length, uniform=False) -> (actor, trajectory [length, N])
+class Unroll(Protocol):
+    """A way to act for `length` steps: where that stopped, and the trajectory [length, N]."""
+
+    def __call__(
+        self, algorithm: Algorithm, environment: Environment, policy: PyTree, actor: Actor, key: jax.Array,
+        length: int, uniform: bool = False,
+    ) -> tuple[Actor, Transition]: ...  # fmt: skip
 
 
-def repeat(step: Callable, carry: PyTree, xs: PyTree, length: int) -> tuple[PyTree, PyTree]:
-    """`lax.scan`, but no loop at all around a single repetition."""
-    if length > 1:
-        return lax.scan(step, carry, xs, length)
-    carry, y = step(carry, jax.tree.map(lambda x: x[0], xs))
-    return carry, jax.tree.map(lambda y: jnp.asarray(y)[None], y)
-
-
-def improve(algorithm: Any, state: PyTree, memory: PyTree, fraction: jax.Array, key: jax.Array) -> tuple:
+def improve(algorithm: Algorithm, state: PyTree, memory: PyTree, fraction: jax.Array, key: jax.Array) -> tuple:
     """Learn from batches of what is remembered: sample, update, feed back, `updates_per_rollout` times."""
 
     def update(carry, key):
         state, memory = carry
         sample_key, update_key = random.split(key)
-        batch = algorithm.memory.sample(memory, sample_key)
-        state, metrics = algorithm.update(state, batch, fraction, update_key)
-        memory = algorithm.memory.feedback(memory, batch, metrics)
-        means = {name: jnp.mean(x, dtype=jnp.float32) for name, x in metrics.items() if name != "priority"}
-        return (state, memory), means
+        batch = algorithm.memory.sample(memory, sample_key, fraction)
+        state, metrics, feedback = algorithm.update(state, batch, fraction, update_key)
+        memory = algorithm.memory.feedback(memory, batch, feedback)
+        return (state, memory), {name: jnp.mean(x, dtype=jnp.float32) for name, x in metrics.items()}
 
     keys = random.split(key, algorithm.updates_per_rollout)
     (state, memory), metrics = repeat(update, (state, memory), keys, algorithm.updates_per_rollout)
     return state, memory, jax.tree.map(lambda x: x.mean(0), metrics)
 
 
-def remember(algorithm, state, memory, trajectory: Transition) -> tuple:
+def remember(algorithm: Algorithm, state: PyTree, memory: PyTree, trajectory: Transition) -> tuple:
     """What state and memory keep of a trajectory, whether it is learned from or not."""
     return algorithm.observe(state, trajectory), algorithm.memory.add(memory, trajectory)
 
 
-def learn(algorithm, state, memory, trajectory: Transition, fraction, key) -> tuple:
+def learn(
+    algorithm: Algorithm, state: PyTree, memory: PyTree, trajectory: Transition, fraction: jax.Array, key: jax.Array
+) -> tuple:
     """Remember a trajectory, then improve the state. Pure, and the same in every mode."""
     state, memory = remember(algorithm, state, memory, trajectory)
     return improve(algorithm, state, memory, fraction, key)
 
 
-def plan(algorithm, progress: Progress, key, total) -> tuple:
+def plan(algorithm: Algorithm, progress: Progress, key: jax.Array, total: jax.Array) -> tuple:
     """What the next iteration acts with: its policy, and the keys of acting and learning."""
     unroll_key, learn_key = random.split(random.fold_in(key, progress.iteration))
     policy = algorithm.policy(progress.state, fraction_done(progress, total))
     return policy, unroll_key, learn_key
 
 
-def conclude(algorithm, progress: Progress, actor, trajectory: Transition, key, total, warmup=False) -> Progress:
+def conclude(
+    algorithm: Algorithm, progress: Progress, actor: Actor | None, trajectory: Transition, key: jax.Array,
+    total: jax.Array, warmup: bool = False,
+) -> Progress:  # fmt: skip
     """Learn from what was acted (or, warming up, only remember it) and count its episodes."""
     state, memory, metrics = progress.state, progress.memory, None
     if warmup:
         state, memory = remember(algorithm, state, memory, trajectory)
     else:
         state, memory, metrics = learn(algorithm, state, memory, trajectory, fraction_done(progress, total), key)
-    episodes = count_episodes(progress.episodes, trajectory, progress.iteration, metrics)
+    observation, _, reward, terminated, truncated, next_observation, _ = trajectory
+    sound = finite(reward, (observation, next_observation))
+    episodes = count(progress.episodes, reward, terminated, truncated, sound, progress.iteration, metrics)
     return Progress(state, memory, actor, episodes, progress.iteration + 1)
 
 
-def iteration(algorithm, environment, unroll: Unroll, progress: Progress, key, total, warmup=False) -> Progress:
+def iteration(
+    algorithm: Algorithm, environment: Environment, unroll: Unroll, progress: Progress, key: jax.Array,
+    total: jax.Array, warmup: bool = False,
+) -> Progress:  # fmt: skip
     """Policy, unroll, learn: the whole of reinforcement learning, once around."""
     policy, unroll_key, learn_key = plan(algorithm, progress, key, total)
     length = algorithm.rollout_length
@@ -213,30 +254,25 @@ def iteration(algorithm, environment, unroll: Unroll, progress: Progress, key, t
     return conclude(algorithm, progress, actor, trajectory, learn_key, total, warmup)
 
 
-def fraction_done(progress: Progress, total) -> jax.Array:
+def fraction_done(progress: Progress, total: jax.Array) -> jax.Array:
     """The fraction of the run's `total` iterations that lies behind, float32: what schedules take."""
     return progress.iteration.astype(jnp.float32) / total
 
 
-def start(algorithm, environment, env_state: PyTree, observation: PyTree, key) -> Progress:
+def start(algorithm: Algorithm, world: World, env_state: PyTree, observation: PyTree, key: jax.Array) -> Progress:
     """The progress of a run that has not begun, from the first observations [N, ...]."""
     init_key, shape_key = random.split(key)
-    n, length = environment.num_environments, algorithm.rollout_length
-    state = algorithm.init(init_key, environment.observation_space, environment.action_space)
+    n, length = world.num_environments, algorithm.rollout_length
+    state = algorithm.init(init_key, world.observation_space, world.action_space)
     step = shapes_of_step(algorithm, state, observation, shape_key)
     memory = algorithm.memory.init(step, (length, n))
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, n, *x.shape), x.dtype), step)
     metrics = jax.eval_shape(learn, algorithm, state, memory, batch, jnp.float32(0), shape_key)[2]
-    row = {name: jnp.float32(0) for name in ("return", "length", *metrics)}
-    row |= {"episodes": jnp.uint32(0), "learned": jnp.uint32(0)}
-    ring, carry = jnp.zeros(RING, jnp.float32), algorithm.initial_carry(n)
-    flag, number, count = (jnp.zeros(n, dtype) for dtype in (bool, jnp.float32, jnp.int32))
-    fault = jnp.zeros(3, jnp.uint32)
-    episodes = Episodes(number, count, jnp.uint32(0), ring, ring.astype(jnp.int32), row, fault)
-    return Progress(state, memory, Actor(env_state, observation, carry, flag), episodes, jnp.uint32(0))
+    actor = Actor(env_state, observation, algorithm.initial_carry(n), jnp.zeros(n, bool))
+    return Progress(state, memory, actor, none_yet(n, metrics), jnp.uint32(0))
 
 
-def shapes_of_step(algorithm, state: PyTree, observation: PyTree, key) -> Transition:
+def shapes_of_step(algorithm: Algorithm, state: PyTree, observation: PyTree, key: jax.Array) -> Transition:
     """What is remembered of one step, as shapes without axes, of a policy that acts on observations [N, ...]."""
 
     def step(state, observation):
@@ -247,39 +283,3 @@ def shapes_of_step(algorithm, state: PyTree, observation: PyTree, key) -> Transi
         return Transition(observation, action, number, flag, flag, observation, extras)
 
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), jax.eval_shape(step, state, observation))
-
-
-def count_episodes(episodes: Episodes, trajectory: Transition, iteration, metrics: dict | None) -> Episodes:
-    """Follow the running episodes through a trajectory; note those that finish, and any value that is not finite."""
-
-    def follow(running, step):
-        reward, length = running[0] + step[0], running[1] + 1
-        return (jnp.where(step[1], 0.0, reward), jnp.where(step[1], 0, length)), (reward, length)
-
-    done = trajectory.terminated | trajectory.truncated  # [T, N]
-    running, (returns, lengths) = repeat(
-        follow, (episodes.reward, episodes.length), (trajectory.reward, done), done.shape[0]
-    )
-    number = jnp.cumsum(done.reshape(-1), dtype=jnp.uint32)  # of each finished episode, from 1, in order of time
-    count = number[-1]
-    kept = done.reshape(-1) & (number + RING > count)  # if more finish than the ring holds, the newest stay
-    place = jnp.where(kept, (episodes.finished + number - 1) % RING, RING)
-    ring = episodes.returns.at[place].set(returns.reshape(-1), mode="drop")
-    lengths_ring = episodes.lengths.at[place].set(lengths.reshape(-1), mode="drop")
-    sums = {"episodes": count, "return": (returns * done).sum(), "length": (lengths * done).sum().astype(jnp.float32)}
-    sums |= {} if metrics is None else {**metrics, "learned": jnp.uint32(1)}
-    row = {name: episodes.row[name] + sums[name] if name in sums else episodes.row[name] for name in episodes.row}
-    broken = ~finite(trajectory)
-    found = jnp.stack([broken.any().astype(jnp.uint32), iteration, jnp.argmax(broken.reshape(-1)).astype(jnp.uint32)])
-    fault = jnp.where((episodes.fault[0] == 0) & broken.any(), found, episodes.fault)
-    reward, length = running
-    return Episodes(reward, length, episodes.finished + count, ring, lengths_ring, row, fault)
-
-
-def finite(trajectory: Transition) -> jax.Array:
-    """[T, N]: whether the reward and every number of the observations before and after are finite."""
-    finite = jnp.isfinite(trajectory.reward)
-    for x in jax.tree.leaves((trajectory.observation, trajectory.next_observation)):
-        if jnp.issubdtype(x.dtype, jnp.floating):
-            finite &= jnp.isfinite(x).reshape(*finite.shape, -1).all(-1)
-    return finite

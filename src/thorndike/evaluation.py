@@ -14,7 +14,9 @@ import numpy as np
 from jax import random
 
 from thorndike.compilation import jit
-from thorndike.core import Actor, Environment, finite
+from thorndike.core import Actor, Algorithm, Environment, PyTree
+from thorndike.environments.host import HostEnvironment, on_host
+from thorndike.episodes import finite
 from thorndike.errors import EnvironmentFault
 from thorndike.trainer import CHUNK_SECONDS, as_arrays, keys_of
 from thorndike.unrolls import compiled, host
@@ -109,9 +111,9 @@ def evaluation_key(seed: int, iteration: int, repetition: int | None = None) -> 
 
 
 def evaluate(
-    algorithm: Any,
+    algorithm: Algorithm,
     environment: Environment,
-    state: Any,
+    state: PyTree,
     key: jax.Array,
     episodes: int,
     max_steps: int = MAX_STEPS,
@@ -124,16 +126,20 @@ def evaluate(
     """
     algorithm = as_arrays(algorithm)
     policy = _greedy(algorithm, state)
-    play = _play_compiled if environment.compiled else _play_on_host
-    return play(algorithm, environment, policy, key, episodes, max_steps, pause)
+    if on_host(environment):
+        return _play_on_host(algorithm, environment, policy, key, episodes, max_steps, pause)
+    return _play_compiled(algorithm, environment, policy, key, episodes, max_steps, pause)
 
 
 @jit
-def _greedy(algorithm: Any, state: Any) -> Any:
+def _greedy(algorithm: Algorithm, state: PyTree) -> PyTree:
     return algorithm.policy(state, jnp.float32(1), explore=False)
 
 
-def _play_compiled(algorithm, environment, policy, key, episodes, max_steps, pause) -> Played:
+def _play_compiled(
+    algorithm: Algorithm, environment: Environment, policy: PyTree, key: jax.Array, episodes: int, max_steps: int,
+    pause: Callable[[], None],
+) -> Played:  # fmt: skip
     """Batches of one episode in every copy."""
     batches = [
         _play_batch(algorithm, environment, policy, random.fold_in(key, batch), max_steps, pause)
@@ -142,7 +148,10 @@ def _play_compiled(algorithm, environment, policy, key, episodes, max_steps, pau
     return Played(*(np.concatenate(column)[:episodes] for column in zip(*batches, strict=True)))
 
 
-def _play_batch(algorithm, environment, policy, key, max_steps, pause) -> Played:
+def _play_batch(
+    algorithm: Algorithm, environment: Environment, policy: PyTree, key: jax.Array, max_steps: int,
+    pause: Callable[[], None],
+) -> Played:  # fmt: skip
     """One episode in every copy: short unrolls until all have ended."""
     reset_key, unroll_key = random.split(key)
     n = environment.num_environments
@@ -170,17 +179,24 @@ def _play_batch(algorithm, environment, policy, key, max_steps, pause) -> Played
 
 
 @partial(jit, static_argnames="environment")
-def _reset(environment, key):
+def _reset(environment: Environment, key: jax.Array) -> tuple[PyTree, PyTree]:
     return environment.reset(key)
 
 
 @partial(jit, static_argnames=("environment", "length"))
-def _compiled_unroll(algorithm, environment, policy, actor, key, length=SHORT):
+def _compiled_unroll(
+    algorithm: Algorithm, environment: Environment, policy: PyTree, actor: Actor, key: jax.Array, length: int = SHORT
+) -> tuple[Actor, jax.Array, jax.Array, jax.Array]:
+    """Where an unroll stopped; rewards, ends of episodes, and whether all numbers are finite, [length, N]."""
     actor, trajectory = compiled.unroll(algorithm, environment, policy, actor, key, length)
-    return actor, trajectory.reward, trajectory.terminated | trajectory.truncated, finite(trajectory)
+    sound = finite(trajectory.reward, (trajectory.observation, trajectory.next_observation))
+    return actor, trajectory.reward, trajectory.terminated | trajectory.truncated, sound
 
 
-def _play_on_host(algorithm, environment, policy, key, episodes, max_steps, pause) -> Played:
+def _play_on_host(
+    algorithm: Algorithm, environment: HostEnvironment, policy: PyTree, key: jax.Array, episodes: int, max_steps: int,
+    pause: Callable[[], None],
+) -> Played:  # fmt: skip
     """Of n copies, copy i plays the episodes i, i + n, ... one after another, and is not stepped after the last."""
     reset_key, unroll_key = random.split(key)
     n = environment.num_environments
@@ -224,24 +240,26 @@ class Moment(NamedTuple):
     ended: bool
 
 
-def play(algorithm: Any, environment: Environment, state: Any, key: jax.Array, max_steps: int) -> Iterator[Moment]:
+def play(
+    algorithm: Algorithm, environment: Environment, state: PyTree, key: jax.Array, max_steps: int
+) -> Iterator[Moment]:
     """Play one greedy episode in the only copy of `environment`, from its beginning to its end, step by step."""
     algorithm = as_arrays(algorithm)
     policy = _greedy(algorithm, state)
     reset_key, unroll_key = random.split(key)
-    if environment.compiled:
-        env_state, observation = _reset(environment, reset_key)
+    if on_host(environment):
+        env_state, observation = environment.reset(reset_key, np.ones(1, int))
     else:
-        env_state, observation = environment.reset(reset_key, np.ones(1, int))  # type: ignore[call-arg]
+        env_state, observation = _reset(environment, reset_key)
     actor, total, done = Actor(env_state, observation, algorithm.initial_carry(1), np.zeros(1, bool)), 0.0, False
     yield Moment(env_state, total, done)
     for t in range(max_steps):
-        if environment.compiled:
-            step_key = random.fold_in(unroll_key, t)
-            actor, reward, ended, _ = _compiled_unroll(algorithm, environment, policy, actor, step_key, length=1)
-        else:
+        if on_host(environment):
             actor, trajectory = host.unroll(algorithm, environment, policy, actor, unroll_key, 1, first=t)
             reward, ended = trajectory.reward, trajectory.terminated | trajectory.truncated
+        else:
+            step_key = random.fold_in(unroll_key, t)
+            actor, reward, ended, _ = _compiled_unroll(algorithm, environment, policy, actor, step_key, length=1)
         total, done = total + float(reward[0, 0]), bool(ended[0, 0])
         yield Moment(actor.env_state, total, done)
         if done:

@@ -25,7 +25,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from thorndike import algorithms, persistence, snapshots, spaces, trainer
-from thorndike.core import Actor, Transition, shapes_of_step
+from thorndike.core import Actor, Algorithm, Space, Transition, World, shapes_of_step
 from thorndike.environments.old_gym import as_gymnasium
 from thorndike.errors import (
     CorruptCheckpointError,
@@ -50,12 +50,12 @@ ROLLOUT = "rollout/"  # in a checkpoint: the steps that are not yet learned from
 ORDER = "observe(reward, next_observation, terminated, truncated)"
 
 
-class World(NamedTuple):
+class Elsewhere(NamedTuple):
     """What is known of the environments: they are the caller's."""
 
     num_environments: int
-    observation_space: Any
-    action_space: Any  # as choices and numbers that are acted on
+    observation_space: Space
+    action_space: Space  # as choices and numbers that are acted on
 
 
 class Learner:
@@ -144,7 +144,7 @@ class Learner:
         learner._seconds = checkpoint.manifest["seconds"]["total"]
         return learner
 
-    def _go_on(self, run: Configuration, world: World, beginning: Any, saved: Any = None) -> None:
+    def _go_on(self, run: Configuration, world: World, beginning: Algorithm, saved: Any = None) -> None:
         sizes.check(run, None)
         self._run, self._world = run, world
         self._total = trainer.iterations_for(run.algorithm, run.steps)
@@ -160,7 +160,7 @@ class Learner:
         self._begin_rollout(_steps_so_far(self._learning, world, saved) if saved is not None else [])
 
     @property
-    def algorithm(self) -> Any:
+    def algorithm(self) -> Algorithm:
         """As it learns: with the number of environments that there are."""
         return self._run.algorithm
 
@@ -381,7 +381,7 @@ class Learner:
         return found
 
 
-def _for_environments(algorithm: Any, n: int) -> Any:
+def _for_environments(algorithm: Any, n: int) -> Algorithm:
     """The algorithm for `n` environments, with rollouts of as many steps altogether."""
     if algorithm.num_environments == n:
         return algorithm
@@ -389,12 +389,12 @@ def _for_environments(algorithm: Any, n: int) -> Any:
     return dataclasses.replace(algorithm, num_environments=n, rollout_length=length)
 
 
-def _world(observation_space: Any, action_space: Any, n: int) -> World:
+def _world(observation_space: Space, action_space: Space, n: int) -> World:
     """Raise UnsuitableError unless the spaces are of a kind that can be learned in."""
     spaces.stored(observation_space)
     choices = spaces.as_choices(action_space)
     spaces.check_action_space(choices)
-    return World(n, observation_space, choices)
+    return Elsewhere(n, observation_space, choices)
 
 
 def _steps_so_far(learning: trainer.Learning, world: World, saved: Any) -> list[Transition]:

@@ -1,6 +1,6 @@
 """What is kept of the experience, and how batches are drawn from it.
 
-Every memory is `init, add, sample, feedback, restarted` around explicit state. Batches are trajectories: Transitions
+Every memory is `init, add, sample, feedback, restarted` around explicit state. The steps of a batch are trajectories:
 [window, B], windows of consecutive steps of one copy of the environment. A window may run past the end of an episode
 (formulas stop there), never past the newest step stored.
 
@@ -10,13 +10,13 @@ All of it is written in place where the caller donates the state or carries it t
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import random
 
-from thorndike.core import Transition
+from thorndike.core import Algorithm, Batch, Transition
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.schedules import linear
@@ -36,10 +36,11 @@ class Latest:
     def add(self, memory: Transition, trajectory: Transition) -> Transition:
         return trajectory
 
-    def sample(self, memory: Transition, key: jax.Array) -> Transition:
-        return memory
+    def sample(self, memory: Transition, key: jax.Array, fraction: jax.Array) -> Batch:
+        """All of it [T, N]; `index` is the copy."""
+        return _unweighted(memory, jnp.arange(memory.reward.shape[1], dtype=jnp.int32))
 
-    def feedback(self, memory: Transition, batch: Transition, metrics: dict) -> Transition:
+    def feedback(self, memory: Transition, batch: Batch, feedback: Any) -> Transition:
         return memory
 
     def restarted(self, memory: Transition, begun: jax.Array) -> Transition:
@@ -90,14 +91,15 @@ class Replay:
         """Overwrite the oldest rows with a trajectory [T, N] of at most as many rows as there are."""
         return _write(ring, trajectory)
 
-    def sample(self, ring: Any, key: jax.Array) -> Transition:
-        """A batch [window, B], with replacement. Needs `window` rows; before, it gives rows of zeros."""
+    def sample(self, ring: Any, key: jax.Array, fraction: jax.Array) -> Batch:
+        """Windows [window, B], with replacement. Needs `window` rows; before, it gives rows of zeros."""
         rows, n = ring.steps.reward.shape
         count = jnp.maximum(_whole_windows(ring, self.window), 1)
         start = random.randint(key, (self.batch_size,), 0, count, jnp.int32) + (ring.head - ring.size) * n
-        return _windows(ring, jnp.mod(start, rows * n), self.window)
+        index = jnp.mod(start, rows * n)
+        return _unweighted(_windows(ring, index, self.window), index)
 
-    def feedback(self, ring: Any, batch: Transition, metrics: dict) -> Any:
+    def feedback(self, ring: Any, batch: Batch, feedback: Any) -> Any:
         return ring
 
     def restarted(self, ring: Any, begun: jax.Array) -> Any:
@@ -121,12 +123,12 @@ class Prioritized(Replay):
     """A replay that draws windows in proportion to how wrong the algorithm was about them.
 
     Schaul et al. (2016), "Prioritized experience replay", proportional variant: P(i) = p_i^alpha / sum_j p_j^alpha,
-    p_i = metrics["priority"][i] + 1e-6. A new window gets the highest priority so far. To the extras of a batch come
-    `index` [B], where each window starts, and `weight` [B] = 1 / (windows stored * P(i)): the algorithm raises it to
-    beta and divides by the batch's largest.
+    p_i = feedback[i] + 1e-6. A new window gets the highest priority so far. The weights of a batch undo the bias of
+    drawing so: (1 / (windows stored * P(i)))^beta, over the batch's largest.
     """
 
     alpha: float = setting(0.6, low=0, high=1)  # 0 draws uniformly
+    beta: float = setting(0.4, low=0, high=1)  # of the bias that weights undo; it rises to 1 at the end of the run
 
     def init(self, transition: Transition, shape: tuple[int, int]) -> PrioritizedRing:
         ring = super().init(transition, shape)
@@ -145,39 +147,38 @@ class Prioritized(Replay):
         priority = jnp.broadcast_to(jnp.where(whole, ring.highest, 0.0)[:, None], index.shape)
         return ring._replace(sums=_set(ring.sums, index.reshape(-1), priority.reshape(-1)))
 
-    def sample(self, ring: PrioritizedRing, key: jax.Array) -> Transition:
-        """A batch [window, B], with `weight` and `index` in its extras."""
+    def sample(self, ring: PrioritizedRing, key: jax.Array, fraction: jax.Array) -> Batch:
+        """Windows [window, B], the likelier the higher their priority. beta rises linearly (section 3.4)."""
         index, priority, total = _draw(ring.sums, key, self.batch_size)
         index = jnp.minimum(index, ring.steps.reward.size - 1)
         count = _whole_windows(ring, self.window).astype(jnp.float32)
-        weight = jnp.where(priority > 0, total / (count * priority), 1.0)
-        batch = _windows(ring, index, self.window)
-        return batch._replace(extras={**batch.extras, "weight": weight, "index": index})
+        weight = jnp.where(priority > 0, total / (count * priority), 1.0) ** linear(self.beta, 1.0, fraction)
+        return Batch(_windows(ring, index, self.window), weight / weight.max(), index)
 
-    def feedback(self, ring: PrioritizedRing, batch: Transition, metrics: dict) -> PrioritizedRing:
-        """The new priorities of a batch that was sampled since the last `add`."""
-        if "priority" not in metrics:
+    def feedback(self, ring: PrioritizedRing, batch: Batch, feedback: jax.Array) -> PrioritizedRing:
+        """The new priorities [B] of a batch that was sampled since the last `add`."""
+        index = batch.index
+        if isinstance(feedback, tuple):
             raise SettingError("Prioritized needs an algorithm that reports priorities, such as DQN: use Replay")
-        index = batch.extras["index"]
-        priority = ((metrics["priority"] + SMALLEST) ** self.alpha).astype(jnp.float32)
+        if jnp.shape(feedback) != index.shape:
+            raise SettingError(
+                f"Prioritized needs a priority for each of {index.size} windows, got an array {jnp.shape(feedback)}"
+            )
+        priority = ((feedback + SMALLEST) ** self.alpha).astype(jnp.float32)
         stored = ring.sums[0][index // FAN, index % FAN]
         priority = jnp.where(stored > 0, priority, 0.0)  # nothing brings a window back that is not whole
         sums = _set(ring.sums, index, priority)
         return ring._replace(sums=sums, highest=jnp.maximum(ring.highest, priority.max()))
 
 
-def importance_weights(batch: Transition, beta: Any, fraction: Any) -> jax.Array:
-    """Weights [B] that undo the bias of prioritized sampling: (1 / (N P))^beta over the batch's largest; else ones.
+class OffPolicy(Algorithm, Protocol):
+    """An algorithm that learns from a replay."""
 
-    The exponent rises from `beta` at the start of training to 1 at its end (Schaul et al., 2016, section 3.4).
-    """
-    if "weight" not in batch.extras:
-        return jnp.ones(batch.reward.shape[1], jnp.float32)
-    weight = batch.extras["weight"] ** linear(beta, 1.0, fraction)
-    return weight / weight.max()
+    @property
+    def memory(self) -> Replay: ...
 
 
-def check_replay(algorithm: Any) -> None:
+def check_replay(algorithm: OffPolicy) -> None:
     """Raise SettingError where the rollouts and warm-up of an algorithm do not suit its Replay memory."""
     name, memory, copies = type(algorithm).__name__, algorithm.memory, algorithm.num_environments
     rows = memory.capacity // copies
@@ -188,6 +189,11 @@ def check_replay(algorithm: Any) -> None:
         )
     if algorithm.warmup_steps // copies + algorithm.rollout_length < memory.window:
         raise SettingError(f"{name}: warmup_steps must fill at least one memory.window in every environment")
+
+
+def _unweighted(steps: Transition, index: jax.Array) -> Batch:
+    """A batch whose windows all count alike."""
+    return Batch(steps, jnp.ones(index.shape, jnp.float32), index)
 
 
 def _write(ring: Any, trajectory: Transition) -> Any:

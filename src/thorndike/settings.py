@@ -15,6 +15,7 @@ from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
+from thorndike.core import Algorithm
 from thorndike.memories import Replay
 from thorndike.networks import MLP
 
@@ -23,7 +24,7 @@ from thorndike.networks import MLP
 class Recorded:
     """Settings that work: the algorithm, for how long, and what comes of it."""
 
-    algorithm: Any
+    algorithm: Algorithm
     steps: int
     result: str
 
@@ -137,7 +138,7 @@ RECORDED: dict[tuple[str, str], Recorded] = {
         DQN(
             network=MLP((256, 256), activation="relu", initialization="default"),
             learning_rate=5e-4,
-            learning_rate_end=1.0,
+            learning_rate_end=None,
             gamma=0.8,
             double=False,
             loss="huber",

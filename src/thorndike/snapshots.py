@@ -15,6 +15,7 @@ import numpy as np
 from jax import random
 
 from thorndike.core import Environment, Progress
+from thorndike.environments.host import on_host
 from thorndike.errors import CorruptCheckpointError
 
 Arrays = Mapping[str, np.ndarray]
@@ -27,8 +28,8 @@ def to_arrays(progress: Progress, environment: Environment | None, copy: bool = 
 
     Without `copy` the arrays are, on CPUs, the very buffers of `progress`: to be let go before those are donated.
     """
-    on_host = environment if environment is not None and not environment.compiled else None
-    if on_host:
+    ours = environment if environment is not None and on_host(environment) else None
+    if ours:
         progress = progress._replace(actor=progress.actor._replace(env_state=()))
     size = getattr(progress.memory, "size", None)
     rows = slice(None if size is None else int(size))
@@ -37,8 +38,8 @@ def to_arrays(progress: Progress, environment: Environment | None, copy: bool = 
         array = np.asarray(_key_data(leaf))
         array = array[rows] if name.startswith(STEPS) else array
         arrays[name] = np.array(array) if copy else array
-    if on_host:
-        arrays |= {ENVIRONMENT + name: np.array(x) for name, x in on_host.save().items()}  # type: ignore[attr-defined]
+    if ours:
+        arrays |= {ENVIRONMENT + name: np.array(x) for name, x in ours.save().items()}
     return arrays
 
 

@@ -20,7 +20,9 @@ from jax import lax, random
 
 from thorndike import core, machine
 from thorndike.compilation import jit
-from thorndike.core import Actor, Environment, Progress
+from thorndike.core import Actor, Algorithm, Environment, Progress, PyTree, Transition, World
+from thorndike.environments.host import HostEnvironment, on_host
+from thorndike.episodes import RING, Episodes
 from thorndike.errors import EnvironmentFault, SettingError
 from thorndike.networks import foreign
 from thorndike.snapshots import ENVIRONMENT, Arrays, from_arrays, to_arrays
@@ -71,7 +73,7 @@ class Chunk:
 
 
 def train(
-    algorithm: Any,
+    algorithm: Algorithm,
     make_environment: Callable[[], Environment],
     steps: int,
     *,
@@ -137,11 +139,11 @@ def check_seed(seed: int) -> None:
         raise SettingError(f"a seed is a whole number from 0 to {2**31 - 1}, got {seed}")
 
 
-def steps_per_iteration(algorithm: Any) -> int:
+def steps_per_iteration(algorithm: Algorithm) -> int:
     return algorithm.rollout_length * algorithm.num_environments
 
 
-def iterations_for(algorithm: Any, steps: int) -> int:
+def iterations_for(algorithm: Algorithm, steps: int) -> int:
     """Steps round up to whole iterations."""
     if steps < 1:
         raise SettingError(f"steps must be at least 1, got {steps}")
@@ -153,7 +155,7 @@ def iterations_for(algorithm: Any, steps: int) -> int:
     return -(-int(steps) // each)
 
 
-def warmup_iterations(algorithm: Any) -> int:
+def warmup_iterations(algorithm: Algorithm) -> int:
     """The iterations that only fill the memory."""
     return -(-algorithm.warmup_steps // steps_per_iteration(algorithm))
 
@@ -163,10 +165,10 @@ def row_length(iterations: int) -> int:
     return -(-iterations // ROWS)
 
 
-def recent(episodes: core.Episodes) -> tuple[np.ndarray, np.ndarray]:
+def recent(episodes: Episodes) -> tuple[np.ndarray, np.ndarray]:
     """Returns and lengths of the last finished episodes, at most 100, oldest first."""
     finished = int(episodes.finished)
-    kept = [i % core.RING for i in range(max(0, finished - core.RING), finished)]
+    kept = [i % RING for i in range(max(0, finished - RING), finished)]
     return np.asarray(episodes.returns)[kept], np.asarray(episodes.lengths)[kept]
 
 
@@ -181,7 +183,7 @@ def read_row(row: dict) -> dict[str, float]:
     return means | ({name: total / learned for name, total in row.items()} if learned else {})
 
 
-def _with_foreign_weights(algorithm: Any, environment: Environment, seed: int) -> Any:
+def _with_foreign_weights(algorithm: Algorithm, environment: Environment, seed: int) -> Algorithm:
     """The algorithm to begin a seed with: weights that another framework makes are made here, not while tracing."""
     return foreign.prepare(algorithm, environment.observation_space, environment.action_space, seed)
 
@@ -198,8 +200,10 @@ class _Run:
     """One seed's run (or, under `vmap`, that of several): counts on the host, keeps the clock, cuts into chunks."""
 
     def __init__(
-        self, algorithm, beginning, environment, steps, seeds, every, row_every, lend_every, saved, make_chunk
-    ):
+        self, algorithm: Algorithm, beginning: Algorithm, environment: Environment, steps: int, seeds: tuple[int, ...],
+        every: Sequence[int], row_every: int, lend_every: int, saved: list[Arrays | None],
+        make_chunk: Callable[..., Chunk],
+    ):  # fmt: skip
         self.environment, self.seeds, self.lend_every, self.make_chunk = environment, seeds, lend_every, make_chunk
         self.stopped: set[int] = set()
         self.total = iterations_for(algorithm, steps)
@@ -207,15 +211,18 @@ class _Run:
         self.warmup = min(warmup_iterations(algorithm), self.total)
         self.row_length = row_every or row_length(self.total)
         self.borders = [self.row_length, *(int(interval) for interval in (*every, lend_every) if interval)]
-        mode = _Compiled if environment.compiled else _Host
-        self.begin = partial(mode, algorithm, beginning, environment, seeds, self.total, saved)
+        self.begin: Callable[[], _Compiled | _Host]
+        if on_host(environment):
+            self.begin = partial(_Host, algorithm, beginning, environment, seeds, self.total, saved)
+        else:
+            self.begin = partial(_Compiled, algorithm, beginning, environment, seeds, self.total, saved)
         self.iteration, self.timed = 0, 0  # iterations done; those of this session that seconds["train"] covers
         self.seconds = {"compile": 0.0, "train": 0.0}
 
     def chunks(self) -> Iterator[Chunk]:
         """The run. What is run first of each phase is compiling, and is not timed as training."""
         began = time.perf_counter()
-        mode, ready = self.begin(), set()
+        mode, ready = self.begin(), set[bool]()
         self.iteration = mode.iteration
         while self.iteration < self.total and self.stopped < set(self.seeds):
             warmup = self.iteration < self.warmup
@@ -288,7 +295,10 @@ class _Mode:
 class _Compiled(_Mode):
     """A run whose iterations are one program: a loop with a traced number of turns."""
 
-    def __init__(self, algorithm, beginning, environment, seeds, total, saved):
+    def __init__(
+        self, algorithm: Algorithm, beginning: Algorithm, environment: Environment, seeds: tuple[int, ...],
+        total: int, saved: list[Arrays | None],
+    ):  # fmt: skip
         self.several = len(seeds) > 1
         start_keys, run_keys, _ = zip(*(keys_of(seed) for seed in seeds), strict=True)
         start_key, self.key = (jnp.stack(x) if self.several else x[0] for x in (start_keys, run_keys))
@@ -298,7 +308,7 @@ class _Compiled(_Mode):
             self.progress = _begin(beginning, environment, start_key)
         else:
             template = _begin.eval_shape(beginning, environment, start_keys[0])
-            restored = [from_arrays(template, arrays) for arrays in saved]
+            restored = [from_arrays(template, arrays) for arrays in saved if arrays is not None]
             self.progress = jax.tree.map(lambda *x: jnp.stack(x), *restored) if self.several else restored[0]
         self.iteration = int(np.max(self.progress.iteration))
 
@@ -324,7 +334,10 @@ class Learning:
     Acting is the caller's, all else is one compiled call an iteration.
     """
 
-    def __init__(self, algorithm, beginning, world, observation, seed, total, saved):
+    def __init__(
+        self, algorithm: Algorithm, beginning: Algorithm, world: World, observation: PyTree, seed: int, total: int,
+        saved: Arrays | None,
+    ):  # fmt: skip
         """Begin, or go on from the arrays `saved`.
 
         Of the `world` only spaces and the number of copies are looked at, of the `observation` [N, ...] only shapes.
@@ -337,14 +350,14 @@ class Learning:
         self.progress = progress._replace(actor=progress.actor._replace(done=np.asarray(progress.actor.done)))
         self.plan = _plan(self.algorithm, self.progress._replace(actor=None), self.key, self.total)
 
-    def go_on(self, observation: Any, begun: np.ndarray) -> None:
+    def go_on(self, observation: PyTree, begun: np.ndarray) -> None:
         """Act on `observation` next, where copies `begun` [N] have left their episodes for new ones."""
         if begun.any():
             self.progress = _restarted(self.algorithm, self.progress, begun)
         actor = self.progress.actor
         self.progress = self.progress._replace(actor=actor._replace(observation=observation, done=actor.done | begun))
 
-    def conclude(self, actor: Actor, trajectory: Any, warmup: bool) -> None:
+    def conclude(self, actor: Actor, trajectory: Transition, warmup: bool) -> None:
         """Learn from a trajectory, which led to `actor`, or warming up only remember it."""
         progress, self.plan = _conclude_and_plan(
             self.algorithm, self.progress._replace(actor=None), trajectory, self.plan[2], self.key, self.total, warmup
@@ -361,7 +374,10 @@ class Learning:
 class _Host(_Mode):
     """A run whose environment is on the host: acting is a Python loop."""
 
-    def __init__(self, algorithm, beginning, environment, seeds, total, saved):
+    def __init__(
+        self, algorithm: Algorithm, beginning: Algorithm, environment: HostEnvironment, seeds: tuple[int, ...],
+        total: int, saved: list[Arrays | None],
+    ):  # fmt: skip
         self.environment = environment
         self.seconds = {"acting": 0.0, "learning": 0.0}
         self.lent: dict[str, np.ndarray] = {}
@@ -387,13 +403,13 @@ class _Host(_Mode):
         self.lent = self.environment.save()
 
     def close_infos(self) -> dict[str, float]:
-        infos = getattr(self.environment, "infos", None)  # not every environment on the host has some
-        means = infos.close() if infos else {}
-        self.lent |= infos.save() if infos else {}  # what was lent before the row was closed begins a new one too
+        means = self.environment.close_infos()
+        self.lent = self.environment.save() if self.lent else {}  # lent before the row was closed: it begins a new one
         return means
 
     def take_back(self) -> None:
         self.learning.go_on(self.environment.restore(self.lent), self.environment.restarted)
+        self.lent = {}
 
     def compile(self, warmup: bool) -> int:
         """The first iteration: what it takes is nearly all compiling."""
@@ -423,19 +439,19 @@ def _closed_row(progress: Progress) -> tuple[dict, Progress]:
     return jax.tree.map(np.asarray, row), progress._replace(episodes=progress.episodes._replace(row=zero))
 
 
-def _restarted(algorithm: Any, progress: Progress, begun: np.ndarray) -> Progress:
+def _restarted(algorithm: Algorithm, progress: Progress, begun: np.ndarray) -> Progress:
     """Progress once copies `begun` [N] have left their episodes for new ones: nothing joins the two."""
     episodes = progress.episodes
     reward, length = (jnp.where(begun, 0, x) for x in (episodes.reward, episodes.length))
     return progress._replace(
-        state=algorithm.restarted(progress.state, begun),
-        memory=algorithm.memory.restarted(progress.memory, begun),
+        state=algorithm.restarted(progress.state, jnp.asarray(begun)),
+        memory=algorithm.memory.restarted(progress.memory, jnp.asarray(begun)),
         episodes=episodes._replace(reward=reward, length=length),
     )
 
 
 @partial(jit, static_argnames="environment")
-def _begin(algorithm, environment, key) -> Progress:
+def _begin(algorithm: Algorithm, environment: Environment, key: jax.Array) -> Progress:
     """The progress of runs that have not begun: of one, or of several for keys [S]."""
 
     def begin(key):
@@ -447,7 +463,10 @@ def _begin(algorithm, environment, key) -> Progress:
 
 
 @partial(jit, static_argnames=("environment", "warmup"), donate_argnames="progress")
-def _advance(algorithm, environment, progress, key, total, iterations, warmup) -> Progress:
+def _advance(
+    algorithm: Algorithm, environment: Environment, progress: Progress, key: jax.Array, total: jax.Array,
+    iterations: int, warmup: bool,
+) -> Progress:  # fmt: skip
     """So many iterations of one run, or of several for keys [S]."""
 
     def advance(progress, key):
@@ -463,7 +482,10 @@ _plan = jit(core.plan)
 
 
 @partial(jit, static_argnames="warmup", donate_argnames="progress")
-def _conclude_and_plan(algorithm, progress, trajectory, learn_key, run_key, total, warmup) -> tuple[Progress, tuple]:
+def _conclude_and_plan(
+    algorithm: Algorithm, progress: Progress, trajectory: Transition, learn_key: jax.Array, run_key: jax.Array,
+    total: jax.Array, warmup: bool,
+) -> tuple[Progress, tuple]:  # fmt: skip
     """Learning, and in the same call the policy and keys of the next rollout."""
     progress = core.conclude(algorithm, progress, None, trajectory, learn_key, total, warmup)
     return progress, core.plan(algorithm, progress, run_key, total)
@@ -530,7 +552,7 @@ def _release(threads: list[threading.Thread], ready: queue.SimpleQueue, waiting:
             released.set()
 
 
-def as_arrays(algorithm: Any) -> Any:
+def as_arrays(algorithm: Algorithm) -> Algorithm:
     """The algorithm with its float fields as float32 arrays, put on the device once and not at every call."""
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if isinstance(x, float) else jnp.asarray(x), algorithm)
 

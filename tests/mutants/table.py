@@ -333,10 +333,10 @@ BUGS = [
     Bug(
         21, "dopamine 4f657b9", "importance weights do not reach the gradient",
         (
-            Mutant("algorithms/dqn.py", "(weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS),
+            Mutant("algorithms/dqn.py", "(batch.weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS),
             Mutant(
                 "algorithms/sac.py",
-                "(weight * jnp.square(error).sum(0)).mean()",
+                "(batch.weight * jnp.square(error).sum(0)).mean()",
                 "jnp.square(error).sum(0).mean()",
                 f"{WEIGHTS}[sac]",
             ),
@@ -354,8 +354,8 @@ BUGS = [
             Mutant("memories.py", "sums = _set(ring.sums, index, priority)\n", "sums = ring.sums\n", NEW_WINDOW),
             Mutant(
                 "memories.py",
-                'index = batch.extras["index"]\n',
-                'index = batch.extras["index"].astype(jnp.int8)\n',
+                'index = batch.index\n',
+                'index = batch.index.astype(jnp.int8)\n',
                 "test_memories.py::test_windows_are_drawn_in_proportion_to_their_priorities[600-0.3]",
             ),
         ),
@@ -561,24 +561,21 @@ BUGS = [
         (
             Mutant("algorithms/dqn.py", "optax.adam(rate)", "optax.adam(1e-3)", DQN_RATE),
             Mutant("algorithms/dqn.py", "optax.adam(rate)", "optax.adam(self.learning_rate)", DQN_RATE),
-            Mutant(
-                "algorithms/ppo.py",
-                "optax.adam(rate, eps=1e-5)",
-                "optax.adam(self.learning_rate, eps=1e-5)",
-                f"test_ppo.py::{RATE}[ppo]",
-            ),
-            Mutant(
-                "algorithms/reinforce.py",
-                "optax.adam(rate)",
-                "optax.adam(self.learning_rate)",
-                f"test_ppo.py::{RATE}[reinforce]",
+            *(
+                Mutant(
+                    "optimizers.py",
+                    "rate = falling(algorithm.learning_rate, algorithm.learning_rate_end, fraction)\n    if",
+                    "rate = algorithm.learning_rate\n    if",
+                    f"test_ppo.py::{RATE}[{name}]",
+                )
+                for name in ("ppo", "reinforce")
             ),
             *(
                 Mutant(
                     f"algorithms/{name}.py",
-                    "optax.adam(falling(self.learning_rate, self.learning_rate_end, fraction))",
-                    "optax.adam(self.learning_rate)",
-                    f"test_continuous_control.py::test_the_learning_rate_falls_to_its_share_of_the_start[{name}]",
+                    "optax.adam(falling(rate, self.learning_rate_end, fraction))",
+                    "optax.adam(rate)",
+                    f"test_continuous_control.py::test_the_learning_rates_fall_to_their_end[{name}]",
                 )
                 for name in ("sac", "td3")
             ),
@@ -660,11 +657,11 @@ BUGS = [
     Bug(
         39, "Gymnasium#1624, #1018, envpool#299", "returns are wrong after the first episode, or across truncations",
         (
-            Mutant("core.py", "jnp.where(step[1], 0.0, reward)", "reward", COUNTED),
+            Mutant("episodes.py", "jnp.where(step[1], 0.0, reward)", "reward", COUNTED),
             Mutant(
-                "core.py",
-                "done = trajectory.terminated | trajectory.truncated  # [T, N]",
-                "done = trajectory.terminated",
+                "episodes.py",
+                "done = terminated | truncated  # [T, N]",
+                "done = terminated",
                 COUNTED,
             ),
             Mutant(
@@ -957,7 +954,7 @@ SURVIVORS = {
         f"{KEYS}[gymnasium:]",
     ),
     "importance weights of DQN are without effect": Mutant(
-        "algorithms/dqn.py", "(weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS
+        "algorithms/dqn.py", "(batch.weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS
     ),
     "rewards are scaled with old statistics": Mutant(
         "normalization.py",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 from typing import Any
 
-from thorndike import core, hyperparameters
+import jax
+import jax.numpy as jnp
+
+from thorndike import core, hyperparameters, spaces
 from thorndike.errors import SettingError, UnknownNameError, nearest, shown
 
 ALGORITHMS = {"dqn": "DQN", "ppo": "PPO", "reinforce": "REINFORCE", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG"}
@@ -34,7 +38,58 @@ def made(algorithm: Any) -> Any:
     for part in parts:
         if not part.startswith("_") and part != "greedy" and not hasattr(algorithm, part):  # only exports need that one
             raise SettingError(f"{name} has no '{part}', which an algorithm has: see thorndike.core.Algorithm")
+    _check_methods(algorithm, core.Algorithm)
+    _check_methods(algorithm.memory, core.Memory)
     if not dataclasses.is_dataclass(algorithm):
         raise SettingError(f"{name} is no dataclass: write @hyperparameters (of thorndike.hyperparameters) above it")
     hyperparameters.check_registered(algorithm)
     return algorithm
+
+
+def check_learning(algorithm: Any, observation_space: Any, action_space: Any) -> None:
+    """Raise SettingError where what an algorithm or a memory of the user's own gives is not what the loop takes.
+
+    Traces an act and an update, of shapes alone: nothing is computed or compiled. Ours are held to it by mypy.
+    """
+    if not any(":" in hyperparameters.class_name(type(part)) for part in (algorithm, algorithm.memory)):
+        return
+    name, key, fraction = type(algorithm).__name__, jax.random.key(0), jnp.float32(0)
+    n = algorithm.num_environments
+    stored = spaces.stored(observation_space)
+    observation = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), stored)
+    state = jax.eval_shape(lambda: algorithm.init(key, observation_space, action_space))
+    step = core.shapes_of_step(algorithm, state, observation, key)
+    if algorithm.warmup_steps and (recorded := sorted(step.extras.keys() - {"carry"})):
+        raise SettingError(
+            f"{name}.act records {', '.join(recorded)} of the action that it chooses, but those of warm-up are drawn "
+            "uniformly instead: set warmup_steps=0"
+        )
+
+    def learn(state):
+        memory = algorithm.memory.init(step, (algorithm.rollout_length, n))
+        batch = algorithm.memory.sample(memory, key, fraction)
+        if not isinstance(batch, core.Batch):
+            raise SettingError(f"{type(algorithm.memory).__name__}.sample must give a Batch of thorndike.core")
+        learned = algorithm.update(state, batch, fraction, key)
+        if type(learned) is not tuple or len(learned) != 3:
+            given = f"{len(learned)} values" if type(learned) is tuple else spaces.outline(learned)
+            raise SettingError(
+                f"{name}.update must give (state, metrics, feedback), got {given}: feedback is () or, for a "
+                "prioritized memory, how wrong it was about each window of the batch"
+            )
+        algorithm.memory.feedback(memory, batch, learned[2])
+
+    jax.eval_shape(learn, state)
+
+
+def _check_methods(value: Any, protocol: Any) -> None:
+    """SettingError where a method takes other arguments than `protocol` says."""
+    for name, method in inspect.getmembers(protocol, inspect.isfunction):
+        if name.startswith("_") or not hasattr(value, name):
+            continue
+        _, *arguments = inspect.signature(method).parameters
+        try:
+            inspect.signature(getattr(value, name)).bind(*arguments)
+        except TypeError:
+            wrong = f"{type(value).__name__}.{name} must take ({', '.join(arguments)})"
+            raise SettingError(f"{wrong}: see thorndike.core.{protocol.__name__}") from None

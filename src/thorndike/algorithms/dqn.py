@@ -11,9 +11,10 @@ from gymnasium import spaces
 from jax import random
 
 from thorndike import normalization
+from thorndike.core import Batch, Transition
 from thorndike.errors import UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.memories import Prioritized, Replay, check_replay, importance_weights
+from thorndike.memories import Prioritized, Replay, check_replay
 from thorndike.networks import MLP, Network
 from thorndike.schedules import falling, linear
 from thorndike.targets import NStep, n_step
@@ -49,7 +50,7 @@ class DQN:
 
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
     learning_rate: float = setting(1e-3, low=0)
-    learning_rate_end: float = setting(0.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    learning_rate_end: float | None = setting(0.0, low=0, end_of="learning_rate")  # of a linear fall; None: it stays
     gamma: float = setting(0.99, low=0, high=1)  # discount
     double: bool = True
     loss: Literal["huber", "squared"] = "squared"
@@ -58,7 +59,6 @@ class DQN:
     epsilon_start: float = setting(1.0, low=0, high=1)  # share of random actions at the start
     epsilon_end: float = setting(0.02, low=0, high=1)
     exploration_fraction: float = setting(0.4, above=0, high=1)  # of the run, over which epsilon falls
-    beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(8, low=1, high=2**20)
@@ -111,27 +111,26 @@ class DQN:
         target = step.reward + step.discount * _pick(next_q, best)
         return jax.lax.stop_gradient(target) - _pick(network(step.observation), step.action)
 
-    def observe(self, state: State, trajectory: Any) -> State:
+    def observe(self, state: State, trajectory: Transition) -> State:
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
-    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
-        step = n_step(normalization.apply(state.statistics, batch), self.gamma)
-        weight = importance_weights(batch, self.beta, fraction)
+    def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
+        step = n_step(normalization.apply(state.statistics, batch.steps), self.gamma)
 
         def loss(network):
             error = self.td_error(network, state.target_network, step)
             per_sample = optax.huber_loss(error) if self.loss == "huber" else optax.l2_loss(error)
-            return (weight * per_sample).mean(), error
+            return (batch.weight * per_sample).mean(), error
 
         (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(state.network)
         change, optimizer = self.optimizer(fraction).update(gradient, state.optimizer)
         network, updates = optax.apply_updates(state.network, change), state.updates + 1
         target_network = optax.periodic_update(network, state.target_network, updates, self.target_period)
-        metrics = {"loss": value, "td_error": jnp.abs(error).mean(), "priority": jnp.abs(error)}
-        return State(network, target_network, optimizer, updates, state.statistics), metrics
+        metrics = {"loss": value, "td_error": jnp.abs(error).mean()}
+        return State(network, target_network, optimizer, updates, state.statistics), metrics, jnp.abs(error)
 
 
 def _best(values: jax.Array) -> jax.Array:

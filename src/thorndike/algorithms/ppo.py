@@ -11,11 +11,13 @@ from gymnasium import spaces
 from jax import lax, random
 
 from thorndike import normalization
+from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
 from thorndike.networks import MLP, FirstOutputs, Network, Same, init_value
+from thorndike.optimizers import check_critic_rate, clipped_adam
 from thorndike.schedules import falling
 from thorndike.spaces import check_action_space
 from thorndike.targets import flat, generalized_advantages
@@ -68,11 +70,12 @@ class PPO:
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
     critic_network: Network | None = Same()
     learning_rate: float = setting(3e-4, low=0)
-    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    critic_learning_rate: float | None = setting(None, low=0)  # None: the same
+    learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
     gamma: float = setting(0.99, low=0, high=1)  # discount
     gae_lambda: float = setting(0.95, low=0, high=1)
     clip_range: float = setting(0.2, above=0)
-    clip_range_end: float = setting(1.0, low=0, high=1)  # share left at the end
+    clip_range_end: float | None = setting(None, low=0, end_of="clip_range")  # as above
     clip_value: bool = False  # clip the value's step as well
     ent_coef: float = setting(0.0, low=0)
     vf_coef: float = setting(0.5, low=0)  # of half the mean squared error, as in CleanRL: SB3's 0.5 is 1.0 here
@@ -90,6 +93,7 @@ class PPO:
     memory: ClassVar[Latest] = Latest()
 
     def validate(self) -> None:
+        check_critic_rate(self, "critic_network")
         samples = self.rollout_length * self.num_environments
         if samples % self.batch_size:
             rollout = f"{self.num_environments} x {self.rollout_length} = {samples} steps"
@@ -99,8 +103,7 @@ class PPO:
         check_action_space(action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        rate = falling(self.learning_rate, self.learning_rate_end, fraction)
-        return optax.flatten(optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate, eps=1e-5)))
+        return clipped_adam(self, fraction, "critic", eps=1e-5, flat=True)
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
         key_network, key_critic = random.split(key)
@@ -157,15 +160,15 @@ class PPO:
         }  # fmt: skip
         return policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy, metrics
 
-    def observe(self, state: State, trajectory: Any) -> State:
+    def observe(self, state: State, trajectory: Transition) -> State:
         return state  # `update` sees every trajectory, whole
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
-    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
-        """Several epochs over the rollout `batch` [T, N], in minibatches drawn anew each epoch."""
-        samples, statistics = self.prepare(state, batch)
+    def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, tuple]:
+        """Several epochs over the rollout [T, N], in minibatches drawn anew each epoch."""
+        samples, statistics = self.prepare(state, batch.steps)
         orders = _orders(key, self.epochs, samples.advantage.size).reshape(-1, self.batch_size)
         clip_range = falling(self.clip_range, self.clip_range_end, fraction)
 
@@ -180,23 +183,20 @@ class PPO:
                 stepped = jax.tree.map(lambda *x: jnp.where(near, *x), stepped, (parameters, moments))
             return i + 1, *stepped, jax.tree.map(jnp.add, totals, metrics), near
 
-        def goes_on(loop):
-            return (loop[0] < len(orders)) & loop[-1]
-
         names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
         loop = (0, state.parameters, state.optimizer, dict.fromkeys(names, jnp.float32(0)), True)
-        seen, parameters, moments, totals, _ = lax.while_loop(goes_on, step, loop)
-        return State(parameters, moments, statistics), jax.tree.map(lambda total: total / seen, totals)
+        seen, parameters, moments, totals, _ = lax.while_loop(lambda x: (x[0] < len(orders)) & x[-1], step, loop)
+        return State(parameters, moments, statistics), jax.tree.map(lambda total: total / seen, totals), ()
 
-    def prepare(self, state: State, batch: Any) -> tuple[Samples, Any]:
+    def prepare(self, state: State, steps: Transition) -> tuple[Samples, Any]:
         """Advantages and value targets of a rollout, flattened to [S, ...]; and the merged statistics."""
-        batch, statistics = normalization.as_acted(state.statistics, batch, self.gamma)
-        shape, ends = batch.reward.shape, (batch.terminated, batch.truncated)
-        observation, following = jax.tree.map(flat, (batch.observation, batch.next_observation))
+        steps, statistics = normalization.as_acted(state.statistics, steps, self.gamma)
+        shape, ends = steps.reward.shape, (steps.terminated, steps.truncated)
+        observation, following = jax.tree.map(flat, (steps.observation, steps.next_observation))
         value = self.value(state.parameters, observation)
         values, next_values = value.reshape(shape), self.value(state.parameters, following).reshape(shape)
-        advantage = flat(generalized_advantages(values, next_values, batch.reward, *ends, self.gamma, self.gae_lambda))
-        action, log_prob = flat(batch.action), flat(batch.extras["log_prob"])
+        advantage = flat(generalized_advantages(values, next_values, steps.reward, *ends, self.gamma, self.gae_lambda))
+        action, log_prob = flat(steps.action), flat(steps.extras["log_prob"])
         return Samples(observation, action, log_prob, value, advantage, advantage + value), statistics
 
 

@@ -11,11 +11,12 @@ from gymnasium import spaces
 from jax import random
 
 from thorndike import normalization
+from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
 from thorndike.networks import MLP, Network, Same, init_value
-from thorndike.schedules import falling
+from thorndike.optimizers import check_critic_rate, clipped_adam
 from thorndike.spaces import check_action_space
 from thorndike.targets import discounted_returns, flat
 
@@ -59,7 +60,8 @@ class REINFORCE:
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
     baseline_network: Network | None = Same()
     learning_rate: float = setting(1e-3, low=0)
-    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    critic_learning_rate: float | None = setting(None, low=0)  # None: the same
+    learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
     gamma: float = setting(0.99, low=0, high=1)  # discount
     ent_coef: float = setting(0.0, low=0)
     vf_coef: float = setting(0.5, low=0)  # of half the mean squared error
@@ -72,12 +74,14 @@ class REINFORCE:
     warmup_steps: ClassVar[int] = 0
     memory: ClassVar[Latest] = Latest()
 
+    def validate(self) -> None:
+        check_critic_rate(self, "baseline_network")
+
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_action_space(action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        rate = falling(self.learning_rate, self.learning_rate_end, fraction)
-        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate))
+        return clipped_adam(self, fraction, "baseline")
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
         key_network, key_baseline = random.split(key)
@@ -101,20 +105,20 @@ class REINFORCE:
     def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[Any, tuple]:
         return policy.distribution(observation).mode(), carry
 
-    def observe(self, state: State, trajectory: Any) -> State:
+    def observe(self, state: State, trajectory: Transition) -> State:
         return state  # `update` sees every trajectory, whole
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
-    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
-        """One gradient step on the whole rollout `batch` [T, N]."""
-        batch, statistics = normalization.as_acted(state.statistics, batch, self.gamma)
-        (_, metrics), gradient = jax.value_and_grad(self.loss, has_aux=True)(state.parameters, batch)
+    def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, tuple]:
+        """One gradient step on the whole rollout [T, N]."""
+        rollout, statistics = normalization.as_acted(state.statistics, batch.steps, self.gamma)
+        (_, metrics), gradient = jax.value_and_grad(self.loss, has_aux=True)(state.parameters, rollout)
         change, optimizer = self.optimizer(fraction).update(gradient, state.optimizer)
-        return State(optax.apply_updates(state.parameters, change), optimizer, statistics), metrics
+        return State(optax.apply_updates(state.parameters, change), optimizer, statistics), metrics, ()
 
-    def loss(self, parameters: Parameters, rollout: Any) -> tuple[jax.Array, dict]:
+    def loss(self, parameters: Parameters, rollout: Transition) -> tuple[jax.Array, dict]:
         """-log pi(a|s) (G - V(s)): where the return G was better than expected, raise the action's probability."""
         observation, following, action = jax.tree.map(
             flat, (rollout.observation, rollout.next_observation, rollout.action)

@@ -12,9 +12,10 @@ from gymnasium import spaces
 from jax import random
 
 from thorndike import normalization
+from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.memories import Replay, check_replay, importance_weights
+from thorndike.memories import Replay, check_replay
 from thorndike.networks import MLP, Network, Same, critic_recipe, critic_values, init_critics
 from thorndike.schedules import falling
 from thorndike.spaces import check_bounded_actions
@@ -54,12 +55,12 @@ class SAC:
     critic_network: Network = Same()
     num_critics: int = setting(2, low=1, high=100)  # the least of their values is the one believed
     learning_rate: float = setting(3e-4, low=0)
-    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    critic_learning_rate: float | None = setting(None, low=0)  # None: the same; the temperature has the actor's
+    learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
     gamma: float = setting(0.99, low=0, high=1)  # discount
     tau: float = setting(0.005, low=0, high=1)  # share of the critics that enters their targets at each update
     ent_coef: float | None = setting(None, low=0)  # temperature: what a unit of entropy is worth; None: learned
     target_entropy: float | None = None  # None: minus the number of the action's dimensions
-    beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(1, low=1, high=2**20)
@@ -74,8 +75,9 @@ class SAC:
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_bounded_actions("SAC", action_space)
 
-    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        return optax.adam(falling(self.learning_rate, self.learning_rate_end, fraction))
+    def optimizer(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
+        rate = self.learning_rate if rate is None else rate
+        return optax.adam(falling(rate, self.learning_rate_end, fraction))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         key_network, key_critics = random.split(key)
@@ -101,23 +103,23 @@ class SAC:
     def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[Any, tuple]:
         return policy.distribution(observation).mode(), carry
 
-    def observe(self, state: State, trajectory: Any) -> State:
+    def observe(self, state: State, trajectory: Transition) -> State:
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
-    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
+    def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
         """One step of the critics, then of the actor, then of the temperature, on one batch [window, B]."""
         key_next, key_now, key_between = random.split(key, 3)
         ent_coef = jnp.exp(state.log_ent_coef) if self.ent_coef is None else self.ent_coef
-        batch, weight = normalization.apply(state.statistics, batch), importance_weights(batch, self.beta, fraction)
-        step = n_step(self.with_entropy(state, batch, ent_coef, key_between), self.gamma)
+        window = normalization.apply(state.statistics, batch.steps)
+        step = n_step(self.with_entropy(state, window, ent_coef, key_between), self.gamma)
         target = self.target(state, step, ent_coef, key_next)
 
         def critic_loss(critics):
             error = critic_values(critics, step.observation, step.action) - target[None]  # [critics, B]
-            return 0.5 * (weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
+            return 0.5 * (batch.weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
 
         def actor_loss(network):
             action, log_prob = state.head(network(step.observation)).sample_and_log_prob(key_now)
@@ -125,31 +127,33 @@ class SAC:
             return (ent_coef * log_prob - value).mean(), (log_prob.mean(), value.mean())
 
         of_actor, of_critics, of_ent_coef = state.optimizers
-        critics, of_critics, loss, error = self.improved(critic_loss, state.critics, of_critics, fraction)
-        network, of_actor, _, (log_prob, value) = self.improved(actor_loss, state.network, of_actor, fraction)
+        optimizer, critic_optimizer = self.optimizer(fraction), self.optimizer(fraction, self.critic_learning_rate)
+        critics, of_critics, loss, error = _improved(critic_loss, state.critics, of_critics, critic_optimizer)
+        network, of_actor, _, (log_prob, value) = _improved(actor_loss, state.network, of_actor, optimizer)
         log_ent_coef = state.log_ent_coef
         if self.ent_coef is None:
             excess = -log_prob - self.entropy_aim(state.head)
-            log_ent_coef, of_ent_coef, *_ = self.improved(
-                lambda x: (x * excess, None), log_ent_coef, of_ent_coef, fraction
+            log_ent_coef, of_ent_coef, *_ = _improved(
+                lambda x: (x * excess, None), log_ent_coef, of_ent_coef, optimizer
             )
         target_critics = optax.incremental_update(critics, state.target_critics, self.tau)
-        metrics = {"critic_loss": loss, "value": value, "entropy": -log_prob, "ent_coef": ent_coef, "priority": error}
+        metrics = {"critic_loss": loss, "value": value, "entropy": -log_prob, "ent_coef": ent_coef}
         optimizers = (of_actor, of_critics, of_ent_coef)
-        return State(network, state.head, critics, target_critics, log_ent_coef, optimizers, state.statistics), metrics
+        state = State(network, state.head, critics, target_critics, log_ent_coef, optimizers, state.statistics)
+        return state, metrics, error
 
-    def with_entropy(self, state: State, batch: Any, ent_coef: Any, key: jax.Array) -> Any:
+    def with_entropy(self, state: State, window: Transition, ent_coef: Any, key: jax.Array) -> Transition:
         """Windows [n, B] whose later steps are rewarded for entropy as well: r_k + alpha H(pi(.|s_k)), for 0 < k < n.
 
         So the soft return goes on beyond its first step (the paper's equation 2, from s_0, a_0 on).
         """
-        if len(batch.reward) == 1:
-            return batch
-        later = jax.tree.map(lambda x: x[1:].reshape(-1, *x.shape[2:]), batch.observation)
+        if len(window.reward) == 1:
+            return window
+        later = jax.tree.map(lambda x: x[1:].reshape(-1, *x.shape[2:]), window.observation)
         # H is the present actor's, by an action of its own: -log pi of the action stored would reward that the actor
         # has moved away from it, without a limit.
         log_prob = state.head(state.network(later)).sample_and_log_prob(key)[1]
-        return batch._replace(reward=batch.reward.at[1:].add(-ent_coef * log_prob.reshape(batch.reward[1:].shape)))
+        return window._replace(reward=window.reward.at[1:].add(-ent_coef * log_prob.reshape(window.reward[1:].shape)))
 
     def target(self, state: State, step: NStep, ent_coef: Any, key: jax.Array) -> jax.Array:
         """[B]: r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' drawn from the present actor."""
@@ -160,8 +164,9 @@ class SAC:
     def entropy_aim(self, head: Head) -> Any:
         return -math.prod(head.sizes) if self.target_entropy is None else self.target_entropy
 
-    def improved(self, loss: Any, parameters: Any, moments: Any, fraction: jax.Array) -> tuple:
-        """One step down a loss with auxiliary outputs: new parameters and moments, the loss, the outputs."""
-        (value, outputs), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
-        change, moments = self.optimizer(fraction).update(gradient, moments)
-        return optax.apply_updates(parameters, change), moments, value, outputs
+
+def _improved(loss: Any, parameters: Any, moments: Any, optimizer: optax.GradientTransformation) -> tuple:
+    """One step down a loss with auxiliary outputs: new parameters and moments, the loss, the outputs."""
+    (value, outputs), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
+    change, moments = optimizer.update(gradient, moments)
+    return optax.apply_updates(parameters, change), moments, value, outputs

@@ -13,10 +13,11 @@ from gymnasium import spaces
 from jax import random
 
 from thorndike import normalization
-from thorndike.core import repeat
+from thorndike.core import Batch, Transition
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.memories import Replay, check_replay, importance_weights
+from thorndike.loops import repeat
+from thorndike.memories import Replay, check_replay
 from thorndike.networks import MLP, Network, Same, critic_recipe, critic_values, init_critics
 from thorndike.schedules import falling
 from thorndike.spaces import check_bounded_actions
@@ -67,14 +68,14 @@ class TD3:
     critic_network: Network = Same()
     num_critics: int = setting(2, low=1, high=100)  # the least of their values is the one believed
     learning_rate: float = setting(1e-3, low=0)
-    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    critic_learning_rate: float | None = setting(None, low=0)  # None: the same
+    learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
     gamma: float = setting(0.99, low=0, high=1)  # discount
     tau: float = setting(0.005, low=0, high=1)  # share of the networks that enters their targets at each update
     policy_delay: int = setting(2, low=1, high=2**20)  # steps of the critics for one of the actor
     exploration_noise: float = setting(0.1, low=0)  # standard deviation, when acting
     target_noise: float = setting(0.2, low=0)  # standard deviation, in the critics' targets
     target_noise_clip: float = setting(0.5, low=0, infinite=True)
-    beta: float = setting(0.4, low=0, high=1)  # prioritized memory: weight correction, rising to 1
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
     num_environments: int = setting(1, low=1, high=2**20)
@@ -94,8 +95,9 @@ class TD3:
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_bounded_actions(type(self).__name__, action_space)
 
-    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        return optax.adam(falling(self.learning_rate, self.learning_rate_end, fraction))
+    def optimizer(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
+        rate = self.learning_rate if rate is None else rate
+        return optax.adam(falling(rate, self.learning_rate_end, fraction))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         key_actor, key_critics = random.split(key)
@@ -122,18 +124,17 @@ class TD3:
     def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[jax.Array, tuple]:
         return policy.actor(normalization.normalize(policy.observations, observation)), carry
 
-    def observe(self, state: State, trajectory: Any) -> State:
+    def observe(self, state: State, trajectory: Transition) -> State:
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
-    def update(self, state: State, batch: Any, fraction: jax.Array, key: jax.Array) -> tuple[State, dict]:
+    def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
         """`policy_delay` steps of the critics, each on a part of the batch [window, B], then one of the actor."""
-        optimizer = self.optimizer(fraction)
-        step = n_step(normalization.apply(state.statistics, batch), self.gamma)
-        samples = step, importance_weights(batch, self.beta, fraction)
-        parts = jax.tree.map(lambda x: x.reshape(self.policy_delay, -1, *x.shape[1:]), samples)
+        optimizer, critic_optimizer = self.optimizer(fraction), self.optimizer(fraction, self.critic_learning_rate)
+        step = n_step(normalization.apply(state.statistics, batch.steps), self.gamma)
+        parts = jax.tree.map(lambda x: x.reshape(self.policy_delay, -1, *x.shape[1:]), (step, batch.weight))
 
         def critic_step(carry, part):
             (critics, moments), ((step, weight), key) = carry, part
@@ -144,7 +145,7 @@ class TD3:
                 return (weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
 
             (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(critics)
-            change, moments = optimizer.update(gradient, moments)
+            change, moments = critic_optimizer.update(gradient, moments)
             return (optax.apply_updates(critics, change), moments), (value, error)
 
         of_actor, of_critics = state.optimizers
@@ -157,9 +158,9 @@ class TD3:
         actor = optax.apply_updates(state.actor, change)
         targets = state.target_actor, state.target_critics
         target_actor, target_critics = optax.incremental_update((actor, critics), targets, self.tau)
-        metrics = {"critic_loss": loss.mean(), "value": -value, "priority": error.reshape(-1)}
         optimizers = of_actor, of_critics
-        return State(actor, critics, target_actor, target_critics, optimizers, state.statistics), metrics
+        state = State(actor, critics, target_actor, target_critics, optimizers, state.statistics)
+        return state, {"critic_loss": loss.mean(), "value": -value}, error.reshape(-1)
 
     def target(self, state: State, step: NStep, key: jax.Array) -> jax.Array:
         """[B]: r + gamma min Q'(s', a'), a' near the target actor's action."""

@@ -14,6 +14,7 @@ from thorndike.errors import SettingError, shown
 
 if TYPE_CHECKING:
     from thorndike.core import Environment
+    from thorndike.environments.host import HostEnvironment
 
 
 def make(environment: Any, num_environments: int, **arguments: Any) -> Environment:
@@ -45,15 +46,16 @@ def check_distinct(*environments: Environment) -> None:
 
 def record_info(environment: Environment, names: Sequence[str]) -> None:
     """Have the copies note what `info` says under `names` at the ends of episodes; SettingError where there is none."""
-    from thorndike.environments.infos import Infos
+    from thorndike.environments.host import on_host
 
-    if names and environment.compiled:
+    if not names:
+        return
+    if not on_host(environment):
         raise SettingError(
             f"record_info={shown(tuple(names))}: a compiled environment has no info. Gymnasium's own has "
             "('gymnasium:CartPole-v1')"
         )
-    if names:
-        environment.infos = Infos(names)  # type: ignore[attr-defined]
+    environment.record_info(names)
 
 
 def twins() -> dict[str, type]:
@@ -93,14 +95,15 @@ def _attribute(value: Any, name: str) -> Any:
         return None
 
 
-def _made(environment: Any, name: str, n: int, arguments: dict[str, Any]) -> Any:
+def _made(environment: Any, name: str, n: int, arguments: dict[str, Any]) -> Environment:
     from thorndike.environments import gymnasium as host
     from thorndike.environments.functional import Vectorized
 
     if isinstance(environment, str) and environment.startswith("envpool:"):
         from thorndike.environments import envpool
 
-        return envpool.copies_of_id(environment.removeprefix("envpool:"), n, arguments)
+        pool: HostEnvironment = envpool.copies_of_id(environment.removeprefix("envpool:"), n, arguments)
+        return pool
     is_one = not isinstance(environment, type) and (_is_functional(environment) or host.is_environment(environment))
     if is_one and arguments:
         raise SettingError(f"{name} is made already: give {', '.join(arguments)} where it is made")
@@ -113,7 +116,7 @@ def _made(environment: Any, name: str, n: int, arguments: dict[str, Any]) -> Any
     first = host.create(factory, name, arguments)
     if _is_functional(first):
         return Vectorized(first, n)
-    copies = host.copies_of(factory, first, name, n, arguments)
+    copies: HostEnvironment = host.copies_of(factory, first, name, n, arguments)
     if isinstance(environment, str) and name in twins():
         taken = ", ".join(field.name for field in dataclasses.fields(twins()[name]))
         warnings.warn(

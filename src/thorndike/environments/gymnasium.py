@@ -410,7 +410,7 @@ def _remaking(environment: Any) -> Callable[[], gymnasium.Env] | None:
 
 def check_distinct(*environments: Any) -> None:
     """Raise SettingError where two copies, of one or several `environments`, are the same object inside."""
-    copies = [copy for environment in environments for copy in getattr(environment, "copies", ())]
+    copies = [copy for environment in environments if isinstance(environment, Gymnasium) for copy in environment.copies]
     if len({id(copy.unwrapped) for copy in copies}) < len(copies):
         raise SettingError("a function that makes an environment must make a new one at every call")
 

@@ -25,7 +25,7 @@ LONGEST_REPEAT = 20_000  # steps: a longer episode cannot be repeated, and start
 
 
 class Repeatable:
-    """The half of a `core.Environment` on the host that knows which seeds and actions have led to where it is."""
+    """The half of a `HostEnvironment` that knows which seeds and actions have led to where it is."""
 
     compiled = False
     single = False  # whether there is but one of it, which serves training and evaluation alike
@@ -61,6 +61,14 @@ class Repeatable:
         self.restarted = np.array(copies)
         self._observation = self._renewed(self._observation, copies)
         return self._observation
+
+    def record_info(self, names: Sequence[str]) -> None:
+        """Note from now on what `info` says under these names at the ends of episodes."""
+        self.infos = Infos(names)
+
+    def close_infos(self) -> dict[str, float]:
+        """The means of what was noted since the row began; the next one begins."""
+        return self.infos.close()
 
     @property
     def under_way(self) -> np.ndarray:

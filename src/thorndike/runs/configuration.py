@@ -16,10 +16,11 @@ from thorndike import algorithms, persistence, spaces, trainer
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnsafeCheckpointError, shown
 from thorndike.evaluation import Plan, longest_episode
 from thorndike.hyperparameters import class_name, from_json, to_json
-from thorndike.runs import checkpoints, schema
+from thorndike.runs import checkpoints, earlier, schema
 
-FORMAT = 2
+FORMAT = 3
 UNSEALED = 1  # the format that bore no digest, and no id of its run
+EARLIER = (UNSEALED, 2)  # formats whose algorithms had other words
 FILE = "config.json"
 ENVIRONMENT, EVALUATION_ENVIRONMENT = "environment", "evaluation_environment"  # what plays which role
 OWN_LOOP = "a loop of your own"  # the environment of what a Learner has learned; no class or id has blanks in it
@@ -171,14 +172,15 @@ def from_json_values(values: Mapping[str, Any], own: Mapping[str, Any], folder: 
     `own` is what the user hands in again: `algorithm`, and by field name networks and memories. RunError where some of
     it is missing; UnsafeCheckpointError where it is not one that `to_json` gave.
     """
-    if values.get("format") not in (UNSEALED, FORMAT):
+    written = values.get("format")
+    if written not in (*EARLIER, FORMAT):
         raise RunError(f"{folder / FILE} has another format than {FORMAT}, which this version of thorndike reads")
     values = {name: value for name, value in values.items() if name != "format"}
     hints = typing.get_type_hints(Configuration, include_extras=True)
     try:
         for name, value in values.items():
             schema.check(value, hints.get(name, Any), name)
-        values["algorithm"] = algorithm_from_json(values["algorithm"], own, folder)
+        values["algorithm"] = algorithm_from_json(values["algorithm"], own, folder, written in EARLIER)
         for name in ("observation_space", "action_space"):
             values[name] = spaces.from_description(values[name])
         values["history"] = tuple(values["history"])
@@ -290,7 +292,7 @@ def hyperparameter_classes() -> dict[str, type]:
     return {cls.__name__: cls for cls in classes}
 
 
-def algorithm_from_json(values: Any, own: Mapping[str, Any], folder: Path) -> Any:
+def algorithm_from_json(values: Any, own: Mapping[str, Any], folder: Path, in_earlier_words: bool) -> Any:
     """The algorithm that `to_json` gave. Classes that are not ours are those the user hands in: none is looked up.
 
     ValueError where it is no algorithm, RunError where something of the user's own is missing.
@@ -305,6 +307,7 @@ def algorithm_from_json(values: Any, own: Mapping[str, Any], folder: Path) -> An
         raise RunError(f"{folder} trained an algorithm of your own, '{kind}': hand in its class again ({_again(kind)})")
     if algorithm is not None:
         classes |= _classes_of(algorithm, kind, folder)
+    values = earlier.in_todays_words(values, classes[kind]) if in_earlier_words else values
     ours = dict(values)
     for name, value in values.items():
         handed_in = given.get(name)

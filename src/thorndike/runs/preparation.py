@@ -36,6 +36,7 @@ def check_suitable(algorithm: Any, observation_space: Any, action_space: Any) ->
             raise
         raise UnsuitableError(f"{error}. These fit: {', '.join(fitting)}") from None
     jax.eval_shape(lambda key: algorithm.init(key, observation_space, action_space), jax.random.key(0))
+    algorithms.check_learning(algorithm, observation_space, action_space)
 
 
 def check_beyond_warmup(algorithm: Any, steps: int) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from thorndike import evaluation, normalization, snapshots, trainer
 from thorndike.environments.boundary import told
+from thorndike.environments.host import on_host
 from thorndike.errors import RunError, SettingError, ThorndikeError
 from thorndike.interface.console import Display
 from thorndike.interface.words import OnFullDisk
@@ -203,7 +204,7 @@ class Recording:
 
     def note_inexact(self, chunk: Any) -> None:
         """Where an environment could not be brought back to where it was: say so, here and in config.json."""
-        notes = getattr(chunk.environment, "notes", [])
+        notes = chunk.environment.notes if on_host(chunk.environment) else ()
         if not notes:
             return
         more = f" (and {len(notes) - 1} more like this, in config.json)" if len(notes) > 1 else ""

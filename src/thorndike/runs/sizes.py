@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import random
 
 from thorndike import core, machine, spaces, trainer
+from thorndike.core import Algorithm
 from thorndike.errors import SettingError
 from thorndike.runs.configuration import Configuration
 
@@ -31,7 +32,7 @@ class Sizes(NamedTuple):
         return sum(self)
 
 
-def estimate(algorithm: Any, observation_space: Any, action_space: Any) -> Sizes:
+def estimate(algorithm: Algorithm, observation_space: Any, action_space: Any) -> Sizes:
     """What one seed takes, from shapes alone: nothing is computed or allocated.
 
     State and memory are exact. Gradients, activations and what the environment itself holds are not counted.
@@ -42,7 +43,7 @@ def estimate(algorithm: Any, observation_space: Any, action_space: Any) -> Sizes
     state = jax.eval_shape(lambda: algorithm.init(key, observation_space, action_space))
     step = core.shapes_of_step(algorithm, state, observation, key)
     memory = jax.eval_shape(lambda: algorithm.memory.init(step, (length, n)))
-    batch = jax.eval_shape(algorithm.memory.sample, memory, key)
+    batch = jax.eval_shape(algorithm.memory.sample, memory, key, jnp.float32(0))
     elements = jax.tree.leaves(jax.tree.map(lambda x: x.size, batch))
     return Sizes(_bytes(state), _bytes(memory), length * n * _bytes(step), 4 * sum(elements))
 
@@ -62,7 +63,7 @@ def check(run: Configuration, folder: Path | None, kept: int = 0) -> str:
     return f"each checkpoint takes up to {in_words(size)}" if size > LARGE else ""
 
 
-def check_memory(algorithm: Any, sizes: Sizes, seeds: int, free: int | None) -> None:
+def check_memory(algorithm: Algorithm, sizes: Sizes, seeds: int, free: int | None) -> None:
     """SettingError where `seeds` side by side need more than `free` bytes; the setting that most of it is due to."""
     needed = seeds * sizes.total
     if free is None or needed <= free:

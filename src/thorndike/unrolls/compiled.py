@@ -6,11 +6,15 @@ import jax
 import jax.numpy as jnp
 from jax import random
 
-from thorndike.core import Actor, Transition, repeat
+from thorndike.core import Actor, Algorithm, Environment, PyTree, Space, Transition
+from thorndike.loops import repeat
 from thorndike.spaces import uniform_action
 
 
-def unroll(algorithm, environment, policy, actor: Actor, key, length: int, uniform=False) -> tuple[Actor, Transition]:
+def unroll(
+    algorithm: Algorithm, environment: Environment, policy: PyTree, actor: Actor, key: jax.Array,
+    length: int, uniform: bool = False,
+) -> tuple[Actor, Transition]:  # fmt: skip
     """Act for `length` steps in every copy: where that stopped, and the trajectory [length, N]."""
 
     def step(actor, t):
@@ -26,7 +30,9 @@ def unroll(algorithm, environment, policy, actor: Actor, key, length: int, unifo
     return repeat(step, actor, jnp.arange(length), length)
 
 
-def choose(algorithm, action_space, policy, actor: Actor, step_key, uniform: bool) -> tuple:
+def choose(
+    algorithm: Algorithm, action_space: Space, policy: PyTree, actor: Actor, step_key: jax.Array, uniform: bool
+) -> tuple[PyTree, PyTree, dict]:
     """The actions of one step, the recurrent state starting afresh wherever an episode has just ended.
 
     The key of a step has two children: 0 chooses the action, 1 moves the environment.

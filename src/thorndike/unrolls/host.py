@@ -10,7 +10,8 @@ import numpy as np
 from jax import random
 
 from thorndike.compilation import jit
-from thorndike.core import Actor, Transition
+from thorndike.core import Actor, Algorithm, PyTree, Space, Transition
+from thorndike.environments.host import HostEnvironment
 from thorndike.unrolls.compiled import choose
 
 
@@ -20,7 +21,10 @@ class Rollout:
     Keys and transitions are those of the compiled unroll, leaves in NumPy.
     """
 
-    def __init__(self, algorithm, action_space, policy, actor: Actor, key, uniform=False, first=0) -> None:
+    def __init__(
+        self, algorithm: Algorithm, action_space: Space, policy: PyTree, actor: Actor, key: jax.Array,
+        uniform: bool = False, first: int = 0,
+    ) -> None:  # fmt: skip
         """`first` is the number of the first step under `key`: rollouts that follow one another are as a long one."""
         self._leaves, structure = jax.tree.flatten((algorithm, policy, key))
         self._choose = _compiled_choice(structure, _Space(action_space), uniform)
@@ -51,8 +55,9 @@ class Rollout:
 
 
 def unroll(
-    algorithm, environment, policy, actor: Actor, key, length: int, uniform=False, first=0
-) -> tuple[Actor, Transition]:
+    algorithm: Algorithm, environment: HostEnvironment, policy: PyTree, actor: Actor, key: jax.Array,
+    length: int, uniform: bool = False, first: int = 0,
+) -> tuple[Actor, Transition]:  # fmt: skip
     """Act for `length` steps in every copy: where that stopped, and the trajectory [length, N]; `first` as above."""
     rollout = Rollout(algorithm, environment.action_space, policy, actor, key, uniform, first)
     observation = actor.observation
