@@ -204,11 +204,6 @@ def test_observations_are_drawn_across_the_space_or_what_was_seen():
     assert a[:, 0].std() < 1
 
 
-class Recurrent(td.DQN):
-    def initial_carry(self, n):
-        return np.zeros(n)
-
-
 def test_what_cannot_be_exported_is_said_in_one_line(exported, tmp_path, monkeypatch):
     agent = exported["dqn, dueling"][0]
 
@@ -222,7 +217,8 @@ def test_what_cannot_be_exported_is_said_in_one_line(exported, tmp_path, monkeyp
     (tmp_path / "out" / "full.stablehlo").mkdir(parents=True)
     refused(RunError, "is not a file that thorndike wrote", "full.stablehlo")
     spaces_of = agent.observation_space, agent.action_space
-    refused(UnsuitableError, "remembers", agent=Agent(Recurrent(network=TINY), agent.state, *spaces_of))
+    remembering = td.DQN(network=td.GRU(2), memory=td.Replay(1_000, 8, sequence=4))
+    refused(UnsuitableError, "with a memory cannot be exported", agent=Agent(remembering, None, *spaces_of))
     mine = type("Mine", (), {"policy": agent.algorithm.policy, "initial_carry": lambda self, n: ()})()
     refused(UnsuitableError, r"Mine cannot be exported: give it a method greedy\(", agent=Agent(mine, None, *spaces_of))
     broken = jax.tree.map(lambda x: x * np.nan if x.dtype == np.float32 else x, exported["td3"][0].state)

@@ -21,9 +21,9 @@ PACKAGE = ROOT / "src" / "thorndike"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Whom each module may import, by its first name under thorndike (a folder is a room, and counts as one module).
-LEAVES = {"errors", "hyperparameters", "loops", "schedules", "spaces"}
+LEAVES = {"errors", "hyperparameters", "loops", "schedules", "sequences", "spaces"}
 PARTS = LEAVES | {
-    "core", "distributions", "episodes", "memories", "networks", "normalization", "optimizers", "sequences", "targets",
+    "core", "distributions", "episodes", "memories", "networks", "normalization", "optimizers", "targets",
 }  # fmt: skip
 MAY_KNOW = {
     "errors": set(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,8 @@ import pytest
 import scipy.stats
 from gymnasium import spaces
 
-from thorndike import normalization
-from thorndike.algorithms import ppo
-from thorndike.algorithms.ppo import PPO, Samples
+from thorndike import memories, normalization
+from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.core import Batch, Transition
 from thorndike.errors import SettingError, UnknownNameError, UnsuitableError
@@ -72,17 +72,30 @@ def test_the_ratio_is_exactly_one_on_the_first_minibatch(kind, critic):
     assert metrics["clip_fraction"] == 0
 
 
+class Batched(NamedTuple):
+    observation: np.ndarray
+    action: np.ndarray
+    log_prob: np.ndarray
+    value: np.ndarray
+    advantage: np.ndarray
+    target: np.ndarray
+    ended: np.ndarray
+
+
 def test_the_loss_is_its_definition():
     algorithm = dataclasses.replace(SMALL, clip_value=True, ent_coef=0.01)
     state = start(algorithm)
     draw = np.random.default_rng(0)
     b = 4
-    batch = Samples(
+    batch = Batched(
         draw.normal(size=(b, 3)).astype(np.float32), np.array([0, 1, 2, 3], np.int32),
         np.log(np.array([0.1, 0.3, 0.25, 0.5], np.float32)), draw.normal(size=b).astype(np.float32),
-        np.array([1.0, -2.0, 0.5, 3.0], np.float32), draw.normal(size=b).astype(np.float32),
+        np.array([1.0, -2.0, 0.5, 3.0], np.float32), draw.normal(size=b).astype(np.float32), np.zeros(b, bool),
     )  # fmt: skip
-    loss, metrics = algorithm.loss(state.parameters, batch, jnp.float32(0.2))
+    extras = {"carry": (), "log_prob": batch.log_prob, "value": batch.value}
+    extras |= {"advantage": batch.advantage, "target": batch.target}
+    steps = Transition(batch.observation, batch.action, (), batch.ended, batch.ended, (), extras)
+    loss, metrics = algorithm.loss(state.parameters, jax.tree.map(lambda x: x[None], steps), jnp.float32(0.2))
 
     outputs = np.asarray(state.parameters.network(batch.observation), np.float64)
     log_probs = outputs - np.log(np.exp(outputs).sum(1, keepdims=True))
@@ -108,7 +121,7 @@ def test_the_loss_is_its_definition():
 def test_the_loss_has_the_gradient_of_finite_differences():
     state = start(SMALL)
     samples, _ = SMALL.prepare(state, rollout(SMALL, state))
-    samples = samples._replace(log_prob=samples.log_prob - 0.05)
+    samples = samples._replace(extras=samples.extras | {"log_prob": samples.extras["log_prob"] - 0.05})
     flat, rebuild = jax.flatten_util.ravel_pytree(state.parameters)
     direction = jax.random.normal(jax.random.key(0), flat.shape)
 
@@ -122,7 +135,7 @@ def test_the_loss_has_the_gradient_of_finite_differences():
 
 @pytest.mark.parametrize("count", [1, 7, 64, 1000])
 def test_every_sample_is_used_once_an_epoch_in_a_fresh_order(count):
-    orders = np.asarray(ppo._orders(jax.random.key(0), 3, count))
+    orders = np.asarray(memories.shuffled(jax.random.key(0), 3, count))
     np.testing.assert_array_equal(np.sort(orders, axis=1), np.tile(np.arange(count), (3, 1)))
     if count > 7:
         assert len({row.tobytes() for row in orders}) == 3
@@ -132,7 +145,7 @@ def test_every_sample_is_used_once_an_epoch_in_a_fresh_order(count):
 def test_a_large_rollout_is_shuffled_as_well_as_a_small_one(count):
     """Random bits that shared 32 with the index left 12 at 2^20: minibatches were runs of the rollout's order."""
     size = 256
-    orders = np.asarray(ppo._orders(jax.random.key(2), 2**20 // count, count))
+    orders = np.asarray(memories.shuffled(jax.random.key(2), 2**20 // count, count))
     np.testing.assert_array_equal(np.bincount(orders.reshape(-1), minlength=count), len(orders))
     means = orders.reshape(-1, size).mean(1)  # of a minibatch's places in the rollout
     spread = np.sqrt((count**2 - 1) / (12 * size) * (1 - (size - 1) / (count - 1)))
@@ -144,7 +157,7 @@ def test_a_large_rollout_is_shuffled_as_well_as_a_small_one(count):
 
 
 def test_the_orders_are_uniform():
-    orders = np.asarray(ppo._orders(jax.random.key(1), 6000, 6))
+    orders = np.asarray(memories.shuffled(jax.random.key(1), 6000, 6))
     first = np.bincount(orders[:, 0], minlength=6)
     assert (first > 850).all()
     assert (first < 1150).all()
@@ -231,7 +244,7 @@ def test_an_update_uses_the_statistics_that_were_acted_with_and_keeps_the_merged
     data = rollout(algorithm, state)
     samples, statistics = algorithm.prepare(state, data)
     np.testing.assert_allclose(
-        samples.observation,
+        samples.observation[0],
         normalization.normalize(state.statistics.observations, data.observation.reshape(-1, 3)),
         rtol=1e-6,
     )
@@ -258,21 +271,22 @@ def test_a_rollouts_targets_are_lambda_returns_and_its_advantages_what_those_are
         following = jnp.where(goes_on, data.observation[1:], data.next_observation[:-1])
         data = data._replace(next_observation=data.next_observation.at[:-1].set(following))
         samples, _ = SMALL.prepare(state, data)
-        value, following = (SMALL.value(state.parameters, flat(x)) for x in (data.observation, data.next_observation))
+        critic = state.parameters.critic
+        value, following = (critic(flat(x))[:, 0] for x in (data.observation, data.next_observation))
         expected = flat(lambda_returns(
             following.reshape(data.reward.shape), data.reward, data.terminated, data.truncated, SMALL.gamma,
             SMALL.gae_lambda,
         ))  # fmt: skip
-        np.testing.assert_allclose(samples.value, value, rtol=1e-6)
-        np.testing.assert_allclose(samples.target, expected, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(samples.advantage, expected - value, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(samples.extras["value"][0], value, rtol=1e-6)
+        np.testing.assert_allclose(samples.extras["target"][0], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(samples.extras["advantage"][0], expected - value, rtol=1e-4, atol=1e-5)
 
 
 def test_reinforces_policy_and_baseline_learn_from_losses_of_their_own():
     """The policy from what the return is above the baseline, the baseline from its error; neither from the other's."""
     algorithm = dataclasses.replace(SMALL_REINFORCE, vf_coef=0.7)
     state, acted = start(algorithm), start(SMALL)
-    data = rollout(SMALL, acted)._replace(extras={})
+    data = rollout(SMALL, acted)._replace(extras={"carry": ()})
     gradient, _ = jax.grad(algorithm.loss, has_aux=True)(state.parameters, data)
     observation, baseline = flat(data.observation), state.parameters.baseline
     bootstrap = baseline(flat(data.next_observation))[:, 0].reshape(data.reward.shape)
@@ -296,7 +310,7 @@ def test_reinforce_gradient_is_the_score_times_the_return():
     algorithm = REINFORCE(network=SMALL_NETWORK, baseline_network=None, max_grad_norm=float("inf"))
     state = start(algorithm)
     acted = start(SMALL)
-    data = rollout(SMALL, acted)._replace(extras={})
+    data = rollout(SMALL, acted)._replace(extras={"carry": ()})
     (_, metrics), gradient = jax.value_and_grad(algorithm.loss, has_aux=True)(state.parameters, data)
     known = 0
     length, copies = data.reward.shape

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thorndike import normalization, trainer
+from thorndike import normalization, sequences, trainer
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.reinforce import REINFORCE
@@ -116,11 +116,11 @@ def values_and_actions(name, algorithm, state, observation):
     if name == "dqn":
         return state.network(observation).max(-1), action
     if name in CONTINUOUS:
-        return critic_values(state.critics, observation, action).min(0), action
+        return critic_values(state.critics, *jax.tree.map(lambda x: x[None], (observation, action))).min(0)[0], action
     if name == "ppo":
-        return algorithm.value(
-            state.parameters, normalization.normalize(state.statistics.observations, observation)
-        ), action
+        seen = normalization.normalize(state.statistics.observations, observation)
+        outputs, _ = sequences.step(state.parameters.networks, seen, ())
+        return state.parameters.read(outputs)[1], action
     return state.parameters.baseline(observation)[:, 0], action
 
 

@@ -30,7 +30,7 @@ class Transition(NamedTuple):
     terminated: jax.Array  # the task ended: there is nothing to bootstrap from
     truncated: jax.Array  # the episode was cut short: bootstrap from `next_observation`
     next_observation: PyTree  # what the action led to, before any reset
-    extras: PyTree  # what `act` wants `update` to see (log_prob, carry, ...); {} if nothing
+    extras: PyTree  # what `act` wants `update` to see: log_prob, the carry that it was given, ...; {} if nothing
 
 
 class Batch(NamedTuple):
@@ -102,7 +102,7 @@ class Memory(Protocol):
         """What to learn from next, at this fraction of training."""
 
     def feedback(self, memory: PyTree, batch: Batch, feedback: PyTree) -> PyTree:
-        """Take what `update` says of a batch, priorities [B] or (); most memories have no use for it."""
+        """Take what `update` says of a batch, priorities or (); most memories have no use for it."""
 
     def restarted(self, memory: PyTree, begun: jax.Array) -> PyTree:
         """Copies `begun` [N] have left their episodes for new ones: the last step stored of each is a truncation."""
@@ -143,7 +143,7 @@ class Algorithm(Protocol):
         """All that acting needs at this fraction of training, as one pytree."""
 
     def initial_carry(self, n: int) -> PyTree:
-        """The recurrent state [n, ...] that an episode begins with; () for feed-forward policies."""
+        """What an episode begins with of the policy's memory: zeros [n, ...]; no arrays for feed-forward policies."""
 
     def act(self, policy: PyTree, observation: PyTree, carry: PyTree, key: jax.Array) -> tuple[PyTree, PyTree, dict]:
         """Actions for observations [N, ...], the next carry, and the extras to remember."""
@@ -160,7 +160,10 @@ class Algorithm(Protocol):
     def update(
         self, state: PyTree, batch: Batch, fraction: jax.Array, key: jax.Array
     ) -> tuple[PyTree, dict[str, jax.Array], PyTree]:
-        """A better state, metrics, and feedback for the memory: how wrong it was about each window [B], or ()."""
+        """A better state, metrics, and feedback for the memory.
+
+        That is how wrong it was about each window [B], or about each of the steps [L, B] that it learned from; or ().
+        """
 
 
 class Actor(NamedTuple):

@@ -1,7 +1,7 @@
 """What is kept of the experience, and how batches are drawn from it.
 
 Every memory is `init, add, sample, feedback, restarted` around explicit state. The steps of a batch are trajectories:
-[window, B], windows of consecutive steps of one copy of the environment. A window may run past the end of an episode
+[T, B], windows of consecutive steps of one copy of the environment. A window may run past the end of an episode
 (formulas stop there), never past the newest step stored.
 
 All of it is written in place where the caller donates the state or carries it through a loop, so that the time of an
@@ -10,16 +10,18 @@ All of it is written in place where the caller donates the state or carries it t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jax import random
+from jax import lax, random
 
 from thorndike.core import Algorithm, Batch, Transition
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.schedules import linear
+from thorndike.sequences import first, remembers, shapes_of_carry
 
 FAN = 8  # priorities are summed in groups of so many
 SMALLEST = 1e-6  # added to priorities, so that none of them is never drawn again
@@ -60,15 +62,25 @@ class Replay:
     """The last `capacity` steps; batches of windows, every window that is stored whole as likely as any other.
 
     Lin (1992), "Self-improving reactive agents based on reinforcement learning, planning and teaching". With N copies
-    of the environment each keeps its last `capacity // N` steps.
+    of the environment each keeps its last `capacity // N` steps. Networks with a memory learn from `sequence` steps in
+    a row, after a `burn_in` (Kapturowski et al., 2019, "Recurrent experience replay in distributed reinforcement
+    learning").
     """
 
     capacity: int = setting(100_000, low=1, high=LARGEST_CAPACITY)  # steps
     batch_size: int = setting(128, low=1)  # windows in a batch
-    window: int = setting(1, low=1)  # consecutive steps in a window: the n of n-step returns
+    window: int = setting(1, low=1)  # the n of n-step returns
+    sequence: int = setting(1, low=1)  # steps in a row that a network with a memory learns from
+    burn_in: int = setting(0, low=0)  # steps before those, which only warm up what is carried into them
+    stored_carry: bool = True  # windows begin with the carry that was acted with; False: with zeros, stored is none
+
+    @property
+    def length(self) -> int:
+        """Consecutive steps in a window."""
+        return self.burn_in + self.sequence + self.window - 1
 
     def validate(self) -> None:
-        for name in ("batch_size", "window"):
+        for name in ("batch_size", "length"):
             if getattr(self, name) > self.capacity:
                 raise SettingError(
                     f"{type(self).__name__}: {name} {getattr(self, name)} is larger than capacity {self.capacity}"
@@ -78,26 +90,26 @@ class Replay:
         """An empty ring for one step's shapes and trajectories of `shape` (T, N); SettingError if they do not fit."""
         length, n = shape
         rows = self.capacity // n
-        if rows < max(length, self.window):
+        if rows < max(length, self.length):
             raise SettingError(
                 f"{type(self).__name__}: capacity {self.capacity} holds {rows} steps of each of {n} environments, "
-                f"but a rollout has {length} and a window {self.window}: "
-                f"capacity must be at least {n * max(length, self.window)}"
+                f"but a rollout has {length} and a window {self.length}: "
+                f"capacity must be at least {n * max(length, self.length)}"
             )
-        steps = jax.tree.map(lambda x: jnp.zeros((rows, n, *x.shape), x.dtype), transition)
+        steps = jax.tree.map(lambda x: jnp.zeros((rows, n, *x.shape), x.dtype), self._kept(transition))
         return Ring(steps, jnp.int32(0), jnp.int32(0))
 
     def add(self, ring: Any, trajectory: Transition) -> Any:
         """Overwrite the oldest rows with a trajectory [T, N] of at most as many rows as there are."""
-        return _write(ring, trajectory)
+        return _write(ring, self._kept(trajectory))
 
     def sample(self, ring: Any, key: jax.Array, fraction: jax.Array) -> Batch:
-        """Windows [window, B], with replacement. Needs `window` rows; before, it gives rows of zeros."""
+        """Windows [length, B], with replacement. Needs `length` rows; before, it gives rows of zeros."""
         rows, n = ring.steps.reward.shape
-        count = jnp.maximum(_whole_windows(ring, self.window), 1)
+        count = jnp.maximum(_whole_windows(ring, self.length), 1)
         start = random.randint(key, (self.batch_size,), 0, count, jnp.int32) + (ring.head - ring.size) * n
         index = jnp.mod(start, rows * n)
-        return _unweighted(_windows(ring, index, self.window), index)
+        return _unweighted(_windows(ring, index, self.length), index)
 
     def feedback(self, ring: Any, batch: Batch, feedback: Any) -> Any:
         return ring
@@ -106,6 +118,11 @@ class Replay:
         """The newest step of the copies `begun` [N] becomes a truncation: no return reaches into their new episodes."""
         truncated = ring.steps.truncated.at[ring.head - 1].max(begun)  # row -1 is the last one
         return ring._replace(steps=ring.steps._replace(truncated=truncated))
+
+    def _kept(self, steps: Transition) -> Transition:
+        """What is stored of steps."""
+        names = [name for name in steps.extras if self.stored_carry or name != "carry"]
+        return steps._replace(extras={name: steps.extras[name] for name in names})
 
 
 class PrioritizedRing(NamedTuple):
@@ -124,11 +141,13 @@ class Prioritized(Replay):
 
     Schaul et al. (2016), "Prioritized experience replay", proportional variant: P(i) = p_i^alpha / sum_j p_j^alpha,
     p_i = feedback[i] + 1e-6. A new window gets the highest priority so far. The weights of a batch undo the bias of
-    drawing so: (1 / (windows stored * P(i)))^beta, over the batch's largest.
+    drawing so: (1 / (windows stored * P(i)))^beta, over the batch's largest. Of a sequence, `feedback` is mixed of the
+    largest and the mean of its steps.
     """
 
     alpha: float = setting(0.6, low=0, high=1)  # 0 draws uniformly
     beta: float = setting(0.4, low=0, high=1)  # of the bias that weights undo; it rises to 1 at the end of the run
+    eta: float = setting(0.9, low=0, high=1)  # share of the largest in a sequence's feedback, the rest is its mean
 
     def init(self, transition: Transition, shape: tuple[int, int]) -> PrioritizedRing:
         ring = super().init(transition, shape)
@@ -136,39 +155,63 @@ class Prioritized(Replay):
         return PrioritizedRing(ring.steps, ring.head, ring.size, sums, highest=jnp.float32(1))
 
     def add(self, ring: PrioritizedRing, trajectory: Transition) -> PrioritizedRing:
-        """As in Replay. Which windows are whole changes in the rows written and the `window - 1` before them."""
+        """As in Replay. Which windows are whole changes in the rows written and the `length - 1` before them."""
         length, (rows, n) = len(trajectory.reward), ring.steps.reward.shape
-        touched = min(length + self.window - 1, rows)
+        touched = min(length + self.length - 1, rows)
         offset = jnp.arange(length - touched, length, dtype=jnp.int32)  # 0 is the first row written
         row = jnp.mod(ring.head + offset, rows)
-        ring = _write(ring, trajectory)
-        whole = (offset <= length - self.window) & (offset >= length - ring.size)
+        ring = _write(ring, self._kept(trajectory))
+        whole = (offset <= length - self.length) & (offset >= length - ring.size)
         index = row[:, None] * n + jnp.arange(n, dtype=jnp.int32)[None]
         priority = jnp.broadcast_to(jnp.where(whole, ring.highest, 0.0)[:, None], index.shape)
         return ring._replace(sums=_set(ring.sums, index.reshape(-1), priority.reshape(-1)))
 
     def sample(self, ring: PrioritizedRing, key: jax.Array, fraction: jax.Array) -> Batch:
-        """Windows [window, B], the likelier the higher their priority. beta rises linearly (section 3.4)."""
+        """Windows [length, B], the likelier the higher their priority. beta rises linearly (section 3.4)."""
         index, priority, total = _draw(ring.sums, key, self.batch_size)
         index = jnp.minimum(index, ring.steps.reward.size - 1)
-        count = _whole_windows(ring, self.window).astype(jnp.float32)
+        count = _whole_windows(ring, self.length).astype(jnp.float32)
         weight = jnp.where(priority > 0, total / (count * priority), 1.0) ** linear(self.beta, 1.0, fraction)
-        return Batch(_windows(ring, index, self.window), weight / weight.max(), index)
+        return Batch(_windows(ring, index, self.length), weight / weight.max(), index)
 
     def feedback(self, ring: PrioritizedRing, batch: Batch, feedback: jax.Array) -> PrioritizedRing:
-        """The new priorities [B] of a batch that was sampled since the last `add`."""
+        """The new priorities of a batch sampled since the last `add`: of its windows [B], or of their steps [L, B]."""
         index = batch.index
         if isinstance(feedback, tuple):
             raise SettingError("Prioritized needs an algorithm that reports priorities, such as DQN: use Replay")
-        if jnp.shape(feedback) != index.shape:
+        if jnp.shape(feedback) not in (index.shape, (self.sequence, *index.shape)):
             raise SettingError(
                 f"Prioritized needs a priority for each of {index.size} windows, got an array {jnp.shape(feedback)}"
             )
+        errors = feedback.reshape(-1, index.size)
+        feedback = errors.mean(0) + self.eta * (errors.max(0) - errors.mean(0))  # bit for bit the error of one step
         priority = ((feedback + SMALLEST) ** self.alpha).astype(jnp.float32)
         stored = ring.sums[0][index // FAN, index % FAN]
         priority = jnp.where(stored > 0, priority, 0.0)  # nothing brings a window back that is not whole
         sums = _set(ring.sums, index, priority)
         return ring._replace(sums=sums, highest=jnp.maximum(ring.highest, priority.max()))
+
+
+def shuffled(key: jax.Array, epochs: int, count: int) -> jax.Array:
+    """[epochs, count]: each row a shuffled range(count), by sorting random bits that carry their index below.
+
+    Where fewer than 20 random bits would be left above the index, equal ones would keep the old order in a hundredth of
+    all pairs and more: there 64 are sorted and the index goes along.
+    """
+    width = max(count - 1, 1).bit_length()
+    if width > 12:
+        index = jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32), (epochs, count))
+        return lax.sort((*random.bits(key, (2, epochs, count), jnp.uint32), index), num_keys=2)[2]
+    bits = random.bits(key, (epochs, count), jnp.uint32)
+    tagged = (bits >> width << width) | jnp.arange(count, dtype=jnp.uint32)[None]
+    return (jnp.sort(tagged, axis=-1) & ((1 << width) - 1)).astype(jnp.int32)
+
+
+def first_carry(steps: Transition, initial_carry: Callable[[int], Any]) -> Any:
+    """What windows [T, B] begin with: the carry [B, ...] that was acted with where it is stored, else zeros."""
+    if "carry" in steps.extras:
+        return first(steps.extras["carry"])
+    return initial_carry(steps.reward.shape[1])
 
 
 class OffPolicy(Algorithm, Protocol):
@@ -178,17 +221,46 @@ class OffPolicy(Algorithm, Protocol):
     def memory(self) -> Replay: ...
 
 
-def check_replay(algorithm: OffPolicy) -> None:
-    """Raise SettingError where the rollouts and warm-up of an algorithm do not suit its Replay memory."""
+def check_rollout(algorithm: Any) -> None:
+    """Raise SettingError where networks or minibatches of an algorithm do not suit its rollouts."""
+    name, length, size = type(algorithm).__name__, algorithm.rollout_length, algorithm.batch_size
+    steps = length * algorithm.num_environments
+    if steps % size:
+        rollout = f"{algorithm.num_environments} x {length} = {steps} steps"
+        raise SettingError(f"{name}: a rollout of {rollout} does not divide into batch_size {size}")
+    if length % algorithm.length or size % algorithm.length:
+        raise SettingError(
+            f"{name}: rollout_length and batch_size must be multiples of sequence_length {algorithm.length}"
+        )
+    memory = shapes_of_carry(algorithm.network.initial_carry)
+    if remembers(memory) and not algorithm.critic_network and not algorithm.normalize_rewards:
+        raise SettingError(
+            f"{name}: values drown a memory that they share: give normalize_rewards=True, or a critic_network"
+        )
+
+
+def check_replay(algorithm: OffPolicy, unstored: Any = ()) -> None:
+    """Raise SettingError where networks, rollouts or warm-up of an algorithm do not suit its Replay memory.
+
+    `unstored` is what networks carry that do not act, so that it is not in the memory.
+    """
     name, memory, copies = type(algorithm).__name__, algorithm.memory, algorithm.num_environments
     rows = memory.capacity // copies
-    if rows < max(algorithm.rollout_length, memory.window):
+    if rows < max(algorithm.rollout_length, memory.length):
         raise SettingError(
             f"{name}: memory.capacity {memory.capacity} holds {rows} steps of each of {copies} environments, "
-            f"fewer than rollout_length {algorithm.rollout_length} or memory.window {memory.window}"
+            f"fewer than rollout_length {algorithm.rollout_length} or a window's {memory.length}"
         )
-    if algorithm.warmup_steps // copies + algorithm.rollout_length < memory.window:
-        raise SettingError(f"{name}: warmup_steps must fill at least one memory.window in every environment")
+    if algorithm.warmup_steps // copies + algorithm.rollout_length < memory.length:
+        raise SettingError(
+            f"{name}: warmup_steps must fill at least one window of the memory, {memory.length} steps, in every "
+            "environment"
+        )
+    carry, example = shapes_of_carry(algorithm.initial_carry), f"memory={type(memory).__name__}(sequence=16, burn_in=8)"
+    if remembers((carry, unstored)) and memory.sequence == 1:
+        raise SettingError(f"{name}: a network with a memory learns from steps in a row: give {example}")
+    if remembers(unstored if memory.stored_carry else (carry, unstored)) and not memory.burn_in:
+        raise SettingError(f"{name}: networks that begin a window with an empty memory need a burn-in: give {example}")
 
 
 def _unweighted(steps: Transition, index: jax.Array) -> Batch:

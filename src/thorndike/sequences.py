@@ -10,6 +10,7 @@ theirs. () is the module that sees nothing. Shapes: a step is [B, ...], a sequen
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -32,10 +33,15 @@ def remembers(carry: PyTree) -> bool:
     return bool(jax.tree.leaves(carry))
 
 
+def shapes_of_carry(initial_carry: Callable[[int], PyTree]) -> PyTree:
+    """What an episode begins with, as shapes [1, ...]: settings are looked at without starting JAX's backend."""
+    return jax.eval_shape(lambda: initial_carry(1))
+
+
 def step(module: Any, observation: PyTree, carry: PyTree) -> tuple[PyTree, PyTree]:
     """The outputs for one step [B, ...] seen with a carry [B, ...], and the next carry."""
     if type(module) is tuple:
-        several = [step(one, observation, own) for one, own in zip(module, carry, strict=True)]
+        several = [step(one, observation, own) for one, own in _each(module, carry)]
         return tuple(outputs for outputs, _ in several), tuple(after for _, after in several)
     return module(observation, carry) if remembers(carry) else (module(observation), carry)
 
@@ -54,7 +60,7 @@ def over_time(module: Any, observation: PyTree, carry: PyTree, ended: jax.Array)
     `over_time(observation, carry, ended)` of its own.
     """
     if type(module) is tuple:
-        several = [over_time(one, observation, own, ended) for one, own in zip(module, carry, strict=True)]
+        several = [over_time(one, observation, own, ended) for one, own in _each(module, carry)]
         return Unrolled(*(tuple(getattr(one, name) for one in several) for name in Unrolled._fields))
     if not remembers(carry):
         return Unrolled(side_by_side(module, observation, carry)[0], carry, carry)
@@ -68,6 +74,16 @@ def over_time(module: Any, observation: PyTree, carry: PyTree, ended: jax.Array)
 
     outputs, after = lax.scan(one, carry, (observation, ended))[1]
     return Unrolled(outputs, before(carry, after, ended), after)
+
+
+def _each(modules: tuple, carry: PyTree) -> Iterator[tuple[Any, PyTree]]:
+    """Each module of a tuple with its carry."""
+    return zip(modules, carry if remembers(carry) else ((),) * len(modules), strict=True)
+
+
+def first(rows: PyTree) -> PyTree:
+    """The first row of each leaf: of the carries of a sequence [T, B, ...] the one that it begins with, [B, ...]."""
+    return jax.tree.map(lambda x: x[0], rows)
 
 
 def afresh(carry: PyTree, ended: jax.Array) -> PyTree:

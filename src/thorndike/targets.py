@@ -15,37 +15,64 @@ import jax.numpy as jnp
 from jax import lax
 
 from thorndike.core import Transition
+from thorndike.sequences import Unrolled
 
 
 class NStep(NamedTuple):
-    """What the first step of each window led to; leaves are [B, ...], or [T - n + 1, B, ...] of several steps."""
+    """What the first step of each window led to; leaves are [B, ...], or [L, B, ...] of several steps in a row."""
 
     observation: Any
     action: Any
     reward: jax.Array  # discounted sum up to the window's or the episode's end
     discount: jax.Array  # of the value of `next_observation`: gamma^k, and 0 after a termination
     next_observation: Any  # k steps later, where the sum ended
+    next_carry: Any  # what networks see it with
+    ended: jax.Array  # whether the episode ended with the very step
+    carry: Any = ()  # [1, B, ...] what networks see the first step with
 
 
-def n_step(window: Transition, gamma: Any, n: int | None = None) -> NStep:
+def n_step(
+    window: Transition, gamma: Any, n: int | None = None, after: Any = (), later_reward: jax.Array | None = None
+) -> NStep:
     """The n-step return of windows [n, B]: r_0 + gamma r_1 + ... + gamma^(k-1) r_(k-1), then gamma^k V(s_k).
 
     k is n, or fewer where an episode ends inside the window (Sutton and Barto, 2018, equation 7.1). Computed from
     the back: R_t = r_t + gamma R_(t+1), starting anew at every end of an episode. With an `n`, windows are [T, B] and
     the returns those of all steps that n steps follow from, [T - n + 1, B].
+
+    `after` is what networks carry after each step, [T, B, ...]; `later_reward` [T, B] stands for the rewards of all but
+    a return's first step.
     """
     if n is None:
-        return jax.tree.map(lambda x: x[0], n_step(window, gamma, window.reward.shape[0]))
-    steps = window.reward.shape[0] - n + 1
-    step = _rows(window, n - 1, steps)
-    reward, discount, following = step.reward, gamma * (1.0 - step.terminated), step.next_observation
+        returns = n_step(window, gamma, window.reward.shape[0], after, later_reward)
+        return jax.tree.map(lambda x: x[0], returns)
+    count = window.reward.shape[0] - n + 1
+    later = window if later_reward is None else window._replace(reward=later_reward)
+
+    def steps(t):
+        """The t-th step of every return; what is carried stands where extras were, of which no return is made."""
+        return jax.tree.map(lambda x: x[t : t + count], (later if t else window)._replace(extras=after))
+
+    step = steps(n - 1)
+    reward, discount = step.reward, gamma * (1.0 - step.terminated)
+    following = step.next_observation, step.extras
     for t in reversed(range(n - 1)):
-        step = _rows(window, t, steps)
+        step = steps(t)
         done = step.terminated | step.truncated
         reward = step.reward + gamma * jnp.where(done, 0.0, reward)
         discount = gamma * jnp.where(done, 1.0 - step.terminated, discount)
-        following = jax.tree.map(partial(_where, done), step.next_observation, following)
-    return NStep(step.observation, step.action, reward, discount, following)
+        following = jax.tree.map(partial(_where, done), (step.next_observation, step.extras), following)
+    return NStep(step.observation, step.action, reward, discount, *following, step.terminated | step.truncated)
+
+
+def recalled(steps: Transition, gamma: Any, memory: Any, seen: Unrolled, later_reward: Any = None) -> NStep:
+    """What the windows of a Replay [T, B] teach: their `memory.sequence` steps after those that only warm up.
+
+    `seen` has the carries of all the networks that learn from them, over the whole windows.
+    """
+    returns = n_step(steps, gamma, memory.window, seen.after, later_reward)
+    learned = jax.tree.map(lambda x: x[memory.burn_in :], returns)
+    return learned._replace(carry=jax.tree.map(lambda x: x[memory.burn_in : memory.burn_in + 1], seen.before))
 
 
 def signed_hyperbolic(x: jax.Array, epsilon: float = 1e-3) -> jax.Array:
@@ -106,16 +133,6 @@ def generalized_advantages(values, next_values, reward, terminated, truncated, g
         return advantage, advantage
 
     return lax.scan(back, jnp.zeros_like(delta[0]), (delta, terminated | truncated), reverse=True)[1]
-
-
-def flat(x: jax.Array) -> jax.Array:
-    """Steps [T, N, ...] as samples [T * N, ...]."""
-    return x.reshape(-1, *x.shape[2:])
-
-
-def _rows(window: Transition, first: int, count: int) -> Transition:
-    """So many steps of a window; extras stay behind, some of them have no time axis."""
-    return jax.tree.map(lambda x: x[first : first + count], window._replace(extras={}))
 
 
 def _where(flag: jax.Array, here: jax.Array, there: jax.Array) -> jax.Array:

@@ -38,6 +38,10 @@ N_STEP = "test_targets.py::test_n_step_windows_stop_at_the_first_end_of_an_episo
 THREE_STEPS = "test_targets.py::test_advantages_of_three_steps_worked_out_by_hand"
 ONE_STEP = "test_targets.py::test_a_single_step_is_a_rollout_too"
 ROLLOUT = "test_ppo.py::test_a_rollouts_targets_are_lambda_returns_and_its_advantages_what_those_are_above_the_values"
+ACTED_AND_LEARNED = (
+    "test_recurrent_algorithms.py::test_the_log_probabilities_that_ppo_learns_from_are_those_acted_with_and_targets_see_"
+    "the_carry_after_a_step"
+)
 OWN_LOSSES = "test_ppo.py::test_reinforces_policy_and_baseline_learn_from_losses_of_their_own"
 PPO_LOSS = "test_ppo.py::test_the_loss_is_its_definition"
 SAC_LOSS = "test_continuous_control.py::test_sac_is_its_definition_on_every_combination_of_ends"
@@ -181,14 +185,14 @@ BUGS = [
         (
             Mutant(
                 "targets.py",
-                "step.reward, gamma * (1.0 - step.terminated), step.next_observation",
-                "step.reward, gamma * (1.0 - (step.terminated & ~step.truncated)), step.next_observation",
+                "step.reward, gamma * (1.0 - step.terminated)\n",
+                "step.reward, gamma * (1.0 - (step.terminated & ~step.truncated))\n",
                 N_STEP,
             ),
             Mutant(
                 "targets.py",
-                "step.reward, gamma * (1.0 - step.terminated), step.next_observation",
-                "step.reward, gamma * (1.0 - (step.terminated | step.truncated)), step.next_observation",
+                "step.reward, gamma * (1.0 - step.terminated)\n",
+                "step.reward, gamma * (1.0 - (step.terminated | step.truncated))\n",
                 N_STEP,
             ),
         ),
@@ -226,8 +230,8 @@ BUGS = [
         (
             Mutant(
                 "algorithms/ppo.py",
-                "self.value(state.parameters, following).reshape(shape)",
-                "jnp.roll(value.reshape(shape), -1, 0)",
+                "parameters.read(following)[1]",
+                "jnp.roll(parameters.read(outputs)[1], -1, 0)",
                 ROLLOUT,
             ),
         ),
@@ -237,15 +241,15 @@ BUGS = [
         (
             Mutant(
                 "algorithms/reinforce.py",
-                "bootstrap = parameters.baseline(following)[:, 0].reshape(rollout.reward.shape)",
-                "bootstrap = jnp.roll(expected.reshape(rollout.reward.shape), -1, 0)",
+                "value[..., 0], following[..., 0],",
+                "value[..., 0], jnp.roll(value[..., 0], -1, 0),",
                 OWN_LOSSES,
             ),
         ),
     ),
     Bug(
         13, "cleanrl#337", "value targets are made of stale advantages",
-        (Mutant("algorithms/ppo.py", "value, advantage, advantage + value)", "value, advantage, value)", ROLLOUT),),
+        (Mutant("algorithms/ppo.py", '"target": advantage + value}', '"target": value}', ROLLOUT),),
     ),
     Bug(
         14, "cleanrl#494, rejax d8bf47a", "the lambda branch is not masked at an end",
@@ -280,8 +284,8 @@ BUGS = [
             ),
             Mutant(
                 "algorithms/ppo.py",
-                "(parameters.critic or parameters.network)(observation)[:, -1]",
-                "(parameters.critic or parameters.network)(observation)[:, -1:]",
+                "(critic if self.critic else actor)[..., -1]",
+                "(critic if self.critic else actor)[..., -1:]",
                 PPO_LOSS,
             ),
         ),
@@ -333,10 +337,10 @@ BUGS = [
     Bug(
         21, "dopamine 4f657b9", "importance weights do not reach the gradient",
         (
-            Mutant("algorithms/dqn.py", "(batch.weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS),
+            Mutant("algorithms/dqn.py", "(batch.weight[None] * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS),
             Mutant(
                 "algorithms/sac.py",
-                "(batch.weight * jnp.square(error).sum(0)).mean()",
+                "(batch.weight[None] * jnp.square(error).sum(0)).mean()",
                 "jnp.square(error).sum(0).mean()",
                 f"{WEIGHTS}[sac]",
             ),
@@ -468,15 +472,21 @@ BUGS = [
         (
             Mutant(
                 "algorithms/dqn.py",
-                "step.discount * _pick(next_q, best)",
-                "step.discount * next_q.max()",
+                "value = _pick(following[1], best)",
+                "value = following[1].max()",
                 f"{DQN_LOSS}[1-squared-True]",
             ),
         ),
     ),
     Bug(
         30, "acme 30d04ef, 687f701", "the recurrent state is stored after the step instead of before",
-        reason="no algorithm has a recurrent state",
+        (
+            Mutant("algorithms/ppo.py", '"carry": carry}', '"carry": after}', f"{ACTED_AND_LEARNED}[LSTM]"),
+            Mutant(
+                "algorithms/ppo.py", "steps.next_observation, after)",
+                'steps.next_observation, steps.extras["carry"])', f"{ACTED_AND_LEARNED}[LSTM]",
+            ),
+        ),
     ),
     Bug(
         31, "sbx#46, xland-minigrid#42, mujoco_playground#349", "random keys are used twice",
@@ -510,8 +520,8 @@ BUGS = [
             ),
             Mutant(
                 "algorithms/ppo.py",
-                "Policy(state.parameters._replace(critic=()), state.statistics.observations,",
-                "Policy(state.parameters._replace(critic=()), jax.tree.map(jnp.zeros_like, state.statistics[0]),",
+                "Policy(parameters, state.statistics.observations,",
+                "Policy(parameters, jax.tree.map(jnp.zeros_like, state.statistics[0]),",
                 f"{HANDED_OUT}[ppo-True]",
             ),
             Mutant(
@@ -954,7 +964,7 @@ SURVIVORS = {
         f"{KEYS}[gymnasium:]",
     ),
     "importance weights of DQN are without effect": Mutant(
-        "algorithms/dqn.py", "(batch.weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS
+        "algorithms/dqn.py", "(batch.weight[None] * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS
     ),
     "rewards are scaled with old statistics": Mutant(
         "normalization.py",
@@ -969,7 +979,7 @@ SURVIVORS = {
         AS_ACTED,
     ),
     "PPO's value target lacks the value": Mutant(
-        "algorithms/ppo.py", "value, advantage, advantage + value)", "value, advantage, advantage)", ROLLOUT
+        "algorithms/ppo.py", '"target": advantage + value}', '"target": advantage}', ROLLOUT
     ),
     "REINFORCE's baseline learns through the policy's loss": Mutant(
         "algorithms/reinforce.py", "jax.lax.stop_gradient(returns - expected)", "returns - expected", OWN_LOSSES

@@ -10,14 +10,15 @@ import optax
 from gymnasium import spaces
 from jax import random
 
-from thorndike import normalization
+from thorndike import normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.errors import UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.memories import Prioritized, Replay, check_replay
+from thorndike.memories import Prioritized, Replay, check_replay, first_carry
 from thorndike.networks import MLP, Network
 from thorndike.schedules import falling, linear
-from thorndike.targets import NStep, n_step
+from thorndike.sequences import first, over_time, remembers, shapes_of_carry, side_by_side
+from thorndike.targets import NStep, recalled, signed_hyperbolic, signed_parabolic
 
 
 class State(NamedTuple):
@@ -33,9 +34,9 @@ class Policy(NamedTuple):
     epsilon: jax.Array  # how often to act at random
     observations: Any  # what they are normalised by
 
-    def values(self, observation: Any) -> jax.Array:
-        """Q(s, .): [N, A]."""
-        return self.network(normalization.normalize(self.observations, observation))
+    def values(self, observation: Any, carry: Any) -> tuple[jax.Array, Any]:
+        """Q(s, .) [N, A], and the next carry."""
+        return sequences.step(self.network, normalization.normalize(self.observations, observation), carry)
 
 
 @hyperparameters
@@ -45,7 +46,9 @@ class DQN:
     Mnih et al. (2015), "Human-level control through deep reinforcement learning". With `double`, the online network
     chooses the next action and the target network values it (van Hasselt et al., 2016). n-step returns are
     `memory=Replay(window=n)`; prioritized replay (Schaul et al., 2016) is `memory=Prioritized(...)`; dueling
-    networks (Wang et al., 2016) are `network=MLP(head="dueling")`. For Discrete actions.
+    networks (Wang et al., 2016) are `network=MLP(head="dueling")`. A network with a memory (Kapturowski et al., 2019,
+    "Recurrent experience replay in distributed reinforcement learning") learns from steps in a row,
+    `memory=Prioritized(sequence=..., burn_in=...)`. For Discrete actions.
     """
 
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
@@ -54,6 +57,7 @@ class DQN:
     gamma: float = setting(0.99, low=0, high=1)  # discount
     double: bool = True
     loss: Literal["huber", "squared"] = "squared"
+    rescale_values: bool | None = None  # learn values of any size within a small range; None: where there is a memory
     max_grad_norm: float = setting(10.0, above=0, infinite=True)
     target_period: int = setting(64, low=1)  # updates between two copies into the target network
     epsilon_start: float = setting(1.0, low=0, high=1)  # share of random actions at the start
@@ -90,26 +94,41 @@ class DQN:
         epsilon = epsilon if explore else jnp.zeros_like(epsilon)
         return Policy(state.network, epsilon, state.statistics.observations)
 
-    def initial_carry(self, n: int) -> tuple:
-        return ()
+    def initial_carry(self, n: int) -> Any:
+        return self.network.initial_carry(n)
 
-    def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
+    def act(self, policy: Policy, observation: Any, carry: Any, key: jax.Array) -> tuple[jax.Array, Any, dict]:
         """The best action or, with probability epsilon, any: [N] int32."""
-        q = policy.values(observation)
+        q, after = policy.values(observation, carry)
         key_whether, key_which = random.split(key)
         at_random = random.uniform(key_whether, q.shape[:1]) < policy.epsilon
         any_action = random.randint(key_which, q.shape[:1], 0, q.shape[1], jnp.int32)
-        return jnp.where(at_random, any_action, _best(q)), carry, {}
+        return jnp.where(at_random, any_action, _best(q)), after, {"carry": carry}
 
-    def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[jax.Array, tuple]:
-        return _best(policy.values(observation)), carry
+    def greedy(self, policy: Policy, observation: Any, carry: Any) -> tuple[jax.Array, Any]:
+        q, after = policy.values(observation, carry)
+        return _best(q), after
+
+    @property
+    def rescales(self) -> bool:
+        """Whether h(Q) is learned instead of Q: a memory's outputs are small, and large values would drown it."""
+        return remembers(shapes_of_carry(self.initial_carry)) if self.rescale_values is None else self.rescale_values
+
+    def recall(self, state: State, steps: Transition) -> NStep:
+        """What windows [T, B] teach, seen with the carries of the online and the target network."""
+        networks, carry = (state.network, state.target_network), first_carry(steps, self.initial_carry)
+        seen = over_time(networks, steps.observation, (carry, carry), steps.terminated | steps.truncated)
+        return recalled(steps, self.gamma, self.memory, seen)
 
     def td_error(self, network: Any, target_network: Any, step: NStep) -> jax.Array:
-        """[B]: r + gamma max_a Q'(s', a) - Q(s, a), the sum of n rewards for n-step windows."""
-        next_q = target_network(step.next_observation)
-        best = (network(step.next_observation) if self.double else next_q).argmax(-1)
-        target = step.reward + step.discount * _pick(next_q, best)
-        return jax.lax.stop_gradient(target) - _pick(network(step.observation), step.action)
+        """[L, B]: r + gamma max_a Q'(s', a) - Q(s, a), the sum of n rewards for n-step returns."""
+        following, _ = side_by_side((network, target_network), step.next_observation, step.next_carry)
+        best = following[0 if self.double else 1].argmax(-1)
+        value = _pick(following[1], best)
+        target = step.reward + step.discount * (signed_parabolic(value) if self.rescales else value)
+        target = signed_hyperbolic(target) if self.rescales else target
+        q = over_time(network, step.observation, first(step.carry[0]), step.ended).outputs
+        return jax.lax.stop_gradient(target) - _pick(q, step.action)
 
     def observe(self, state: State, trajectory: Transition) -> State:
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
@@ -118,12 +137,12 @@ class DQN:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
-        step = n_step(normalization.apply(state.statistics, batch.steps), self.gamma)
+        step = self.recall(state, normalization.apply(state.statistics, batch.steps))
 
         def loss(network):
             error = self.td_error(network, state.target_network, step)
             per_sample = optax.huber_loss(error) if self.loss == "huber" else optax.l2_loss(error)
-            return (batch.weight * per_sample).mean(), error
+            return (batch.weight[None] * per_sample).mean(), error
 
         (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(state.network)
         change, optimizer = self.optimizer(fraction).update(gradient, state.optimizer)
@@ -138,5 +157,5 @@ def _best(values: jax.Array) -> jax.Array:
 
 
 def _pick(values: jax.Array, index: jax.Array) -> jax.Array:
-    """values[b, index[b]]: [B, A], [B] -> [B]."""
-    return jnp.take_along_axis(values, index[:, None], axis=-1)[:, 0]
+    """values[..., index[...]]: [L, B, A], [L, B] -> [L, B]."""
+    return jnp.take_along_axis(values, index[..., None], axis=-1)[..., 0]

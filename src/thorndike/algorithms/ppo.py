@@ -10,23 +10,33 @@ import optax
 from gymnasium import spaces
 from jax import lax, random
 
-from thorndike import normalization
+from thorndike import normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
-from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.memories import Latest
-from thorndike.networks import MLP, FirstOutputs, Network, Same, init_value
+from thorndike.memories import Latest, check_rollout, shuffled
+from thorndike.networks import MLP, FirstOutputs, Network, Same, critic_carry, init_value
 from thorndike.optimizers import check_critic_rate, clipped_adam
 from thorndike.schedules import falling
+from thorndike.sequences import cut, first, over_time, remembers, shapes_of_carry, side_by_side
 from thorndike.spaces import check_action_space
-from thorndike.targets import flat, generalized_advantages
+from thorndike.targets import generalized_advantages
 
 
 class Parameters(NamedTuple):
     network: Any  # the actor; with a shared torso its last output is the value
     head: Head  # makes a distribution of the network's outputs
     critic: Any  # V(s); () with a shared torso
+
+    @property
+    def networks(self) -> tuple:
+        """Both as one module, to be called by `sequences`."""
+        return self.network, self.critic
+
+    def read(self, outputs: tuple) -> tuple[Any, jax.Array]:
+        """What the networks put out as the distribution over actions, and as V(s) where there is a critic."""
+        actor, critic = outputs
+        return self.head(actor[..., : self.head.outputs]), (critic if self.critic else actor)[..., -1]
 
 
 class State(NamedTuple):
@@ -46,17 +56,6 @@ class Policy(NamedTuple):
     explore: jax.Array  # sample, or take the mode
 
 
-class Samples(NamedTuple):
-    """What the epochs go over, each leaf [S, ...] with S = T * N."""
-
-    observation: Any
-    action: Any
-    log_prob: jax.Array
-    value: jax.Array
-    advantage: jax.Array
-    target: jax.Array
-
-
 @hyperparameters
 class PPO:
     """Clipped policy gradients with generalised advantages, for Discrete, MultiDiscrete and Box actions.
@@ -64,7 +63,8 @@ class PPO:
     Schulman et al. (2017), "Proximal policy optimization algorithms", with the details of Huang et al. (2022),
     "The 37 implementation details of PPO". `critic_network=None` shares the actor's torso with the value. `target_kl`
     is the KL divergence, estimated on a minibatch before its step, above which that step and the rest of the rollout
-    are left out; SB3 and Spinning Up stop at 1.5 times theirs, so that their 0.02 is 0.03 here.
+    are left out; SB3 and Spinning Up stop at 1.5 times theirs, so that their 0.02 is 0.03 here. Networks with a memory
+    learn from `sequence_length` steps in a row, which begin with the carry that was acted with.
     """
 
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
@@ -82,7 +82,8 @@ class PPO:
     max_grad_norm: float = setting(0.5, above=0, infinite=True)
     target_kl: float | None = setting(None, above=0, infinite=True)  # a rollout is left before a step beyond it
     epochs: int = setting(10, low=1, high=2**20)
-    batch_size: int = setting(64, low=1)  # of a minibatch
+    batch_size: int = setting(64, low=1)  # steps in a minibatch
+    sequence_length: int = setting(16, low=1)  # steps in a row that a network with a memory learns from
     normalize_advantages: bool = True  # per minibatch
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
@@ -94,10 +95,12 @@ class PPO:
 
     def validate(self) -> None:
         check_critic_rate(self, "critic_network")
-        samples = self.rollout_length * self.num_environments
-        if samples % self.batch_size:
-            rollout = f"{self.num_environments} x {self.rollout_length} = {samples} steps"
-            raise SettingError(f"PPO: a rollout of {rollout} does not divide into batch_size {self.batch_size}")
+        check_rollout(self)
+
+    @property
+    def length(self) -> int:
+        """Of the sequences: 1 without a memory, where every step stands for itself."""
+        return self.sequence_length if remembers(shapes_of_carry(self.initial_carry)) else 1
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_action_space(action_space)
@@ -116,42 +119,43 @@ class PPO:
         return State(parameters, self.optimizer().init(parameters), normalization.begin(self, observation_space))
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
-        return Policy(state.parameters._replace(critic=()), state.statistics.observations, jnp.asarray(explore))
+        remembering = state.parameters.critic if remembers(shapes_of_carry(self.initial_carry)[1]) else ()
+        parameters = state.parameters._replace(critic=remembering)  # it acts along to move its carry
+        return Policy(parameters, state.statistics.observations, jnp.asarray(explore))
 
     def initial_carry(self, n: int) -> tuple:
-        return ()
+        return self.network.initial_carry(n), critic_carry(self, "critic_network", n)
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[Any, tuple, dict]:
-        distribution = self.distribution(policy.parameters, observation, policy.observations)
+        distribution, after = self.distribution(policy, observation, carry)
         action = jnp.where(policy.explore, distribution.sample(key), distribution.mode())
-        return action, carry, {"log_prob": distribution.log_prob(action)}
+        return action, after, {"log_prob": distribution.log_prob(action), "carry": carry}
 
     def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[Any, tuple]:
-        return self.distribution(policy.parameters, observation, policy.observations).mode(), carry
+        distribution, after = self.distribution(policy, observation, carry)
+        return distribution.mode(), after
 
-    def distribution(self, parameters: Parameters, observation: Any, moments: Any = ()) -> Any:
-        """Over actions [S, ...], for observations [S, ...] yet to be normalised by `moments`."""
-        observation = normalization.normalize(moments, observation)
-        return parameters.head(parameters.network(observation)[:, : parameters.head.outputs])
+    def distribution(self, policy: Policy, observation: Any, carry: tuple) -> tuple[Any, tuple]:
+        """Over actions [N, ...], for observations [N, ...] as they come, and the next carry."""
+        observation = normalization.normalize(policy.observations, observation)
+        outputs, after = sequences.step(policy.parameters.networks, observation, carry)
+        return policy.parameters.read(outputs)[0], after
 
-    def value(self, parameters: Parameters, observation: Any) -> jax.Array:
-        """V(s): [S] for (normalised) observations [S, ...]."""
-        return (parameters.critic or parameters.network)(observation)[:, -1]
-
-    def loss(self, parameters: Parameters, batch: Samples, clip_range: jax.Array) -> tuple[jax.Array, dict]:
-        """The clipped surrogate, equation 9 of the paper, with its metrics."""
-        distribution = self.distribution(parameters, batch.observation)
-        value = self.value(parameters, batch.observation)
-        log_ratio = distribution.log_prob(batch.action) - batch.log_prob
-        ratio, advantage = jnp.exp(log_ratio), batch.advantage
+    def loss(self, parameters: Parameters, batch: Transition, clip_range: jax.Array) -> tuple[jax.Array, dict]:
+        """The clipped surrogate, equation 9 of the paper, with its metrics, of sequences [L, S]."""
+        extras, ended = batch.extras, batch.terminated | batch.truncated
+        outputs = over_time(parameters.networks, batch.observation, first(extras["carry"]), ended).outputs
+        distribution, value = parameters.read(outputs)
+        log_ratio = distribution.log_prob(batch.action) - extras["log_prob"]
+        ratio, advantage, target = jnp.exp(log_ratio), extras["advantage"], extras["target"]
         if self.normalize_advantages:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         clipped = jnp.clip(ratio, 1 - clip_range, 1 + clip_range)
         policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
-        value_error = (value - batch.target) ** 2
+        value_error = (value - target) ** 2
         if self.clip_value:
-            near = batch.value + jnp.clip(value - batch.value, -clip_range, clip_range)
-            value_error = jnp.maximum(value_error, (near - batch.target) ** 2)
+            near = extras["value"] + jnp.clip(value - extras["value"], -clip_range, clip_range)
+            value_error = jnp.maximum(value_error, (near - target) ** 2)
         value_loss, entropy = 0.5 * value_error.mean(), distribution.entropy().mean()
         metrics = {
             "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy,
@@ -168,13 +172,13 @@ class PPO:
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, tuple]:
         """Several epochs over the rollout [T, N], in minibatches drawn anew each epoch."""
-        samples, statistics = self.prepare(state, batch.steps)
-        orders = _orders(key, self.epochs, samples.advantage.size).reshape(-1, self.batch_size)
+        rows, statistics = self.prepare(state, batch.steps)
+        orders = shuffled(key, self.epochs, rows.reward.shape[1]).reshape(-1, self.batch_size // self.length)
         clip_range = falling(self.clip_range, self.clip_range_end, fraction)
 
         def step(loop):
             i, parameters, moments, totals, _ = loop
-            minibatch = jax.tree.map(lambda x: x[orders[i]], samples)
+            minibatch = jax.tree.map(lambda x: x[:, orders[i]], rows)
             gradient, metrics = jax.grad(self.loss, has_aux=True)(parameters, minibatch, clip_range)
             change, changed = self.optimizer(fraction).update(gradient, moments)
             stepped, near = (optax.apply_updates(parameters, change), changed), True
@@ -188,28 +192,14 @@ class PPO:
         seen, parameters, moments, totals, _ = lax.while_loop(lambda x: (x[0] < len(orders)) & x[-1], step, loop)
         return State(parameters, moments, statistics), jax.tree.map(lambda total: total / seen, totals), ()
 
-    def prepare(self, state: State, steps: Transition) -> tuple[Samples, Any]:
-        """Advantages and value targets of a rollout, flattened to [S, ...]; and the merged statistics."""
+    def prepare(self, state: State, steps: Transition) -> tuple[Transition, Any]:
+        """A rollout with its advantages and value targets, cut into sequences [L, S]; and the merged statistics."""
         steps, statistics = normalization.as_acted(state.statistics, steps, self.gamma)
-        shape, ends = steps.reward.shape, (steps.terminated, steps.truncated)
-        observation, following = jax.tree.map(flat, (steps.observation, steps.next_observation))
-        value = self.value(state.parameters, observation)
-        values, next_values = value.reshape(shape), self.value(state.parameters, following).reshape(shape)
-        advantage = flat(generalized_advantages(values, next_values, steps.reward, *ends, self.gamma, self.gae_lambda))
-        action, log_prob = flat(steps.action), flat(steps.extras["log_prob"])
-        return Samples(observation, action, log_prob, value, advantage, advantage + value), statistics
-
-
-def _orders(key: jax.Array, epochs: int, count: int) -> jax.Array:
-    """[epochs, count]: each row a shuffled range(count), by sorting random bits that carry their index below.
-
-    Where fewer than 20 random bits would be left above the index, equal ones would keep the old order in a hundredth of
-    all pairs and more: there 64 are sorted and the index goes along.
-    """
-    width = max(count - 1, 1).bit_length()
-    if width > 12:
-        index = jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32), (epochs, count))
-        return lax.sort((*random.bits(key, (2, epochs, count), jnp.uint32), index), num_keys=2)[2]
-    bits = random.bits(key, (epochs, count), jnp.uint32)
-    tagged = (bits >> width << width) | jnp.arange(count, dtype=jnp.uint32)[None]
-    return (jnp.sort(tagged, axis=-1) & ((1 << width) - 1)).astype(jnp.int32)
+        parameters, ends = state.parameters, (steps.terminated, steps.truncated)
+        # What is stored was carried by these very parameters, so that no step has to wait for another.
+        outputs, after = side_by_side(parameters.networks, steps.observation, steps.extras["carry"])
+        following, _ = side_by_side(parameters.networks, steps.next_observation, after)
+        value, next_value = parameters.read(outputs)[1], parameters.read(following)[1]
+        advantage = generalized_advantages(value, next_value, steps.reward, *ends, self.gamma, self.gae_lambda)
+        extras = steps.extras | {"value": value, "advantage": advantage, "target": advantage + value}
+        return cut(steps._replace(extras=extras), self.length), statistics

@@ -10,21 +10,27 @@ import optax
 from gymnasium import spaces
 from jax import random
 
-from thorndike import normalization
+from thorndike import normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
-from thorndike.networks import MLP, Network, Same, init_value
+from thorndike.networks import MLP, Network, Same, critic_carry, init_value
 from thorndike.optimizers import check_critic_rate, clipped_adam
+from thorndike.sequences import first, over_time, remembers, shapes_of_carry, side_by_side
 from thorndike.spaces import check_action_space
-from thorndike.targets import discounted_returns, flat
+from thorndike.targets import discounted_returns
 
 
 class Parameters(NamedTuple):
     network: Any  # observation -> numbers
     head: Head  # those numbers -> a distribution over actions
     baseline: Any  # V(s), what return to expect; () without one
+
+    @property
+    def networks(self) -> tuple:
+        """Both as one module, to be called by `sequences`."""
+        return self.network, self.baseline
 
 
 class State(NamedTuple):
@@ -38,14 +44,15 @@ class State(NamedTuple):
 
 
 class Policy(NamedTuple):
-    network: Any
-    head: Head
+    parameters: Parameters
     explore: jax.Array  # sample an action, or take the most likely one
     observations: Any  # what they are normalised by
 
-    def distribution(self, observation: Any) -> Any:
-        """Over actions [N, ...], for observations [N, ...]."""
-        return self.head(self.network(normalization.normalize(self.observations, observation)))
+    def distribution(self, observation: Any, carry: tuple) -> tuple[Any, tuple]:
+        """Over actions [N, ...], for observations [N, ...], and the next carry."""
+        observation = normalization.normalize(self.observations, observation)
+        (outputs, _), after = sequences.step(self.parameters.networks, observation, carry)
+        return self.parameters.head(outputs), after
 
 
 @hyperparameters
@@ -55,6 +62,7 @@ class REINFORCE:
     Bias: an episode still running at a rollout's end counts as truncated there. With a baseline its value stands in
     for the rest. Without one (`baseline_network=None`) an unfinished episode's return is not known, so its steps are
     left out; long episodes are then under-represented, and a `rollout_length` of several episodes keeps that small.
+    Networks with a memory learn through the whole rollout.
     """
 
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
@@ -92,18 +100,20 @@ class REINFORCE:
         return State(parameters, self.optimizer().init(parameters), normalization.begin(self, observation_space))
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
-        network, head, _ = state.parameters
-        return Policy(network, head, jnp.asarray(explore), state.statistics.observations)
+        remembering = state.parameters.baseline if remembers(shapes_of_carry(self.initial_carry)[1]) else ()
+        parameters = state.parameters._replace(baseline=remembering)  # it acts along to move its carry
+        return Policy(parameters, jnp.asarray(explore), state.statistics.observations)
 
     def initial_carry(self, n: int) -> tuple:
-        return ()
+        return self.network.initial_carry(n), critic_carry(self, "baseline_network", n)
 
     def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[Any, tuple, dict]:
-        distribution = policy.distribution(observation)
-        return jnp.where(policy.explore, distribution.sample(key), distribution.mode()), carry, {}
+        distribution, after = policy.distribution(observation, carry)
+        return jnp.where(policy.explore, distribution.sample(key), distribution.mode()), after, {"carry": carry}
 
     def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[Any, tuple]:
-        return policy.distribution(observation).mode(), carry
+        distribution, after = policy.distribution(observation, carry)
+        return distribution.mode(), after
 
     def observe(self, state: State, trajectory: Transition) -> State:
         return state  # `update` sees every trajectory, whole
@@ -120,20 +130,18 @@ class REINFORCE:
 
     def loss(self, parameters: Parameters, rollout: Transition) -> tuple[jax.Array, dict]:
         """-log pi(a|s) (G - V(s)): where the return G was better than expected, raise the action's probability."""
-        observation, following, action = jax.tree.map(
-            flat, (rollout.observation, rollout.next_observation, rollout.action)
-        )
+        ended = rollout.terminated | rollout.truncated
+        seen = over_time(parameters.networks, rollout.observation, first(rollout.extras["carry"]), ended)
+        outputs, value = seen.outputs
         if self.baseline_network:
-            expected = parameters.baseline(observation)[:, 0]
-            bootstrap = parameters.baseline(following)[:, 0].reshape(rollout.reward.shape)
-            known = jnp.ones_like(expected)
+            (_, following), _ = side_by_side(parameters.networks, rollout.next_observation, seen.after)
+            expected, bootstrap, known = value[..., 0], following[..., 0], jnp.ones(ended.shape, jnp.float32)
         else:
-            expected, bootstrap = jnp.zeros(rollout.reward.size), jnp.zeros_like(rollout.reward)
-            known = flat(_finished(rollout.terminated | rollout.truncated))
-        returns = flat(discounted_returns(rollout.reward, rollout.terminated, rollout.truncated, bootstrap, self.gamma))
+            expected, bootstrap, known = *jnp.zeros((2, *ended.shape), jnp.float32), _finished(ended)
+        returns = discounted_returns(rollout.reward, rollout.terminated, rollout.truncated, bootstrap, self.gamma)
         surprise = jax.lax.stop_gradient(returns - expected)
-        distribution = parameters.head(parameters.network(observation))
-        policy_loss = -_mean(distribution.log_prob(action) * surprise, known)
+        distribution = parameters.head(outputs)
+        policy_loss = -_mean(distribution.log_prob(rollout.action) * surprise, known)
         value_loss = 0.5 * _mean((expected - jax.lax.stop_gradient(returns)) ** 2, known)
         entropy = distribution.entropy().mean()
         metrics = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,15 +12,25 @@ import optax
 from gymnasium import spaces
 from jax import random
 
-from thorndike import normalization
+from thorndike import normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.memories import Replay, check_replay
-from thorndike.networks import MLP, Network, Same, critic_recipe, critic_values, init_critics
+from thorndike.memories import Replay, check_replay, first_carry
+from thorndike.networks import (
+    MLP,
+    Network,
+    Same,
+    critic_recipe,
+    critic_values,
+    critics_over_time,
+    init_critics,
+    init_critics_carry,
+)
 from thorndike.schedules import falling
+from thorndike.sequences import Unrolled, first, over_time, shapes_of_carry, side_by_side
 from thorndike.spaces import check_bounded_actions
-from thorndike.targets import NStep, n_step
+from thorndike.targets import NStep, recalled
 
 
 class State(NamedTuple):
@@ -38,9 +49,11 @@ class Policy(NamedTuple):
     explore: jax.Array  # sample an action, or take the squashed mean
     observations: Any  # what they are normalised by
 
-    def distribution(self, observation: Any) -> Any:
-        """Over actions [N, ...], for observations [N, ...]."""
-        return self.head(self.network(normalization.normalize(self.observations, observation)))
+    def distribution(self, observation: Any, carry: Any) -> tuple[Any, Any]:
+        """Over actions [N, ...], for observations [N, ...], and the next carry."""
+        observation = normalization.normalize(self.observations, observation)
+        outputs, after = sequences.step(self.network, observation, carry)
+        return self.head(outputs), after
 
 
 @hyperparameters
@@ -49,6 +62,8 @@ class SAC:
 
     Haarnoja et al. (2018), "Soft actor-critic algorithms and applications" (its second version: no value network,
     and a temperature that is learned so that the entropy stays at `target_entropy`). For Box actions with bounds.
+    Networks with a memory learn from steps in a row, `memory=Replay(sequence=..., burn_in=...)`; critics do not act, so
+    that only the burn-in fills their memories.
     """
 
     network: Network = MLP((256, 256), activation="relu", initialization="default")
@@ -70,7 +85,7 @@ class SAC:
     memory: Replay = Replay(capacity=1_000_000, batch_size=256)
 
     def validate(self) -> None:
-        check_replay(self)
+        check_replay(self, shapes_of_carry(partial(init_critics_carry, self)))
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_bounded_actions("SAC", action_space)
@@ -93,15 +108,16 @@ class SAC:
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
         return Policy(state.network, state.head, jnp.asarray(explore), state.statistics.observations)
 
-    def initial_carry(self, n: int) -> tuple:
-        return ()
+    def initial_carry(self, n: int) -> Any:
+        return self.network.initial_carry(n)
 
-    def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
-        distribution = policy.distribution(observation)
-        return jnp.where(policy.explore, distribution.sample(key), distribution.mode()), carry, {}
+    def act(self, policy: Policy, observation: Any, carry: Any, key: jax.Array) -> tuple[jax.Array, Any, dict]:
+        distribution, after = policy.distribution(observation, carry)
+        return jnp.where(policy.explore, distribution.sample(key), distribution.mode()), after, {"carry": carry}
 
-    def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[Any, tuple]:
-        return policy.distribution(observation).mode(), carry
+    def greedy(self, policy: Policy, observation: Any, carry: Any) -> tuple[Any, Any]:
+        distribution, after = policy.distribution(observation, carry)
+        return distribution.mode(), after
 
     def observe(self, state: State, trajectory: Transition) -> State:
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
@@ -110,20 +126,23 @@ class SAC:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
-        """One step of the critics, then of the actor, then of the temperature, on one batch [window, B]."""
+        """One step of the critics, then of the actor, then of the temperature, on one batch [T, B]."""
         key_next, key_now, key_between = random.split(key, 3)
         ent_coef = jnp.exp(state.log_ent_coef) if self.ent_coef is None else self.ent_coef
-        window = normalization.apply(state.statistics, batch.steps)
-        step = n_step(self.with_entropy(state, window, ent_coef, key_between), self.gamma)
+        step = self.recall(state, normalization.apply(state.statistics, batch.steps), ent_coef, key_between)
         target = self.target(state, step, ent_coef, key_next)
+        actor_carry, critics_carry = first(step.carry)
+        taken = step.observation, step.action, critics_carry, step.ended
 
         def critic_loss(critics):
-            error = critic_values(critics, step.observation, step.action) - target[None]  # [critics, B]
-            return 0.5 * (batch.weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
+            error = critics_over_time(critics, *taken).outputs - target[None]  # [critics, L, B]
+            return 0.5 * (batch.weight[None] * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
 
         def actor_loss(network):
-            action, log_prob = state.head(network(step.observation)).sample_and_log_prob(key_now)
-            value = critic_values(critics, step.observation, action).min(0)
+            outputs = over_time(network, step.observation, actor_carry, step.ended).outputs
+            action, log_prob = state.head(outputs).sample_and_log_prob(key_now)
+            seen = critics_over_time(critics, *taken).before
+            value = critic_values(critics, step.observation, action, seen).min(0)
             return (ent_coef * log_prob - value).mean(), (log_prob.mean(), value.mean())
 
         of_actor, of_critics, of_ent_coef = state.optimizers
@@ -142,23 +161,30 @@ class SAC:
         state = State(network, state.head, critics, target_critics, log_ent_coef, optimizers, state.statistics)
         return state, metrics, error
 
-    def with_entropy(self, state: State, window: Transition, ent_coef: Any, key: jax.Array) -> Transition:
-        """Windows [n, B] whose later steps are rewarded for entropy as well: r_k + alpha H(pi(.|s_k)), for 0 < k < n.
+    def recall(self, state: State, window: Transition, ent_coef: Any, key: jax.Array) -> NStep:
+        """What windows [T, B] teach, seen with the carries of the actor and the critics along the actions taken.
 
+        All steps of a return but its first are rewarded for entropy as well: r_k + alpha H(pi(.|s_k)), for 0 < k < n.
         So the soft return goes on beyond its first step (the paper's equation 2, from s_0, a_0 on).
         """
-        if len(window.reward) == 1:
-            return window
-        later = jax.tree.map(lambda x: x[1:].reshape(-1, *x.shape[2:]), window.observation)
+        ended, zeros = window.terminated | window.truncated, init_critics_carry(self, window.reward.shape[1])
+        actor = over_time(state.network, window.observation, first_carry(window, self.initial_carry), ended)
+        critics, targets = (
+            critics_over_time(critics, window.observation, window.action, zeros, ended)
+            for critics in (state.critics, state.target_critics)
+        )
+        seen = Unrolled((), (actor.before, critics.before), (actor.after, targets.after))
         # H is the present actor's, by an action of its own: -log pi of the action stored would reward that the actor
         # has moved away from it, without a limit.
-        log_prob = state.head(state.network(later)).sample_and_log_prob(key)[1]
-        return window._replace(reward=window.reward.at[1:].add(-ent_coef * log_prob.reshape(window.reward[1:].shape)))
+        log_prob = state.head(actor.outputs[1:]).sample_and_log_prob(key)[1]
+        return recalled(window, self.gamma, self.memory, seen, window.reward.at[1:].add(-ent_coef * log_prob))
 
     def target(self, state: State, step: NStep, ent_coef: Any, key: jax.Array) -> jax.Array:
-        """[B]: r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' drawn from the present actor."""
-        action, log_prob = state.head(state.network(step.next_observation)).sample_and_log_prob(key)
-        value = critic_values(state.target_critics, step.next_observation, action).min(0)
+        """[L, B]: r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' drawn from the present actor."""
+        actor_carry, critics_carry = step.next_carry
+        outputs, _ = side_by_side(state.network, step.next_observation, actor_carry)
+        action, log_prob = state.head(outputs).sample_and_log_prob(key)
+        value = critic_values(state.target_critics, step.next_observation, action, critics_carry).min(0)
         return step.reward + step.discount * (value - ent_coef * log_prob)
 
     def entropy_aim(self, head: Head) -> Any:

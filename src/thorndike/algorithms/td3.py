@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -12,16 +13,26 @@ import optax
 from gymnasium import spaces
 from jax import random
 
-from thorndike import normalization
+from thorndike import normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.loops import repeat
-from thorndike.memories import Replay, check_replay
-from thorndike.networks import MLP, Network, Same, critic_recipe, critic_values, init_critics
+from thorndike.memories import Replay, check_replay, first_carry
+from thorndike.networks import (
+    MLP,
+    Network,
+    Same,
+    critic_recipe,
+    critic_values,
+    critics_over_time,
+    init_critics,
+    init_critics_carry,
+)
 from thorndike.schedules import falling
+from thorndike.sequences import Unrolled, first, over_time, shapes_of_carry, side_by_side
 from thorndike.spaces import check_bounded_actions
-from thorndike.targets import NStep, n_step
+from thorndike.targets import NStep, recalled
 
 
 class Actor(eqx.Module):
@@ -30,8 +41,9 @@ class Actor(eqx.Module):
     network: Any
     shape: tuple[int, ...] = eqx.field(static=True)  # of an action
 
-    def __call__(self, observation: Any) -> jax.Array:
-        return jnp.tanh(self.network(observation)).reshape(-1, *self.shape)
+    def squashed(self, outputs: jax.Array) -> jax.Array:
+        """The actions [..., *shape] that the network's outputs mean."""
+        return jnp.tanh(outputs).reshape(*outputs.shape[:-1], *self.shape)
 
 
 class State(NamedTuple):
@@ -61,7 +73,8 @@ class TD3:
     the least of two critics is believed, the actor moves once for every `policy_delay` steps of the critics, and the
     critics' targets are blurred over nearby actions. One update draws `memory.batch_size` windows and learns from them
     in `policy_delay` equal parts, one for each step of the critics. For Box actions with bounds; noise is in units of
-    half their range.
+    half their range. Networks with a memory learn from steps in a row, `memory=Replay(sequence=..., burn_in=...)`;
+    critics do not act, so that only the burn-in fills their memories.
     """
 
     network: Network = MLP((400, 300), activation="relu", initialization="default")
@@ -85,7 +98,7 @@ class TD3:
     memory: Replay = Replay(capacity=1_000_000, batch_size=200)
 
     def validate(self) -> None:
-        check_replay(self)
+        check_replay(self, shapes_of_carry(partial(init_critics_carry, self)))
         if self.memory.batch_size % self.policy_delay:
             raise SettingError(
                 f"{type(self).__name__}: memory.batch_size {self.memory.batch_size} does not divide into "
@@ -114,15 +127,18 @@ class TD3:
         noise = jnp.asarray(self.exploration_noise, jnp.float32)
         return Policy(state.actor, noise if explore else jnp.zeros_like(noise), state.statistics.observations)
 
-    def initial_carry(self, n: int) -> tuple:
-        return ()
+    def initial_carry(self, n: int) -> Any:
+        return self.network.initial_carry(n)
 
-    def act(self, policy: Policy, observation: Any, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, dict]:
-        action, carry = self.greedy(policy, observation, carry)
-        return jnp.clip(action + policy.noise * random.normal(key, action.shape), -1.0, 1.0), carry, {}
+    def act(self, policy: Policy, observation: Any, carry: Any, key: jax.Array) -> tuple[jax.Array, Any, dict]:
+        action, after = self.greedy(policy, observation, carry)
+        noise = policy.noise * random.normal(key, action.shape)
+        return jnp.clip(action + noise, -1.0, 1.0), after, {"carry": carry}
 
-    def greedy(self, policy: Policy, observation: Any, carry: tuple) -> tuple[jax.Array, tuple]:
-        return policy.actor(normalization.normalize(policy.observations, observation)), carry
+    def greedy(self, policy: Policy, observation: Any, carry: Any) -> tuple[jax.Array, Any]:
+        observation = normalization.normalize(policy.observations, observation)
+        outputs, after = sequences.step(policy.actor.network, observation, carry)
+        return policy.actor.squashed(outputs), after
 
     def observe(self, state: State, trajectory: Transition) -> State:
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
@@ -131,17 +147,20 @@ class TD3:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
-        """`policy_delay` steps of the critics, each on a part of the batch [window, B], then one of the actor."""
+        """`policy_delay` steps of the critics, each on a part of the batch [T, B], then one of the actor."""
         optimizer, critic_optimizer = self.optimizer(fraction), self.optimizer(fraction, self.critic_learning_rate)
-        step = n_step(normalization.apply(state.statistics, batch.steps), self.gamma)
-        parts = jax.tree.map(lambda x: x.reshape(self.policy_delay, -1, *x.shape[1:]), (step, batch.weight))
+        step = self.recall(state, normalization.apply(state.statistics, batch.steps))
+        parts = jax.tree.map(
+            lambda x: x.reshape(len(x), self.policy_delay, -1, *x.shape[2:]).swapaxes(0, 1), (step, batch.weight[None])
+        )
 
         def critic_step(carry, part):
             (critics, moments), ((step, weight), key) = carry, part
             target = self.target(state, step, key)
 
             def loss(critics):
-                error = critic_values(critics, step.observation, step.action) - target[None]  # [critics, B]
+                seen = critics_over_time(critics, step.observation, step.action, first(step.carry[1]), step.ended)
+                error = seen.outputs - target[None]  # [critics, L, B]
                 return (weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
 
             (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(critics)
@@ -152,27 +171,45 @@ class TD3:
         parts = parts, random.split(key, self.policy_delay)
         learned, (loss, error) = repeat(critic_step, (state.critics, of_critics), parts, self.policy_delay)
         critics, of_critics = learned
-        step = jax.tree.map(lambda x: x[-1], parts[0][0])
-        value, gradient = jax.value_and_grad(self.actor_loss)(state.actor, critics, step.observation)
+        step, _ = jax.tree.map(lambda x: x[-1], parts[0])
+        value, gradient = jax.value_and_grad(self.actor_loss)(state.actor, critics, step)
         change, of_actor = optimizer.update(gradient, of_actor)
         actor = optax.apply_updates(state.actor, change)
         targets = state.target_actor, state.target_critics
         target_actor, target_critics = optax.incremental_update((actor, critics), targets, self.tau)
-        optimizers = of_actor, of_critics
-        state = State(actor, critics, target_actor, target_critics, optimizers, state.statistics)
-        return state, {"critic_loss": loss.mean(), "value": -value}, error.reshape(-1)
+        state = State(actor, critics, target_actor, target_critics, (of_actor, of_critics), state.statistics)
+        return state, {"critic_loss": loss.mean(), "value": -value}, jnp.concatenate([*error], axis=1)  # [L, B] again
+
+    def recall(self, state: State, window: Transition) -> NStep:
+        """What windows [T, B] teach, seen with the carries of actors and critics along the actions taken."""
+        ended, zeros = window.terminated | window.truncated, init_critics_carry(self, window.reward.shape[1])
+        carry, networks = first_carry(window, self.initial_carry), (state.actor.network, state.target_actor.network)
+        actors = over_time(networks, window.observation, (carry, carry), ended)
+        critics, targets = (
+            critics_over_time(critics, window.observation, window.action, zeros, ended)
+            for critics in (state.critics, state.target_critics)
+        )
+        before, after = (actors.before[:1], critics.before), (actors.after[1:], targets.after)
+        return recalled(window, self.gamma, self.memory, Unrolled((), before, after))
 
     def target(self, state: State, step: NStep, key: jax.Array) -> jax.Array:
-        """[B]: r + gamma min Q'(s', a'), a' near the target actor's action."""
-        action = state.target_actor(step.next_observation)
+        """[L, B]: r + gamma min Q'(s', a'), a' near the target actor's action."""
+        (actor_carry,), critics_carry = step.next_carry
+        outputs, _ = side_by_side(state.target_actor.network, step.next_observation, actor_carry)
+        action = state.target_actor.squashed(outputs)
         noise = self.target_noise * random.normal(key, action.shape)
         noise = jnp.clip(noise, -self.target_noise_clip, self.target_noise_clip)
         action = jnp.clip(action + noise, -1.0, 1.0)
-        return step.reward + step.discount * critic_values(state.target_critics, step.next_observation, action).min(0)
+        values = critic_values(state.target_critics, step.next_observation, action, critics_carry)
+        return step.reward + step.discount * values.min(0)
 
-    def actor_loss(self, actor: Actor, critics: Any, observation: Any) -> jax.Array:
+    def actor_loss(self, actor: Actor, critics: Any, step: NStep) -> jax.Array:
         """-Q(s, mu(s)), by the first critic."""
-        return -critic_values(jax.tree.map(lambda x: x[:1], critics), observation, actor(observation)).mean()
+        (actor_carry,), critics_carry = first(step.carry)
+        critic, carry = jax.tree.map(lambda x: x[:1], critics), jax.tree.map(lambda x: x[:, :1], critics_carry)
+        outputs = over_time(actor.network, step.observation, actor_carry, step.ended).outputs
+        seen = critics_over_time(critic, step.observation, step.action, carry, step.ended).before
+        return -critic_values(critic, step.observation, actor.squashed(outputs), seen).mean()
 
 
 @hyperparameters

@@ -2,7 +2,17 @@
 
 from thorndike.networks.attention import Attention
 from thorndike.networks.cnn import CNN, ConvolutionalPerceptron
-from thorndike.networks.critics import FirstOutputs, Same, critic_recipe, critic_values, init_critics, init_value
+from thorndike.networks.critics import (
+    FirstOutputs,
+    Same,
+    critic_carry,
+    critic_recipe,
+    critic_values,
+    critics_over_time,
+    init_critics,
+    init_critics_carry,
+    init_value,
+)  # fmt: skip
 from thorndike.networks.mlp import ACTIVATIONS, MLP, Perceptron
 from thorndike.networks.network import Network
 from thorndike.networks.observations import Part, features, parts_of
@@ -11,6 +21,6 @@ from thorndike.networks.recurrent import GRU, LSTM, MinGRU
 
 __all__ = [
     "ACTIVATIONS", "CNN", "GRU", "LSTM", "MLP", "NETWORKS", "Attention", "ConvolutionalPerceptron", "FirstOutputs",
-    "MinGRU", "Network", "Part", "Perceptron", "Same", "critic_recipe", "critic_values", "features", "init_critics",
-    "init_value", "parts_of", "recipe_of",
+    "MinGRU", "Network", "Part", "Perceptron", "Same", "critic_carry", "critic_recipe", "critic_values",
+    "critics_over_time", "features", "init_critics", "init_critics_carry", "init_value", "parts_of", "recipe_of",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 from jax import random
@@ -14,6 +15,7 @@ from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters
 from thorndike.networks.network import Network
 from thorndike.networks.observations import parts_of
+from thorndike.sequences import Unrolled, over_time, remembers, shapes_of_carry, side_by_side, step
 
 
 @hyperparameters
@@ -27,22 +29,37 @@ class Same(Network):
 def critic_recipe(algorithm: Any, field: str, observation_space: spaces.Space) -> Any:
     """The recipe of a critic: the one in that field of `algorithm` or, where that is Same(), in its `network`.
 
-    A user's network with fixed outputs cannot be followed: the default recipe takes its place, but for images.
+    A user's network with fixed outputs cannot be followed: the default recipe takes its place.
 
     Raises:
-        SettingError: where such a network looks at images.
+        SettingError: where such a network looks at images, or remembers, as the default recipe does not.
     """
+    recipe = _critic_recipe(algorithm, field)
+    if isinstance(getattr(algorithm, field), Same) and algorithm.network.fixed:
+        if any(part.is_image for part in parts_of(observation_space)):
+            why, instead = "these observations hold images", "CNN()"
+        elif remembers(shapes_of_carry(algorithm.network.initial_carry)):
+            why, instead = "it has a memory", "LSTM()"
+        else:
+            return recipe
+        raise SettingError(
+            f"a critic cannot be made like {algorithm.network!r}, whose outputs are fixed, and {why}: "
+            f"say what it is to be, such as {field}={instead}"
+        )
+    return recipe
+
+
+def critic_carry(algorithm: Any, field: str, n: int) -> Any:
+    """What a critic carries where an episode begins: zeros [n, ...]; () without a memory or without a critic."""
+    recipe = _critic_recipe(algorithm, field)
+    return recipe.initial_carry(n) if recipe else ()
+
+
+def _critic_recipe(algorithm: Any, field: str) -> Any:
     given = getattr(algorithm, field)
     if not isinstance(given, Same):
         return given
-    if not algorithm.network.fixed:
-        return algorithm.network
-    if any(part.is_image for part in parts_of(observation_space)):
-        raise SettingError(
-            f"a critic cannot be made like {algorithm.network!r}, whose outputs are fixed, and these observations hold "
-            f"images: say what it is to be, such as {field}=CNN()"
-        )
-    return type(algorithm).network
+    return type(algorithm).network if algorithm.network.fixed else algorithm.network
 
 
 def init_value(algorithm: Any, field: str, key: jax.Array, observation_space: spaces.Space) -> Any:
@@ -68,10 +85,34 @@ def init_critics(
     return jax.vmap(lambda key: recipe.init(key, seen, 1))(random.split(key, count))
 
 
-def critic_values(critics: Any, observation: Any, action: jax.Array) -> jax.Array:
-    """Q(s, a) of every critic: [critics, B] for observations and canonical actions [B, ...]."""
+def init_critics_carry(algorithm: Any, n: int) -> Any:
+    """What the critics of `algorithm` carry where an episode begins: zeros [n, critics, ...]; () without a memory."""
+    carry = critic_carry(algorithm, "critic_network", n)
+    return jax.tree.map(lambda x: jnp.repeat(x[:, None], algorithm.num_critics, axis=1), carry)
+
+
+def critic_values(critics: Any, observation: Any, action: jax.Array, carry: Any = ()) -> jax.Array:
+    """Q(s, a) of every critic: [critics, T, B] for observations and canonical actions [T, B, ...].
+
+    Each step is seen with a carry of its own, [T, B, critics, ...].
+    """
     seen = {"action": action, "observation": observation}
-    return jax.vmap(lambda critic: critic(seen)[:, 0])(critics)
+
+    def values(critic, carry):
+        return side_by_side(critic, seen, carry)[0][..., 0]
+
+    return jax.vmap(values, in_axes=(0, 2))(critics, carry)
+
+
+def critics_over_time(critics: Any, observation: Any, action: jax.Array, carry: Any, ended: jax.Array) -> Unrolled:
+    """Q(s, a) of every critic [critics, T, B] along sequences; what they carry is [T, B, critics, ...]."""
+    seen = {"action": action, "observation": observation}
+
+    def values(critic, carry):
+        unrolled = over_time(critic, seen, carry, ended)
+        return unrolled._replace(outputs=unrolled.outputs[..., 0])
+
+    return jax.vmap(values, in_axes=(0, 1), out_axes=Unrolled(0, 2, 2))(critics, carry)
 
 
 class FirstOutputs(eqx.Module):
@@ -80,5 +121,7 @@ class FirstOutputs(eqx.Module):
     network: Any
     count: int = eqx.field(static=True)
 
-    def __call__(self, observation: Any) -> jax.Array:
-        return self.network(observation)[:, : self.count]
+    def __call__(self, observation: Any, carry: Any = ()) -> Any:
+        outputs, after = step(self.network, observation, carry)
+        outputs = outputs[:, : self.count]
+        return (outputs, after) if remembers(carry) else outputs

@@ -18,6 +18,7 @@ from thorndike import spaces
 from thorndike.compilation import jit
 from thorndike.errors import UnsuitableError
 from thorndike.normalization import normalize
+from thorndike.sequences import afresh
 
 
 class Normalized(eqx.Module):
@@ -26,8 +27,8 @@ class Normalized(eqx.Module):
     network: Any
     moments: Any
 
-    def __call__(self, observation: Any) -> jax.Array:
-        return self.network(normalize(self.moments, observation))
+    def __call__(self, observation: Any, *carry: Any) -> Any:
+        return self.network(normalize(self.moments, observation), *carry)
 
 
 class Agent:
@@ -47,20 +48,16 @@ class Agent:
     def act(self, observation: Any, explore: bool = False) -> Any:
         """The action for one observation of the space, or actions [B, ...] for a batch [B, ...] of them.
 
-        The best action, or with `explore` one as in training. ValueError where the observation is not of the space.
+        The best action, or with `explore` one as in training. ValueError where the observation is not of the space,
+        UnsuitableError where the agent has a memory: then a `player` acts.
         """
         if jax.tree.leaves(self.algorithm.initial_carry(1)):
-            raise UnsuitableError(f"{type(self.algorithm).__name__} remembers: its agent cannot act without a carry")
-        axes = leading_axes(self.observation_space, observation)
-        if axes not in (0, 1):
-            raise ValueError(f"neither one observation of {self.observation_space} nor a batch of them")
-        rows = [observation] if axes == 0 else rows_of(observation)
-        checked = [spaces.plain(self.observation_space, row) for row in rows]
-        batch = jax.tree.map(lambda *leaves: np.stack(leaves), *checked)
-        self._calls += 1
-        action = np.asarray(_act(self.algorithm, self.policy(explore), batch, np.uint32(self._calls)))
-        action = self._to_real(action)
-        return action if axes == 1 else action[0]
+            raise UnsuitableError("this agent has a memory: player = agent.player(), one for each episode, acts for it")
+        return self.player(explore).act(observation)
+
+    def player(self, explore: bool = False) -> Player:
+        """The agent at the beginning of an episode, or of several: it remembers them as far as they have gone."""
+        return Player(self, explore)
 
     @property
     def network(self) -> Any:
@@ -69,7 +66,8 @@ class Agent:
         They are action values, logits, means, or (SAC) means and log_stds before tanh. This is the trained network
         itself, your own object if you handed one in, unless more has to be done than it does: where observations are
         normalised it is a `Normalized`, and with PPO's shared torso a `FirstOutputs`, each around their `network`,
-        whose `original()` is your own object again.
+        whose `original()` is your own object again. With a memory it takes (observation, carry), and gives the next
+        carry too.
         """
         network = self.state.network
         if self.moments:
@@ -125,14 +123,52 @@ class Agent:
         return self._policies[explore]
 
 
+class Player:
+    """An agent in the midst of an episode, or of several side by side; `carry` is what it remembers of them."""
+
+    def __init__(self, agent: Agent, explore: bool = False) -> None:
+        self.agent, self.explore = agent, explore
+        self.carry: Any = None  # before the first step
+        self._episodes = 0
+
+    def act(self, observation: Any, begins: Any = False) -> Any:
+        """The action for the next observation of the episode, or actions [B, ...] for those of B episodes.
+
+        `begins` says whether (or which, [B]) episodes begin anew with it. ValueError where the observation is not of
+        the space, or of another number of episodes than before.
+        """
+        agent = self.agent
+        axes = leading_axes(agent.observation_space, observation)
+        if axes not in (0, 1):
+            raise ValueError(f"neither one observation of {agent.observation_space} nor a batch of them")
+        rows = [observation] if axes == 0 else rows_of(observation)
+        checked = [spaces.plain(agent.observation_space, row) for row in rows]
+        batch = jax.tree.map(lambda *leaves: np.stack(leaves), *checked)
+        if self.carry is None:
+            self.carry, self._episodes = agent.algorithm.initial_carry(len(rows)), len(rows)
+        if len(rows) != self._episodes:
+            raise ValueError(f"this player is in {self._episodes} episodes, got observations of {len(rows)}")
+        begins = np.asarray(begins)
+        if begins.shape not in ((), (len(rows),)) or begins.dtype != bool:
+            raise ValueError(f"begins takes True or False, or one for each of {len(rows)} episodes")
+        agent._calls += 1
+        policy, call = agent.policy(self.explore), np.uint32(agent._calls)
+        begins = np.broadcast_to(begins, len(rows))
+        action, self.carry = _act(agent.algorithm, policy, batch, self.carry, begins, call)
+        action = agent._to_real(np.asarray(action))
+        return action if axes == 1 else action[0]
+
+
 @partial(jit, static_argnames="explore")
 def _policy(algorithm: Any, state: Any, fraction: jax.Array, explore: bool) -> Any:
     return algorithm.policy(state, fraction, explore)
 
 
 @jit
-def _act(algorithm: Any, policy: Any, observation: Any, call: jax.Array) -> Any:
-    return algorithm.act(policy, observation, (), random.fold_in(random.key(0), call))[0]
+def _act(algorithm: Any, policy: Any, observation: Any, carry: Any, begins: jax.Array, call: jax.Array) -> tuple:
+    """Actions and the next carry, what is carried starting afresh in the episodes that begin."""
+    key = random.fold_in(random.key(0), call)
+    return algorithm.act(policy, observation, afresh(carry, begins), key)[:2]
 
 
 def leading_axes(space: Any, observation: Any) -> int:

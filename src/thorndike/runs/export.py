@@ -88,7 +88,7 @@ class Greedy:
         if not hasattr(algorithm, "greedy"):
             raise UnsuitableError(f"{name} cannot be exported: give it a method greedy(policy, observation, carry)")
         if jax.tree.leaves(algorithm.initial_carry(1)):
-            raise UnsuitableError(f"{name} remembers: its policy cannot be exported without a carry")
+            raise UnsuitableError("a policy with a memory cannot be exported: agent.save writes it for thorndike")
         policy, to_real = agent.policy(explore=False), spaces.to_real(agent.action_space, jnp)
 
         def choose(observation):

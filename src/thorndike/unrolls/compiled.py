@@ -8,6 +8,7 @@ from jax import random
 
 from thorndike.core import Actor, Algorithm, Environment, PyTree, Space, Transition
 from thorndike.loops import repeat
+from thorndike.sequences import afresh
 from thorndike.spaces import uniform_action
 
 
@@ -38,12 +39,7 @@ def choose(
     The key of a step has two children: 0 chooses the action, 1 moves the environment.
     """
     act_key = random.fold_in(step_key, 0)
-
-    def afresh(initial, carry):
-        return jnp.where(actor.done.reshape(-1, *[1] * (carry.ndim - 1)), initial, carry)
-
-    carry = jax.tree.map(afresh, algorithm.initial_carry(actor.done.shape[0]), actor.carry)
-    action, carry, extras = algorithm.act(policy, actor.observation, carry, act_key)
+    action, carry, extras = algorithm.act(policy, actor.observation, afresh(actor.carry, actor.done), act_key)
     if uniform:
         action = uniform_action(action_space, random.fold_in(step_key, 2), actor.done.shape[0])
     return action, carry, extras
