@@ -43,13 +43,13 @@ MAY_KNOW = {
     "targets": LEAVES | {"core"},
     "networks": LEAVES | {"sequences"},
     "algorithms": PARTS,
-    "settings": {"algorithms", "memories", "networks"},
+    "settings": {"algorithms", "core", "memories", "networks"},
     "unrolls": LEAVES | {"core", "compilation", "environments"},
     "environments": LEAVES | {"core"},
     "snapshots": LEAVES | {"core", "environments"},
     "machine": set(),
     "trainer": PARTS | {"compilation", "snapshots", "algorithms", "unrolls", "environments", "machine"},
-    "evaluation": LEAVES | {"core", "compilation", "trainer", "unrolls"},
+    "evaluation": LEAVES | {"core", "compilation", "environments", "episodes", "trainer", "unrolls"},
     "interface": LEAVES | {"algorithms", "environments", "evaluation", "persistence", "settings"},
 }
 BELOW = set(MAY_KNOW)

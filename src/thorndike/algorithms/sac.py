@@ -17,16 +17,7 @@ from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Replay, check_replay, first_carry
-from thorndike.networks import (
-    MLP,
-    Network,
-    Same,
-    critic_recipe,
-    critic_values,
-    critics_over_time,
-    init_critics,
-    init_critics_carry,
-)
+from thorndike.networks import MLP, Network, Same, critic_values, critics_over_time, init_critics, init_critics_carry
 from thorndike.schedules import falling
 from thorndike.sequences import Unrolled, first, over_time, shapes_of_carry, side_by_side
 from thorndike.spaces import check_bounded_actions
@@ -98,8 +89,7 @@ class SAC:
         key_network, key_critics = random.split(key)
         head = Head.squashed(action_space)
         network = self.network.init(key_network, observation_space, head.outputs)
-        recipe = critic_recipe(self, "critic_network", observation_space)
-        critics = init_critics(recipe, key_critics, observation_space, action_space, self.num_critics)
+        critics = init_critics(self, key_critics, observation_space, action_space)
         log_ent_coef = jnp.float32(0) if self.ent_coef is None else ()
         optimizers = tuple(self.optimizer().init(trained) for trained in (network, critics, log_ent_coef))
         statistics = normalization.begin(self, observation_space)

@@ -19,16 +19,7 @@ from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.loops import repeat
 from thorndike.memories import Replay, check_replay, first_carry
-from thorndike.networks import (
-    MLP,
-    Network,
-    Same,
-    critic_recipe,
-    critic_values,
-    critics_over_time,
-    init_critics,
-    init_critics_carry,
-)
+from thorndike.networks import MLP, Network, Same, critic_values, critics_over_time, init_critics, init_critics_carry
 from thorndike.schedules import falling
 from thorndike.sequences import Unrolled, first, over_time, shapes_of_carry, side_by_side
 from thorndike.spaces import check_bounded_actions
@@ -116,8 +107,7 @@ class TD3:
         key_actor, key_critics = random.split(key)
         network = self.network.init(key_actor, observation_space, math.prod(action_space.shape))
         actor = Actor(network, action_space.shape)
-        recipe = critic_recipe(self, "critic_network", observation_space)
-        critics = init_critics(recipe, key_critics, observation_space, action_space, self.num_critics)
+        critics = init_critics(self, key_critics, observation_space, action_space)
         target_actor, target_critics = jax.tree.map(jnp.copy, (actor, critics))
         optimizers = self.optimizer().init(actor), self.optimizer().init(critics)
         statistics = normalization.begin(self, observation_space)
@@ -169,8 +159,8 @@ class TD3:
 
         of_actor, of_critics = state.optimizers
         parts = parts, random.split(key, self.policy_delay)
-        learned, (loss, error) = repeat(critic_step, (state.critics, of_critics), parts, self.policy_delay)
-        critics, of_critics = learned
+        begun = state.critics, of_critics
+        (critics, of_critics), (loss, error) = repeat(critic_step, begun, parts, self.policy_delay)
         step, _ = jax.tree.map(lambda x: x[-1], parts[0])
         value, gradient = jax.value_and_grad(self.actor_loss)(state.actor, critics, step)
         change, of_actor = optimizer.update(gradient, of_actor)
@@ -189,8 +179,8 @@ class TD3:
             critics_over_time(critics, window.observation, window.action, zeros, ended)
             for critics in (state.critics, state.target_critics)
         )
-        before, after = (actors.before[:1], critics.before), (actors.after[1:], targets.after)
-        return recalled(window, self.gamma, self.memory, Unrolled((), before, after))
+        seen = Unrolled((), (actors.before[:1], critics.before), (actors.after[1:], targets.after))
+        return recalled(window, self.gamma, self.memory, seen)
 
     def target(self, state: State, step: NStep, key: jax.Array) -> jax.Array:
         """[L, B]: r + gamma min Q'(s', a'), a' near the target actor's action."""

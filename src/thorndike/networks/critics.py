@@ -68,13 +68,12 @@ def init_value(algorithm: Any, field: str, key: jax.Array, observation_space: sp
     return recipe.init(key, observation_space, 1) if recipe else ()
 
 
-def init_critics(
-    recipe: Network, key: jax.Array, observation_space: spaces.Space, action_space: Any, count: int
-) -> Any:
-    """`count` networks Q(s, a) as one module, whose leaves have them along their first axis.
+def init_critics(algorithm: Any, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> Any:
+    """The critics Q(s, a) of `algorithm`, `num_critics` as one module: its leaves have them along their first axis.
 
     They see Dict(action, observation). Raises SettingError for a recipe that would make all of them the same.
     """
+    recipe, count = critic_recipe(algorithm, "critic_network", observation_space), algorithm.num_critics
     if count > 1 and not recipe.draws:
         raise SettingError(
             f"{recipe!r} begins with the same weights every time, and {count} equal critics are no better than one: "
