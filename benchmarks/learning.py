@@ -4,6 +4,7 @@
     python benchmarks/learning.py --rows ppo             those rows whose name holds "ppo"
     python benchmarks/learning.py --gymnasium            the CartPole rows on Gymnasium's own environment
     python benchmarks/learning.py --control --seed 0     continuous control, as `make learning-long`: an hour or two
+    python benchmarks/learning.py --worlds --seed 0      a game and a car, as in docs/worlds.md: most of an hour
 
 Writes benchmarks/results/learning.{json,md}; rows that are not run again stay as they are.
 """
@@ -59,6 +60,10 @@ CONTROL = [  # minutes to a quarter of an hour each
     Row("ppo", "envpool:HalfCheetah-v5", 1_000_000, 1200, "1443 ± 46, 3 seeds, CleanRL (v4), training", "training",
         (1443, 46, 3)),
 ]  # fmt: skip
+WORLDS = [  # docs/worlds.md
+    Row("ppo", "LunarLander-v3", 1_000_000, 200, "242, 1 run, RL Zoo, greedy", "evaluation", None),
+    Row("dqn", "highway-fast-v0", 20_000, 17, "8.6 at random, 12.7 idle, 100 episodes", "evaluation", None),
+]
 ON_GYMNASIUM = [
     dataclasses.replace(row, environment=f"gymnasium:{row.environment}")
     for row in ROWS
@@ -71,10 +76,9 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(train(**json.loads(arguments.measure))))
         return
-    chosen = ON_GYMNASIUM if arguments.gymnasium else CONTROL if arguments.control else ROWS
-    rows = [row for row in chosen if arguments.rows in row.name]
+    rows = [row for row in arguments.table if arguments.rows in row.name]
     if not rows:
-        sys.exit(f"no row is named '{arguments.rows}': {', '.join(row.name for row in chosen)}")
+        sys.exit(f"no row is named '{arguments.rows}': {', '.join(row.name for row in arguments.table)}")
     for first in arguments.seed:
         for row in rows:
             print(f"{row.name}, {row.steps:,} steps, seeds {first} to {first + arguments.seeds - 1} ...", flush=True)
@@ -90,8 +94,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", default="", help="only rows whose name holds this")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 100], help="first seeds, one for each repetition")
-    parser.add_argument("--gymnasium", action="store_true", help="the CartPole rows, on Gymnasium's own environment")
-    parser.add_argument("--control", action="store_true", help="the rows of continuous control, which take longer")
+    for name, table, what in (
+        ("--gymnasium", ON_GYMNASIUM, "the CartPole rows, on Gymnasium's own environment"),
+        ("--control", CONTROL, "the rows of continuous control, which take longer"),
+        ("--worlds", WORLDS, "the rows of docs/worlds.md that no other table has"),
+    ):
+        parser.add_argument(name, dest="table", action="store_const", const=table, default=ROWS, help=what)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -106,7 +114,7 @@ def run(row: Row, seed: int, seeds: int) -> dict[str, Any]:
 def train(algorithm: str, environment: str, steps: int, seed: int, seeds: int) -> dict[str, Any]:
     """What the process of one row does: its recorded settings, as `thorndike train` takes them."""
     import thorndike as td
-    from thorndike.configuration import versions
+    from thorndike.runs.configuration import versions
 
     run = td.train(algorithm, environment, steps, seed=seed, seeds=seeds, run_dir=None, quiet=True)
     where = {"machine": reporting.machine(), "versions": versions(), "date": time.strftime("%Y-%m-%d")}
@@ -119,7 +127,7 @@ def record(result: dict[str, Any]) -> None:
     results = json.loads(path.read_text()) if path.exists() else []
     same = ("algorithm", "environment", "first_seed")
     results = [other for other in results if any(other[key] != result[key] for key in same)] + [result]
-    order = [row.name for row in (*ROWS, *ON_GYMNASIUM, *CONTROL)]
+    order = [row.name for row in (*ROWS, *ON_GYMNASIUM, *CONTROL, *WORLDS)]
     results.sort(key=lambda r: (r["first_seed"], order.index(f"{r['algorithm']} {r['environment']}")))
     reporting.write("learning", results, report(results))
 

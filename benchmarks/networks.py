@@ -153,7 +153,7 @@ ENTRANTS = {
     "Keras": Entrant(keras_mlp, _keras_call, ("keras",)),
     "Keras on TensorFlow": Entrant(keras_mlp, _keras_call, ("keras", "tensorflow"), "tensorflow"),
     "Keras on torch": Entrant(keras_mlp, _keras_call, ("keras", "torch"), "torch"),
-    "PyTorch": Entrant(torch_mlp, _torch_call, ("torch", "thorndike.foreign.torch")),
+    "PyTorch": Entrant(torch_mlp, _torch_call, ("torch",)),
 }
 
 
@@ -218,7 +218,7 @@ def run(name: str, seeds: int, evaluate: bool) -> dict[str, Any]:
 def train(name: str, seeds: int, evaluate: bool) -> dict[str, Any]:
     """What the process of one run does; every seed begins with weights of its own."""
     import thorndike as td
-    from thorndike.configuration import versions
+    from thorndike.runs.configuration import versions
 
     network = own_mlp() if name == OURS else ENTRANTS[name].make
     more = {} if evaluate else {"evaluate_every": 0}

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 import thorndike as td
-from thorndike import recording
+from thorndike.runs import recording
 
 COMPILED, HOST = 1_000_000, 200_000  # steps
 MIB = 2**20

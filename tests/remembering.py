@@ -12,7 +12,7 @@ from jax import random
 
 import thorndike as td
 from thorndike.hyperparameters import hyperparameters
-from thorndike.recurrent import Recurrent
+from thorndike.networks.recurrent import Recurrent
 
 
 @hyperparameters

@@ -23,7 +23,7 @@ import thorndike as td
 from thorndike import cli
 from thorndike.environments import make
 from thorndike.hyperparameters import OTHER_WORDS
-from thorndike.words import RUN_WORDS
+from thorndike.interface.words import RUN_WORDS
 
 
 class Unspeakable(Exception):

@@ -14,7 +14,6 @@ from safetensors import safe_open
 
 import thorndike as td
 from hostile import rewrite
-from thorndike.agents import Agent
 from thorndike.core import Transition
 from thorndike.errors import (
     CorruptCheckpointError,
@@ -23,6 +22,7 @@ from thorndike.errors import (
     UnknownNameError,
     UnsuitableError,
 )
+from thorndike.runs.agents import Agent
 from thorndike.spaces import to_real
 
 OBSERVATIONS = spaces.Box(-np.inf, np.inf, (3,), np.float32)

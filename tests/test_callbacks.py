@@ -16,8 +16,8 @@ import pytest
 import thorndike as td
 from test_runs import ALGORITHM, GRADIENT, OPTIONS, STEPS, Walk, interrupted, rows_of, same_arrays, same_rows
 from thorndike import evaluation, trainer
-from thorndike.checkpoints import newest
 from thorndike.environments import make
+from thorndike.runs.checkpoints import newest
 
 IN_EVERY_MODE = pytest.mark.parametrize(
     ("algorithm", "environment", "steps", "seeds"),

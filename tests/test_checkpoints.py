@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 
 from hostile import rewrite
-from thorndike import persistence, records, snapshots
-from thorndike.checkpoints import Checkpoint, Writer, newest
+from thorndike import persistence, snapshots
 from thorndike.core import Actor, Progress, Transition
 from thorndike.errors import CorruptCheckpointError, RunError
 from thorndike.memories import Latest, Prioritized, Replay
+from thorndike.runs import records
+from thorndike.runs.checkpoints import Checkpoint, Writer, newest
 
 
 def arrays(value: float) -> dict[str, np.ndarray]:
@@ -226,7 +227,7 @@ KILLED = """
 import os, sys
 import numpy as np
 from pathlib import Path
-from thorndike.checkpoints import Writer
+from thorndike.runs.checkpoints import Writer
 left = int(sys.argv[2])
 for name in ("fsync", "replace", "rename"):
     def counted(*arguments, real=getattr(os, name)):

@@ -15,7 +15,8 @@ import pytest
 
 import thorndike as td
 from strategies import CANARY, answer_to_call, answer_to_command, began, calls, commands
-from thorndike import cli, runs, settings, trainer, words
+from thorndike import cli, settings, trainer
+from thorndike.interface import words
 from thorndike.networks import CNN, MLP, Same
 
 
@@ -24,7 +25,7 @@ def asked(monkeypatch, tmp_path):
     """What the command asks of `td.train`, instead of training."""
     calls = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "train", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(td, "train", lambda *a, **k: calls.append((a, k)))
 
     def ask(line):
         calls.clear()

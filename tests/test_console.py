@@ -9,8 +9,8 @@ import types
 import numpy as np
 import pytest
 
-from thorndike import console
-from thorndike.console import Story, duration, facts, how_it_goes, over_seeds, sparkline
+from thorndike.interface import console
+from thorndike.interface.console import Story, duration, facts, how_it_goes, over_seeds, sparkline
 
 
 def chunk(steps, returns=(), row=None, seed=0, seconds=None, total=1000):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -333,9 +334,9 @@ def test_actions_have_the_shape_of_their_space(name):
 
 
 @pytest.mark.parametrize("name", ["sac", "td3", "ddpg"])
-def test_the_learning_rate_falls_to_its_share_of_the_start(name):
-    """That of every network, and of the temperature. Adam's first steps are as large as it, whatever the gradient."""
-    algorithm = dataclasses.replace(ALGORITHMS[name], learning_rate=1e-4, learning_rate_end=0.5)
+def test_the_learning_rates_fall_to_their_end(name):
+    """Of every network, and of the temperature. Adam's first steps are as large as they, whatever the gradient."""
+    algorithm = dataclasses.replace(ALGORITHMS[name], learning_rate=1e-4, learning_rate_end=5e-5)
 
     def learned(state):
         return state.network, state.critics, getattr(state, "log_ent_coef", ())
@@ -349,6 +350,21 @@ def test_the_learning_rate_falls_to_its_share_of_the_start(name):
     for fraction, share in [(0.5, 0.75), (1.0, 0.5)]:
         for size, of_whole in zip(*map(jax.tree.leaves, (sizes(fraction), whole)), strict=True):
             np.testing.assert_allclose(size, share * of_whole, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", ["sac", "td3", "ddpg"])
+def test_the_critics_may_have_a_learning_rate_of_their_own(name):
+    """They then learn as if it were everybody's, and it falls to the same end; the actor has its own."""
+
+    def after(fraction, **rates):
+        algorithm = dataclasses.replace(ALGORITHMS[name], learning_rate_end=0.0, **rates)
+        return update(algorithm, fresh(algorithm), batch(), fraction)[0]
+
+    for fraction in (0.0, 0.75):
+        apart = after(fraction, learning_rate=0.0, critic_learning_rate=1e-2)
+        expected = after(fraction, learning_rate=1e-2)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), apart.critics, expected.critics)
+        jax.tree.map(np.testing.assert_array_equal, apart.network, fresh(ALGORITHMS[name]).network)
 
 
 @pytest.mark.parametrize("cls", [SAC, TD3, DDPG])

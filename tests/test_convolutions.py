@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import lax, random
 
-from thorndike.convolutions import convolution, with_quick_convolutions
+from thorndike.networks.convolutions import convolution, with_quick_convolutions
 
 
 def reference(images, kernel, strides):

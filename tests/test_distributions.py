@@ -112,7 +112,7 @@ def test_tanh_normal_is_exact_where_tanh_saturates(mean, log_std):
 
 def test_log_prob_of_a_sample_is_exact_where_tanh_saturates():
     mean = np.array([0, 5, -5, 10, -10, 20, -20], np.float32)[:, None]
-    log_std, noise = np.full_like(mean, -1), np.float64(random.normal(new_key(), mean.shape))
+    log_std, noise = np.full_like(mean, -1), np.float64(random.normal(new_key(), mean.shape, mean.dtype))
     _, found = TanhNormal(jnp.asarray(mean), jnp.asarray(log_std)).sample_and_log_prob(new_key())
     expected = tanh_normal_log_prob(mean + np.exp(np.float64(log_std)) * noise, mean, np.float64(log_std))
     assert (np.abs(found - expected) <= 1e-4 * (1 + np.abs(expected))).all()

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import thorndike as td
+from thorndike.hyperparameters import OTHER_WORDS, first_word
+from thorndike.interface.words import RUN_WORDS
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -47,3 +49,14 @@ def test_a_loop_from_the_documentation_learns(example, monkeypatch, tmp_path):
     exec(compile(LOOPS[example], f"your_own_loop.md, example {example}", "exec", dont_inherit=True), names)
     assert names["learner"].finished
     assert names["learner"].row["steps"] >= 65
+
+
+def test_the_glossary_says_what_whoever_types_another_library_s_word_is_answered():
+    answers = {word: first_word(answer) for word, answer in (RUN_WORDS | OTHER_WORDS).items()}
+    lines = (DOCS / "ideas.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("|")[1:4] for line in lines if line.count("|") == 5]
+    typed = [(word, ours) for *theirs, ours in rows for word in re.findall(r"`(\w+)`", "".join(theirs))]
+    known = [(answers[word], ours) for word, ours in typed if word in answers]
+    wrong = [(answer, ours) for answer, ours in known if f"`{answer}" not in ours]
+    assert len(known) > 20
+    assert wrong == []

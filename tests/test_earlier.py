@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from gymnasium import spaces
 
 import thorndike as td
-from thorndike import configuration
+from hostile import newest, rewrite
+from test_runs import same_arrays
 from thorndike.hyperparameters import hyperparameters, setting, to_json
 from thorndike.networks import MLP
+from thorndike.runs import configuration
 
 SMALL = {"network": MLP((4,)), "num_environments": 2}
 
@@ -49,6 +56,58 @@ def test_beta_becomes_the_memorys_where_it_had_an_effect():
     assert read(WithBeta(beta=0.3, memory=weighted), {"algorithm": WithBeta}) == WithBeta(
         beta=0.3, memory=td.Prioritized()
     )
+
+
+@pytest.mark.parametrize(("share", "end"), [(1.0, None), (1, None), (0.0, 0.0), (0.5, 5e-4)])
+def test_the_end_of_a_schedule_was_a_share_of_its_beginning(share, end):
+    assert read(td.TD3(), learning_rate_end=share) == td.TD3(learning_rate_end=end)
+    earlier = {"learning_rate_end": share, "clip_range_end": share}
+    expected = td.PPO(learning_rate=1e-3, learning_rate_end=end, clip_range_end=None if end is None else share * 0.2)
+    assert read(td.PPO(learning_rate=1e-3), **earlier) == expected
+    assert read(td.DQN(epsilon_end=0.5), learning_rate_end=share).epsilon_end == 0.5  # a value as ever
+
+
+def test_a_run_of_an_earlier_version_goes_on_as_if_it_had_been_of_this_one(tmp_path):
+    algorithm = td.DQN(
+        network=MLP((4,)), learning_rate_end=5e-4, num_environments=2, rollout_length=8, updates_per_rollout=1,
+        warmup_steps=16, memory=td.Prioritized(64, 8, beta=0.7),
+    )  # fmt: skip
+    options = {"evaluate_every": 0, "final_episodes": 2, "evaluation_copies": 2, "quiet": True}
+    td.train(algorithm, "CartPole-v1", 128, run_dir=tmp_path / "whole", **options)
+    td.train(algorithm, "CartPole-v1", 128, run_dir=tmp_path / "run", checkpoint_every=64, **options)
+    shutil.rmtree(newest(tmp_path / "run"))
+    (tmp_path / "run" / "summary.json").unlink()
+
+    def before(values):
+        del values["algorithm"]["memory"]["beta"]
+        values["algorithm"] |= {"beta": 0.7, "learning_rate_end": 0.5}
+        values["format"] = 2
+
+    rewrite(tmp_path / "run" / "config.json", before)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["format"] == 2
+    resumed = td.resume(tmp_path / "run", quiet=True)
+    assert resumed.configuration.algorithm == algorithm
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["format"] == configuration.FORMAT
+    same_arrays(tmp_path / "run", tmp_path / "whole", [0])
+
+
+def test_an_agent_of_an_earlier_version_is_read(tmp_path):
+    agent = td.Agent.load(saved(tmp_path / "agent"))
+    assert agent.algorithm == td.SAC(**SMALL, learning_rate_end=None)
+
+
+def saved(folder):
+    """The folder of an agent, as it was written once."""
+    algorithm, box = td.SAC(**SMALL), spaces.Box(-1, 1, (2,), np.float32)
+    td.Agent(algorithm, algorithm.init(jax.random.key(0), box, box), box, box).save(folder)
+
+    def before(values):
+        del values["algorithm"]["critic_learning_rate"]
+        values["algorithm"] |= {"beta": 0.4, "learning_rate_end": 1.0}
+        values["format"] = 1
+
+    rewrite(folder / "agent.json", before)
+    return folder
 
 
 @pytest.mark.parametrize("values", [{"beta": 7.0}, {"beta": {"type": "MLP"}}, {"memory": "large", "beta": 0.4}])

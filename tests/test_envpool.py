@@ -15,7 +15,7 @@ import pytest
 from jax import random
 
 from test_gymnasium import canonical_actions, play, same
-from thorndike import listing, trainer
+from thorndike import trainer
 from thorndike.algorithms.ppo import PPO
 from thorndike.environments import make, record_info, repeating
 from thorndike.environments.gymnasium import episode_seed
@@ -27,6 +27,7 @@ from thorndike.errors import (
     UnknownNameError,
     UnsuitableError,
 )
+from thorndike.interface import listing
 from thorndike.networks import MLP
 from thorndike.spaces import to_real
 

@@ -17,9 +17,11 @@ import pytest
 import scipy.stats
 
 import thorndike as td
-from thorndike import checkpoints, console, evaluation, records, trainer
+from thorndike import evaluation, trainer
 from thorndike.environments import make
 from thorndike.evaluation import Plan, Played, evaluate, longest_episode, summarize
+from thorndike.interface import console
+from thorndike.runs import checkpoints, records
 
 TINY = td.MLP((4,))
 PPO = td.PPO(network=TINY, critic_network=TINY, num_environments=2, rollout_length=8, batch_size=16, epochs=1)

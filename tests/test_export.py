@@ -16,9 +16,10 @@ import pytest
 from gymnasium import spaces
 
 import thorndike as td
-from thorndike import export, normalization
-from thorndike.agents import Agent
+from thorndike import normalization
 from thorndike.errors import MissingExtraError, RunError, SettingError, UnsuitableError
+from thorndike.runs import export
+from thorndike.runs.agents import Agent
 
 FLAT = spaces.Box(-np.inf, np.inf, (3,), np.float64)
 IMAGE = spaces.Box(0, 255, (12, 12, 3), np.uint8)

@@ -20,8 +20,9 @@ import pytest
 
 import endurance
 import thorndike as td
-from thorndike import checkpoints, cli, interrupts, trainer
+from thorndike import cli, trainer
 from thorndike.environments import make
+from thorndike.runs import checkpoints, interrupts
 
 TINY = td.MLP((4,))
 PPO = td.PPO(network=TINY, critic_network=TINY, num_environments=2, rollout_length=8, batch_size=16, epochs=1)

@@ -18,9 +18,11 @@ import pytest
 import hostile
 import thorndike as td
 from hostile import newest, rewrite, steps_of
-from thorndike import cli, console, folders, persistence, runs
+from thorndike import cli, persistence
 from thorndike.errors import LONGEST
-from thorndike.recording import Recording
+from thorndike.interface import console
+from thorndike.runs import folders
+from thorndike.runs.recording import Recording
 
 ALGORITHM = td.REINFORCE(network=td.MLP((4,)), baseline_network=None, num_environments=2, rollout_length=8)
 STEPS = 160
@@ -54,13 +56,14 @@ def run(tmp_path, whole):
 def untrained(monkeypatch):
     """Instead of training, `train` and `resume` write all that a run writes, once."""
 
-    def record(run, given, worlds, folder, quiet, on_full_disk="stop", checkpoint=None, log=None, on_chunk=None):
+    def drive(run, given, worlds, folder, quiet, on_full_disk="stop", checkpoint=None, log=None, on_chunk=None):
         recording = Recording(run, None, folder, console.Silence(), checkpoint, log)
         recording.add_row(0, 10**6, {"loss": 1.0})
         recording.writer.add(0, {"x": np.zeros(3)}, {"steps": 10**6, "iteration": 1})
         recording.commit()
 
-    monkeypatch.setattr(runs, "_record", record)
+    for module in ("train", "resume"):
+        monkeypatch.setattr(f"thorndike.runs.{module}.drive", drive)
 
 
 def seen(place):

@@ -17,10 +17,10 @@ from gymnasium import spaces
 from jax import random
 
 from thorndike.errors import SettingError
-from thorndike.foreign import ForeignNetwork, prepare
-from thorndike.foreign.keras import KerasSource
 from thorndike.hyperparameters import hyperparameters
 from thorndike.networks import MLP, Network
+from thorndike.networks.foreign import ForeignNetwork, prepare
+from thorndike.networks.foreign.keras import KerasSource
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 IMAGE = spaces.Box(0, 255, (6, 6, 1), np.uint8)
@@ -292,7 +292,7 @@ def test_a_keras_model_gets_images_as_they_are():
 
 def equinox_cnn():
     scale, flatten = eqx.nn.Lambda(lambda x: jnp.moveaxis(x / 255, -1, 0)), eqx.nn.Lambda(jnp.ravel)
-    return eqx.nn.Sequential([scale, eqx.nn.Conv2d(1, 2, 3, 2, 1, key=random.key(0)), flatten])
+    return eqx.nn.Sequential([scale, eqx.nn.Conv2d(1, 2, 3, 2, 1, dtype=jnp.float32, key=random.key(0)), flatten])
 
 
 def keras_cnn():

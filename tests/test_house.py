@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import io
 import os
 import re
 import subprocess
 import sys
 import tokenize
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -18,51 +20,46 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "thorndike"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# Whom each module may import, by its first name under thorndike (a folder counts as one module).
+# Whom each module may import, by its first name under thorndike (a folder is a room, and counts as one module).
 LEAVES = {"errors", "hyperparameters", "loops", "schedules", "sequences", "spaces"}
 PARTS = LEAVES | {
-    "convolutions",
-    "core",
-    "episodes",
-    "distributions",
-    "memories",
-    "networks",
-    "normalization",
-    "targets",
-}
-PARTS |= {"attention", "recurrent"}  # networks over time
+    "core", "distributions", "episodes", "memories", "networks", "normalization", "optimizers", "targets",
+}  # fmt: skip
 MAY_KNOW = {
     "errors": set(),
     "hyperparameters": {"errors"},
     "compilation": set(),  # no leaf for everybody: what is compiled is decided by few
+    "persistence": {"errors"},  # nor is this: files are written by few
     "spaces": {"errors"},
-    "convolutions": set(),
     "core": {"episodes", "loops"},
     "episodes": {"loops"},
     "loops": set(),
     "distributions": LEAVES | {"core"},
     "memories": LEAVES | {"core"},
     "normalization": LEAVES | {"core"},
+    "optimizers": LEAVES,
     "schedules": set(),
     "sequences": set(),
-    "recurrent": LEAVES | {"networks"},
-    "attention": LEAVES | {"recurrent"},
     "targets": LEAVES | {"core"},
-    "networks": LEAVES | {"convolutions", "foreign"},  # foreign: a user's own networks, imported where one is given
-    "foreign": LEAVES | {"convolutions", "networks"},
+    "networks": LEAVES | {"sequences"},
     "algorithms": PARTS,
+    "settings": {"algorithms", "core", "memories", "networks"},
     "unrolls": LEAVES | {"core", "compilation", "environments"},
     "environments": LEAVES | {"core"},
     "snapshots": LEAVES | {"core", "environments"},
     "machine": set(),
-    "trainer": PARTS | {"compilation", "foreign", "snapshots", "algorithms", "unrolls", "environments", "machine"},
+    "trainer": PARTS | {"compilation", "snapshots", "algorithms", "unrolls", "environments", "machine"},
+    "evaluation": LEAVES | {"core", "compilation", "environments", "episodes", "trainer", "unrolls"},
+    "interface": LEAVES | {"algorithms", "environments", "evaluation", "persistence", "settings"},
 }
 BELOW = set(MAY_KNOW)
 # All else sits on top: it may know everything below, and of each other what stands further down in this list.
-ON_TOP = [
-    "cli", "listing", "learner", "runs", "watch", "plot", "folders", "recording", "sizes", "settings", "chunks",
-    "agents", "export", "onnx_writer", "agent_folders", "configuration", "earlier", "evaluation", "console",
-    "checkpoints", "records", "schema", "persistence", "words", "interrupts",
+ON_TOP = ["cli", "learner", "runs"]
+# The same inside a room.
+IN_RUNS = [
+    "train", "resume", "load", "drive", "run", "worlds", "preparation", "folders", "recording", "sizes", "chunks",
+    "agents", "export", "onnx_writer", "agent_folders", "configuration", "earlier", "checkpoints", "records", "schema",
+    "interrupts",
 ]  # fmt: skip
 FRONT = {"__init__", "__main__"}  # the doors to all of it
 
@@ -150,6 +147,32 @@ def test_a_module_knows_only_those_below_it(path):
     assert imported_from_house(path) <= may_know | {name}
 
 
+def test_no_import_leads_back_to_where_it_began():
+    """Imports inside functions count, those for type checkers too."""
+    modules = {module_of(path): path for path in FILES}
+    knows = {
+        name: {known for full in imported(tree_of(path)) if (known := module_in(full, modules)) and known != name}
+        for name, path in modules.items()
+        if name_of(path) not in FRONT
+    }
+    assert list(graphlib.TopologicalSorter(knows).static_order())  # CycleError names the circle
+
+
+def module_of(path: Path) -> str:
+    return ".".join(["thorndike", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def module_in(name: str, modules: Collection[str]) -> str | None:
+    """The module of the package that a full name stands in: the name itself, or what it is an attribute of."""
+    return next((known for known in (name, name.rpartition(".")[0]) if known in modules), None)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "runs").glob("[a-z]*.py")), ids=shown)
+def test_a_file_of_runs_knows_only_those_further_down(path):
+    names = {name.split(".")[2] for name in imported(tree_of(path)) if name.startswith("thorndike.runs.")}
+    assert names <= set(IN_RUNS[IN_RUNS.index(path.stem) + 1 :])
+
+
 def test_the_contract_rests_on_jax_alone():
     for name in ("core", *MAY_KNOW["core"]):
         names = {name.split(".")[0] for name in imported(tree_of(PACKAGE / f"{name}.py"))}
@@ -211,7 +234,7 @@ PURE = (PARTS | {"algorithms"}) - LEAVES
 PURE_FILES = [
     path
     for path in FILES
-    if name_of(path) in PURE
+    if (name_of(path) in PURE and "foreign" not in path.parts)  # what others' frameworks need is another matter
     or shown(path).endswith(("unrolls/compiled.py", "environments/functional.py", "environments/classic_control.py"))
 ]
 WORLDLY_MODULES = {"time", "datetime", "logging", "pathlib", "io", "os", "threading", "tempfile", "random", "warnings"}
@@ -234,7 +257,7 @@ def test_no_compiling_device_clock_file_or_logger_inside_the_mathematics(path):
 def test_only_training_and_evaluation_compile_the_loop():
     compiling = {shown(path) for path in FILES if "thorndike.compilation.jit" in imported(tree_of(path))}
     # Beside them: the one act of a host step, an agent's own act, and what is exported, which is never called here.
-    names = ("trainer.py", "evaluation.py", "unrolls/host.py", "agents.py", "export.py")
+    names = ("trainer.py", "evaluation.py", "unrolls/host.py", "runs/agents.py", "runs/export.py")
     assert compiling == {f"src/thorndike/{name}" for name in names}
 
 

@@ -12,9 +12,10 @@ import pytest
 
 import thorndike as td
 from test_training import ALGORITHMS, assert_equal, environment_of, final
-from thorndike import checkpoints, trainer
+from thorndike import trainer
 from thorndike.environments.repeating import Repeatable, episode_seed
 from thorndike.errors import EnvironmentFault, OrderError, RunError, SettingError, UnsuitableError
+from thorndike.runs import checkpoints
 
 BOX = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
 TWO = gymnasium.spaces.Discrete(2)

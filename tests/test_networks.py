@@ -18,9 +18,7 @@ from hypothesis import strategies as st
 from jax import random
 
 import thorndike as td
-from thorndike.configuration import hyperparameter_classes
 from thorndike.errors import SettingError, UnsuitableError
-from thorndike.foreign import ForeignModule
 from thorndike.hyperparameters import from_json, to_json
 from thorndike.networks import (
     ACTIVATIONS,
@@ -33,6 +31,8 @@ from thorndike.networks import (
     features,
     parts_of,
 )
+from thorndike.networks.foreign import ForeignModule
+from thorndike.runs.configuration import hyperparameter_classes
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 IMAGE = spaces.Box(0, 255, (12, 10, 3), np.uint8)
@@ -327,7 +327,7 @@ def test_looking_up_a_wide_choice_is_the_product_with_its_one_hot(monkeypatch, r
     looked_up = outputs_and_gradient()
     text = str(jax.make_jaxpr(lambda net: net(batch))(net))
     assert "gather" in text
-    monkeypatch.setattr("thorndike.networks.WIDE", 10**9)
+    monkeypatch.setattr("thorndike.networks.observations.WIDE", 10**9)
     assert str(jax.make_jaxpr(lambda net: net(batch))(net)) != text
     multiplied = outputs_and_gradient()
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), looked_up, multiplied)
@@ -481,7 +481,7 @@ def test_recipes_survive_json_by_name():
 
 
 def test_importing_networks_imports_no_framework():
-    code = "import sys, thorndike.networks, thorndike.foreign; sys.exit(bool({'keras', 'torch'} & set(sys.modules)))"
+    code = "import sys, thorndike.networks.foreign; sys.exit(bool({'keras', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

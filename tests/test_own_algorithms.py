@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import thorndike as td
 from test_runs import OPTIONS, same_arrays
-from thorndike import cli
+from thorndike import algorithms, cli
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.networks import Network
 
@@ -159,6 +160,18 @@ class Undecorated(td.DQN):
         return super().update(state, batch, fraction, key)
 
 
+@hyperparameters
+class Recording(Lucky):
+    """Records what is of the action, and what is not."""
+
+    warmup_steps: int = 16
+    what: str = "log_prob"
+
+    def act(self, policy, observation, carry, key):
+        action, carry, _ = super().act(policy, observation, carry, key)
+        return action, carry, {self.what: jnp.zeros(len(action))}
+
+
 class Bare:
     act = update = None
 
@@ -207,6 +220,7 @@ BAD = {
     "a policy without a word": (Incurious(), r"Incurious.policy must take \(state, fraction, explore\)"),
     "a memory without a word": (td.DQN(memory=Undated()), r"Undated.sample must take \(memory, key, fraction\)"),
     "a batch of steps alone": (td.DQN(memory=Unpacked()), "Unpacked.sample must give a Batch of thorndike.core"),
+    "extras of an action that is not taken": (Recording(), "Recording.act records log_prob of the .*warmup_steps=0"),
     "priorities that nobody gives": (
         Lucky(memory=td.Prioritized(64, 8)),
         "Prioritized needs an algorithm that reports priorities, such as DQN: use Replay",
@@ -219,6 +233,11 @@ def test_what_cannot_be_trained_is_answered_in_one_line(tmp_path, algorithm, ans
     with pytest.raises(td.SettingError, match=answer):
         td.train(algorithm, "CartPole-v1", 2_000, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("harmless", [{"what": "carry"}, {"warmup_steps": 0}])
+def test_extras_that_are_those_of_the_step_are_recorded_warming_up_or_not(harmless):
+    algorithms.check_learning(Recording(**harmless), spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
 
 
 MODULE = """

@@ -10,7 +10,8 @@ import pytest
 
 import thorndike as td
 from test_runs import GRADIENT, OPTIONS
-from thorndike import cli, evaluation, plot
+from thorndike import cli, evaluation
+from thorndike.interface import plot
 
 pytest.importorskip("matplotlib", reason="learning curves need matplotlib")
 ROWS = 40

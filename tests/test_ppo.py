@@ -176,8 +176,32 @@ def test_the_learning_rate_falls_linearly_to_its_end(algorithm):
     whole = change(algorithm, 0.0)
     for fraction, left in [(0.25, 0.75), (0.5, 0.5), (1.0, 0.0)]:
         np.testing.assert_allclose(change(algorithm, fraction), left * whole, rtol=1e-3, atol=1e-7)
-    constant = dataclasses.replace(algorithm, learning_rate_end=1.0)
+    constant = dataclasses.replace(algorithm, learning_rate_end=None)
     np.testing.assert_allclose(change(constant, 1.0), whole, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "critic"), [(SMALL, "critic"), (SMALL_REINFORCE, "baseline")], ids=["ppo", "reinforce"]
+)
+def test_the_critic_may_have_a_learning_rate_of_its_own(algorithm, critic):
+    """Both parts then step as they would with either rate for both: norms are clipped together as ever."""
+    both = {"learning_rate": 1e-2, "learning_rate_end": 5e-3}
+    slow = stepped(dataclasses.replace(algorithm, **both), 0.5)
+    quick = stepped(dataclasses.replace(algorithm, learning_rate=3e-2, learning_rate_end=5e-3), 0.5)
+    apart = stepped(dataclasses.replace(algorithm, critic_learning_rate=3e-2, **both), 0.5)
+    for name, expected in (("network", slow), (critic, quick)):
+        for a, b in zip(*(jax.tree.leaves(getattr(x, name)) for x in (apart, expected)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+    frozen = stepped(dataclasses.replace(algorithm, learning_rate=0.0, critic_learning_rate=3e-2), 0.5)
+    jax.tree.map(np.testing.assert_array_equal, frozen.network, start(algorithm).parameters.network)
+
+
+def stepped(algorithm, fraction):
+    """The parameters after an update."""
+    state = start(algorithm)
+    return update(algorithm, state, rollout(SMALL, start(SMALL)), jnp.float32(fraction), jax.random.key(1))[
+        0
+    ].parameters
 
 
 def test_the_clip_range_falls_linearly_to_its_end():
@@ -316,6 +340,17 @@ def test_reinforce_gradient_is_the_score_times_the_return():
 def test_what_cannot_work_is_refused_with_a_reason():
     with pytest.raises(SettingError, match="does not divide"):
         PPO(num_environments=4, rollout_length=10, batch_size=16)
+    with pytest.raises(SettingError, match="critic_learning_rate is of no effect with critic_network=None"):
+        PPO(critic_network=None, critic_learning_rate=1e-3)
+    with pytest.raises(SettingError, match="critic_learning_rate is of no effect with baseline_network=None"):
+        REINFORCE(baseline_network=None, critic_learning_rate=1e-3)
+    for once_a_share in ({"learning_rate_end": 1.0}, {"clip_range_end": 0.5}):
+        with pytest.raises(SettingError, match=r"_end is what .* falls to, at most its [\d.]+, got .*; None: it stays"):
+            PPO(**once_a_share)
+    with pytest.raises(SettingError, match=r"falls to, at most its 0\.001, got 0\.01"):
+        PPO(learning_rate=0.1, critic_learning_rate=1e-3, learning_rate_end=1e-2)
+    with pytest.raises(UnknownNameError, match="critic_learning_rate"):
+        PPO(vf_lr=1e-3)
     with pytest.raises(UnknownNameError, match="rollout_length"):
         PPO(n_steps=10)
     with pytest.raises(UnsuitableError, match="MultiBinary"):

@@ -11,11 +11,11 @@ from jax import random
 
 import thorndike as td
 from remembering import REMEMBERING, Elman, numbers
-from thorndike.attention import GATE_BIAS
-from thorndike.configuration import algorithm_from_json, hyperparameter_classes
 from thorndike.errors import RunError, SettingError
 from thorndike.hyperparameters import from_json, to_json
 from thorndike.networks import Network
+from thorndike.networks.attention import GATE_BIAS
+from thorndike.runs.configuration import algorithm_from_json, hyperparameter_classes
 from thorndike.sequences import over_time, step
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)

@@ -14,12 +14,12 @@ from gymnasium import spaces
 import thorndike as td
 from remembering import REMEMBERING, CueOnHost, numbers, position_only_cartpole
 from thorndike import core, evaluation, snapshots, trainer
-from thorndike.agents import Agent
 from thorndike.core import Actor, Batch, Transition
 from thorndike.environments import make
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.probes import Cue, PositionOnlyCartPole
 from thorndike.networks import Network
+from thorndike.runs.agents import Agent
 from thorndike.sequences import first, over_time, step
 from thorndike.targets import signed_hyperbolic, signed_parabolic
 from thorndike.unrolls import compiled, host

@@ -19,9 +19,11 @@ from gymnasium import spaces
 
 import thorndike as td
 from hostile import rewrite
-from thorndike import compilation, configuration, console, hyperparameters, records, settings
-from thorndike.checkpoints import newest
+from thorndike import compilation, hyperparameters, settings
+from thorndike.interface import console
 from thorndike.networks import MLP
+from thorndike.runs import configuration, records
+from thorndike.runs.checkpoints import newest
 
 ALGORITHM = td.DQN(
     network=MLP((8,)),

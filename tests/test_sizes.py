@@ -15,11 +15,12 @@ from gymnasium import spaces
 from jax import random
 
 import thorndike as td
-from thorndike import core, machine, sizes, trainer
-from thorndike.configuration import Configuration
+from thorndike import core, machine, trainer
 from thorndike.environments import make
 from thorndike.errors import SettingError
 from thorndike.networks import CNN, MLP
+from thorndike.runs import sizes
+from thorndike.runs.configuration import Configuration
 
 SMALL = MLP((8,))
 CAR = spaces.Box(0, 255, (96, 96, 3), np.uint8), spaces.Box(-1, 1, (3,), np.float32)

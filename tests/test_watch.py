@@ -15,8 +15,9 @@ from gymnasium import spaces
 
 import thorndike as td
 from test_runs import GRADIENT, OPTIONS
-from thorndike import cli, watch
+from thorndike import cli
 from thorndike.environments import make, pictures
+from thorndike.interface import watch
 
 Image = pytest.importorskip("PIL.Image", reason="films need Pillow")
 QUICK = OPTIONS | {"evaluate_every": 0}
@@ -212,3 +213,15 @@ def test_an_object_is_drawn_as_it_is():
     alone = td.PPO(network=td.MLP((8,)), critic_network=None, num_environments=1, rollout_length=8, batch_size=8)
     run = td.train(alone, Lamp("rgb_array"), 16, run_dir=None, **QUICK)
     assert brightness(run.watch()) == [0, 40, 80, 120, 160, 200, 240]
+
+
+def test_a_robot_is_drawn_by_the_camera_that_goes_with_it():
+    pytest.importorskip("mujoco")
+    renderers = []
+    for more in ({}, {"camera_id": -1, "default_camera_config": {"trackbodyid": 1}}):
+        made = make("gymnasium:HalfCheetah-v5", 1, render_mode="rgb_array", **more)
+        made.follow()
+        renderers.append(made.copies[0].unwrapped.mujoco_renderer)
+        made.close()
+    assert renderers[0].camera_id == renderers[0].model.camera("track").id
+    assert renderers[1].camera_id == -1  # what somebody asked for stays

@@ -48,7 +48,7 @@ def ppo(settings: dict, total_timesteps: int, **common: Any) -> PPO:
     updates = total_timesteps // rollout * settings["epochs"] * minibatches
     rate = settings["learning_rate"]
     return PPO.create(
-        learning_rate=optax.linear_schedule(rate, rate * settings["learning_rate_end"], updates),
+        learning_rate=optax.linear_schedule(rate, settings["learning_rate_end"], updates),
         num_steps=settings["rollout_length"],
         num_epochs=settings["epochs"],
         num_minibatches=minibatches,

@@ -42,7 +42,7 @@ def build(algorithm: str, settings: dict) -> td.PPO | td.DQN | td.SAC | td.TD3:
     capacity, batch_size = settings.pop("capacity"), settings.pop("batch_size")
     if algorithm == "dqn":
         memory = td.Replay(capacity, batch_size)
-        return td.DQN(network=network, memory=memory, double=False, loss="huber", learning_rate_end=1.0, **settings)
+        return td.DQN(network=network, memory=memory, double=False, loss="huber", learning_rate_end=None, **settings)
     if algorithm == "sac":
         return td.SAC(network=network, critic_network=network, memory=td.Replay(capacity, batch_size), **settings)
     # An update is `policy_delay` steps of the critics, each on so much of what it draws: one for each step acted.

@@ -12,13 +12,11 @@ Names are imported when they are first used: `import thorndike` itself costs not
 # Nothing is imported here: under `python -m thorndike` the current folder, whoever's it is, still leads the path.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from thorndike.agents import Agent
     from thorndike.algorithms.dqn import DQN
     from thorndike.algorithms.ppo import PPO
     from thorndike.algorithms.reinforce import REINFORCE
     from thorndike.algorithms.sac import SAC
     from thorndike.algorithms.td3 import DDPG, TD3
-    from thorndike.attention import Attention
     from thorndike.environments import make
     from thorndike.environments.functional import Vectorized
     from thorndike.errors import (
@@ -35,36 +33,39 @@ if TYPE_CHECKING:
     )
     from thorndike.learner import Learner
     from thorndike.memories import Latest, Prioritized, Replay
-    from thorndike.networks import CNN, MLP, Same
-    from thorndike.recurrent import GRU, LSTM, MinGRU
-    from thorndike.runs import Run, load, resume, train, training
+    from thorndike.networks import CNN, GRU, LSTM, MLP, Attention, MinGRU, Same
+    from thorndike.runs.agents import Agent
+    from thorndike.runs.load import load
+    from thorndike.runs.resume import resume
+    from thorndike.runs.run import Run
+    from thorndike.runs.train import train, training
 
 _HOMES = {
-    "Agent": "agents",
-    "Attention": "attention",
+    "Agent": "runs.agents",
+    "Attention": "networks",
     "CNN": "networks",
     "DDPG": "algorithms.td3",
     "DQN": "algorithms.dqn",
-    "GRU": "recurrent",
-    "LSTM": "recurrent",
+    "GRU": "networks",
+    "LSTM": "networks",
     "Latest": "memories",
     "Learner": "learner",
     "MLP": "networks",
-    "MinGRU": "recurrent",
+    "MinGRU": "networks",
     "PPO": "algorithms.ppo",
     "Prioritized": "memories",
     "REINFORCE": "algorithms.reinforce",
     "Replay": "memories",
-    "Run": "runs",
+    "Run": "runs.run",
     "SAC": "algorithms.sac",
     "Same": "networks",
     "TD3": "algorithms.td3",
     "Vectorized": "environments.functional",
-    "load": "runs",
+    "load": "runs.load",
     "make": "environments",
-    "resume": "runs",
-    "train": "runs",
-    "training": "runs",
+    "resume": "runs.resume",
+    "train": "runs.train",
+    "training": "runs.train",
     "CorruptCheckpointError": "errors",
     "EnvironmentFault": "errors",
     "MissingExtraError": "errors",

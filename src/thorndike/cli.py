@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Annotated, Any
 
-import thorndike
+import thorndike as td
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnknownNameError, nearest, one_line
-from thorndike.words import RUN_WORDS, OnFullDisk, spelled_out
+from thorndike.interface.words import RUN_WORDS, OnFullDisk, spelled_out
 
 HELP = """thorndike: deep reinforcement learning
 
@@ -153,9 +153,7 @@ def run(given: list[str]) -> int:
         print(HELP, end="")
         return 0
     if given[0] == "--version":
-        import thorndike
-
-        print(thorndike.__version__)
+        print(td.__version__)
         return 0
     verbs: dict[str, Callable[[list[str]], int]]
     verbs = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot}
@@ -188,10 +186,9 @@ def train(given: list[str]) -> int:
     title = f"thorndike train {algorithm} {environment or 'ENVIRONMENT'}"
     chosen, made = _parse(title, flags, options, default)
 
-    from thorndike import runs
-
+    begin = td.train  # so imported before modules of the user's, here and below
     _import_modules(environment, chosen.evaluation_environment)
-    runs.train(made, environment, environment_arguments=environment_arguments, **dataclasses.asdict(chosen))
+    begin(made, environment, environment_arguments=environment_arguments, **dataclasses.asdict(chosen))
     return 0
 
 
@@ -202,10 +199,9 @@ def resume(given: list[str]) -> int:
     if not places:
         raise UnknownNameError("which run? For example: thorndike resume runs/dqn-CartPole-v1-...")
     _only(places, 1)
-    from thorndike import runs
-
+    go_on = td.resume
     _import_modules(options.environment, options.evaluation_environment)
-    runs.resume(places[0], **dataclasses.asdict(options) | {"algorithm": _algorithm(options.algorithm)})
+    go_on(places[0], **dataclasses.asdict(options) | {"algorithm": _algorithm(options.algorithm)})
     return 0
 
 
@@ -222,7 +218,7 @@ def evaluate(given: list[str]) -> int:
 def watch(given: list[str]) -> int:
     """`thorndike watch RUN ...`"""
     run, options = _loaded("watch", given, WatchOptions())
-    from thorndike import watch as films
+    from thorndike.interface import watch as films
 
     out = run.folder / films.FILE if options.out is None else options.out
     films.check_name(out)
@@ -238,11 +234,10 @@ def plot(given: list[str]) -> int:
     (options,) = _parse("thorndike plot RUN ...", flags, PlotOptions())
     if not places:
         raise UnknownNameError("which runs? For example: thorndike plot runs/dqn-CartPole-v1-... runs/ppo-...")
-    from thorndike import plot as charts
-    from thorndike import runs
+    from thorndike.interface import plot as charts
 
     charts.check_name(options.out)
-    loaded = [runs.load(place, algorithm=_algorithm(options.algorithm)) for place in places]
+    loaded = [td.load(place, algorithm=_algorithm(options.algorithm)) for place in places]
     print(charts.chart(loaded, options.metric).save(options.out))
     return 0
 
@@ -254,10 +249,9 @@ def _loaded(verb: str, given: list[str], options: Any) -> tuple[Any, Any]:
     if not places:
         raise UnknownNameError(f"which run? For example: thorndike {verb} runs/dqn-CartPole-v1-...")
     _only(places, 1)
-    from thorndike import runs
-
+    load = td.load
     _import_modules(options.environment, options.evaluation_environment)
-    run = runs.load(
+    run = load(
         places[0],
         environment=options.environment,
         evaluation_environment=options.evaluation_environment,
@@ -272,7 +266,9 @@ def verify(given: list[str]) -> int:
     if not places or flags:
         raise UnknownNameError("which run? For example: thorndike verify runs/dqn-CartPole-v1-...")
     _only(places, 1)
-    from thorndike import folders, listing, persistence
+    from thorndike import persistence
+    from thorndike.interface import listing
+    from thorndike.runs import folders
 
     found = folders.verify(persistence.folder_of(places[0]))
     for line in listing.aligned([(name, problem or "whole") for name, problem in found]):
@@ -285,7 +281,7 @@ def verify(given: list[str]) -> int:
 
 def list_(given: list[str]) -> int:
     """`thorndike list algorithms | environments | runs`"""
-    from thorndike import listing
+    from thorndike.interface import listing
 
     tables = {"algorithms": listing.algorithms, "environments": listing.environments, "runs": listing.runs}
     places, flags = _split(given)
@@ -305,7 +301,7 @@ def _import_modules(*ids: str | None) -> None:
 
     Naming them is the consent to run them. For nothing else is that folder looked into, and last even here.
     """
-    from thorndike.configuration import module_named
+    from thorndike.runs.configuration import module_named
 
     for id in ids:
         module = module_named(id or "").removeprefix("gymnasium:")
@@ -450,7 +446,7 @@ def _recipe(flag: str, choice: str, kind: str, present: Any) -> Any:
     if choice.lower() not in (*names, *(("same",) if kind == "network" else ())):
         options = ", ".join(names)
         raise UnknownNameError(f"{flag} takes one of {options}, got '{choice}'.{nearest(choice, names)}")
-    cls: Any = getattr(thorndike, next(name for name in thorndike.__all__ if name.lower() == choice.lower()))
+    cls: Any = getattr(td, next(name for name in td.__all__ if name.lower() == choice.lower()))
     shared = {(field.name, field.type) for field in dataclasses.fields(cls)}
     kept = dataclasses.fields(present) if present is not None else ()
     return cls(**{field.name: getattr(present, field.name) for field in kept if (field.name, field.type) in shared})

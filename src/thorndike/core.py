@@ -125,7 +125,11 @@ class Algorithm(Protocol):
 
     @property
     def warmup_steps(self) -> int:
-        """First steps: actions uniform over the action space, remembered, not learned from."""
+        """First steps: actions uniform over the action space, remembered, not learned from.
+
+        What `act` records of the action that it chose would be of another than the one taken: with a warm-up, its
+        extras are `carry` (what it was given) or nothing.
+        """
 
     @property
     def memory(self) -> Memory: ...

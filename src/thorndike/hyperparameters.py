@@ -47,7 +47,10 @@ OTHER_WORDS = {
     "num_envs": "num_environments",
     "num_minibatches": "batch_size (rollout_length * num_environments / minibatches)",
     "num_steps": "rollout_length",
+    "pi_lr": "learning_rate",
     "policy_kwargs": "network",
+    "policy_lr": "learning_rate",
+    "q_lr": "critic_learning_rate",
     "sequence_length": "memory.sequence",
     "start_e": "epsilon_start",
     "target_network_frequency": "target_period (counted in updates)",
@@ -55,18 +58,21 @@ OTHER_WORDS = {
     "train_freq": "rollout_length",
     "train_frequency": "rollout_length",
     "update_epochs": "epochs",
+    "vf_lr": "critic_learning_rate",
     "value_coef": "vf_coef (of half the mean squared error: SB3's 0.5 is 1.0 here)",
 }
 
 
 def setting(
-    default: Any, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf, infinite: bool = False
-) -> Any:
+    default: Any, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf, infinite: bool = False,
+    end_of: str = "",
+) -> Any:  # fmt: skip
     """A field with limits: `low <= value <= high` and `value > above`, checked when a user constructs the class.
 
-    Infinity passes only where it is said to mean something.
+    Infinity passes only where it is said to mean something. What the field `end_of` falls to over a run, and with it
+    those that end in its name (critic_learning_rate), is no larger than they are.
     """
-    limits = {"low": low, "high": high, "above": above, "infinite": infinite}
+    limits = {"low": low, "high": high, "above": above, "infinite": infinite, "end_of": end_of}
     return dataclasses.field(default=default, metadata=limits)
 
 
@@ -88,6 +94,7 @@ def hyperparameters(cls: type[T]) -> type[T]:
             object.__setattr__(self, field.name, value)
             _check_kind(type(self).__name__, field, value, hints[field.name])
             _check_limits(type(self).__name__, field, value)
+            _check_end(self, field, value)
         if all(not isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(self)):
             getattr(self, "validate", lambda: None)()
 
@@ -229,6 +236,17 @@ def _check_limits(owner: str, field: dataclasses.Field, value: Any) -> None:
         parts += [f"at most {high:,}" if isinstance(high, int) else f"at most {high:g}"] * (high < math.inf)
         parts += ["finite"] * within
         raise SettingError(f"{owner}: {field.name} must be {' and '.join(parts) or 'a number'}, got {shown(value)}")
+
+
+def _check_end(owner: Any, field: dataclasses.Field, value: Any) -> None:
+    fallen = field.metadata.get("end_of")
+    for name in [other.name for other in dataclasses.fields(owner) if fallen and other.name.endswith(fallen)]:
+        start = getattr(owner, name)
+        if isinstance(start, float) and isinstance(value, float) and value > start:
+            raise SettingError(
+                f"{type(owner).__name__}: {field.name} is what {name} falls to, at most its {start:g}, got "
+                f"{shown(value)}; None: it stays"
+            )
 
 
 def _kind_name(hint: Any) -> str:

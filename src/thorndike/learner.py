@@ -24,23 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from thorndike import (
-    algorithms,
-    checkpoints,
-    configuration,
-    folders,
-    foreign,
-    persistence,
-    records,
-    runs,
-    sizes,
-    snapshots,
-    spaces,
-    trainer,
-    words,
-)
-from thorndike.agents import Agent, leading_axes, rows_of
-from thorndike.configuration import OWN_LOOP, Configuration
+from thorndike import algorithms, persistence, snapshots, spaces, trainer
 from thorndike.core import Actor, Algorithm, Space, Transition, World, shapes_of_step
 from thorndike.environments.old_gym import as_gymnasium
 from thorndike.errors import (
@@ -51,9 +35,15 @@ from thorndike.errors import (
     SettingError,
     shown,
 )
-from thorndike.interrupts import Interrupts
+from thorndike.interface import words
+from thorndike.networks import foreign
 from thorndike.persistence import folder_of, locked, writable
-from thorndike.recording import CHECKPOINTS, writing
+from thorndike.runs import checkpoints, configuration, folders, records, sizes
+from thorndike.runs import preparation as runs
+from thorndike.runs.agents import Agent, leading_axes, rows_of
+from thorndike.runs.configuration import OWN_LOOP, Configuration
+from thorndike.runs.interrupts import Interrupts
+from thorndike.runs.recording import CHECKPOINTS, writing
 from thorndike.unrolls.host import Rollout
 
 ROLLOUT = "rollout/"  # in a checkpoint: the steps that are not yet learned from

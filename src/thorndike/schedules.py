@@ -10,6 +10,6 @@ def linear(start: Any, end: Any, fraction: Any) -> Any:
     return start + fraction * (end - start)
 
 
-def falling(start: Any, share: Any, fraction: Any) -> Any:
-    """From `start` at fraction 0 to `share` of it at fraction 1, as `learning_rate_end` and `clip_range_end` say."""
-    return start * linear(1.0, share, fraction)
+def falling(start: Any, end: Any, fraction: Any) -> Any:
+    """From `start` at fraction 0 to exactly `end` at fraction 1; `start` throughout where `end` is None."""
+    return start if end is None else start * (1.0 - fraction) + end * fraction

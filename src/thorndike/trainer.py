@@ -18,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, random
 
-from thorndike import core, foreign, machine
+from thorndike import core, machine
 from thorndike.compilation import jit
 from thorndike.core import Actor, Algorithm, Environment, Progress, PyTree, Transition, World
 from thorndike.environments.host import HostEnvironment, on_host
 from thorndike.episodes import RING, Episodes
 from thorndike.errors import EnvironmentFault, SettingError
+from thorndike.networks import foreign
 from thorndike.snapshots import ENVIRONMENT, Arrays, from_arrays, to_arrays
 from thorndike.unrolls import compiled, host
 

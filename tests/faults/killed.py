@@ -20,7 +20,8 @@ import jax
 
 from faults.injection import Faults
 from faults.runs import go_on
-from thorndike import algorithms, evaluation, runs  # noqa: F401  imported once, for all forks
+from thorndike import algorithms, evaluation  # noqa: F401  imported once, for all forks
+from thorndike.runs import load, resume, train  # noqa: F401
 
 
 class Doomed(Faults):

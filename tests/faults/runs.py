@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import thorndike as td
-from thorndike import checkpoints, folders, records
+from thorndike.runs import checkpoints, folders, records
 
 NETWORK = td.MLP((4,), initialization="default")  # of few operations: it is traced anew for every run
 ALGORITHM = td.PPO(network=NETWORK, critic_network=None, num_environments=2, rollout_length=8, batch_size=16, epochs=1)

@@ -13,7 +13,7 @@ import pytest
 
 import thorndike as td
 from faults.runs import INTERVAL, STEPS, train
-from thorndike import folders
+from thorndike.runs import folders
 
 LAST, BEFORE = f"checkpoints/step-{STEPS:09d}", f"checkpoints/step-{STEPS - INTERVAL:09d}"
 KINDS = {

@@ -15,7 +15,7 @@ import pytest
 import thorndike as td
 from faults.injection import Faults, Killed, die, disk_says
 from faults.runs import go_on, result, saved, train
-from thorndike import recording
+from thorndike.runs import recording
 
 FAILURES = {name: disk_says(getattr(errno, name)) for name in ("ENOSPC", "EDQUOT", "EIO", "EROFS")} | {"a kill": die}
 SOME = [("ENOSPC", 3, 0), ("a kill", 3, 1)]  # failure, every how many calls, from which on

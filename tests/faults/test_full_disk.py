@@ -11,7 +11,9 @@ import pytest
 
 import thorndike as td
 from faults.runs import INTERVAL, go_on, result, saved, train
-from thorndike import checkpoints, cli, console, persistence, recording
+from thorndike import cli, persistence
+from thorndike.interface import console
+from thorndike.runs import checkpoints, recording
 
 
 class Disk:

@@ -37,7 +37,7 @@ def entrant(request):
 
 def dqn(network):
     """What learns the same whatever the end of the run: nothing in it falls."""
-    constant = {"learning_rate_end": 1.0, "epsilon_start": 0.1, "epsilon_end": 0.1}
+    constant = {"learning_rate_end": None, "epsilon_start": 0.1, "epsilon_end": 0.1}
     return td.DQN(network=network, memory=td.Replay(1_000, 16), warmup_steps=100, **constant)
 
 

@@ -10,14 +10,14 @@ from gymnasium import spaces
 from jax import lax, nn, random
 
 import thorndike as td
-from thorndike import export
-from thorndike.agents import Agent
 from thorndike.errors import UnsuitableError
+from thorndike.runs import export
+from thorndike.runs.agents import Agent
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from thorndike import onnx_writer
+from thorndike.runs import onnx_writer
 
 FLAT, IMAGE = spaces.Box(-np.inf, np.inf, (6,)), spaces.Box(0, 255, (12, 12, 3), np.uint8)
 MIXED = spaces.Dict(

@@ -10,9 +10,9 @@ from gymnasium import spaces
 from jax import random
 
 import thorndike as td
-from thorndike import export
-from thorndike.agents import Agent
 from thorndike.errors import RunError
+from thorndike.runs import export
+from thorndike.runs.agents import Agent
 
 tensorflow = pytest.importorskip("tensorflow")
 

@@ -24,15 +24,16 @@ from torch import nn
 from torch_cases import CASES, Forward, Nature, Parts, Transformer, between, dense, frozen, hooked, tied
 
 import thorndike as td
-from thorndike import console, trainer
+from thorndike import trainer
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.probes import BlackOrWhite, MatchObservation, MixedSpaces
 from thorndike.errors import SettingError
-from thorndike.foreign import prepare
-from thorndike.foreign.aten import OPERATORS
-from thorndike.foreign.exported import trained
-from thorndike.foreign.torch import TorchSource
+from thorndike.interface import console
 from thorndike.networks import Network
+from thorndike.networks.foreign import prepare
+from thorndike.networks.foreign.aten import OPERATORS
+from thorndike.networks.foreign.exported import trained
+from thorndike.networks.foreign.torch import TorchSource
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 BATCH = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
@@ -302,7 +303,7 @@ def test_a_function_that_imports_torch_itself_gives_the_same_weights_in_every_pr
 import numpy as np, jax
 import thorndike as td
 from gymnasium import spaces
-from thorndike.foreign import prepare
+from thorndike.networks.foreign import prepare
 
 def make():
     import torch

@@ -425,7 +425,7 @@ BUGS = [
         26, "Stoix 26938ea", "the two critics are one",
         (
             Mutant(
-                "networks.py",
+                "networks/critics.py",
                 "recipe.init(key, seen, 1))(random.split(key, count))",
                 "recipe.init(key, seen, 1))(jnp.stack([key] * count))",
                 "test_continuous_control.py::test_the_two_critics_differ_at_the_start_and_stay_different[sac]",
@@ -483,10 +483,8 @@ BUGS = [
         (
             Mutant("algorithms/ppo.py", '"carry": carry}', '"carry": after}', f"{ACTED_AND_LEARNED}[LSTM]"),
             Mutant(
-                "algorithms/ppo.py",
-                "steps.next_observation, after)",
-                'steps.next_observation, steps.extras["carry"])',
-                f"{ACTED_AND_LEARNED}[LSTM]",
+                "algorithms/ppo.py", "steps.next_observation, after)",
+                'steps.next_observation, steps.extras["carry"])', f"{ACTED_AND_LEARNED}[LSTM]",
             ),
         ),
     ),
@@ -573,24 +571,21 @@ BUGS = [
         (
             Mutant("algorithms/dqn.py", "optax.adam(rate)", "optax.adam(1e-3)", DQN_RATE),
             Mutant("algorithms/dqn.py", "optax.adam(rate)", "optax.adam(self.learning_rate)", DQN_RATE),
-            Mutant(
-                "algorithms/ppo.py",
-                "optax.adam(rate, eps=1e-5)",
-                "optax.adam(self.learning_rate, eps=1e-5)",
-                f"test_ppo.py::{RATE}[ppo]",
-            ),
-            Mutant(
-                "algorithms/reinforce.py",
-                "optax.adam(rate)",
-                "optax.adam(self.learning_rate)",
-                f"test_ppo.py::{RATE}[reinforce]",
+            *(
+                Mutant(
+                    "optimizers.py",
+                    "rate = falling(algorithm.learning_rate, algorithm.learning_rate_end, fraction)\n    if",
+                    "rate = algorithm.learning_rate\n    if",
+                    f"test_ppo.py::{RATE}[{name}]",
+                )
+                for name in ("ppo", "reinforce")
             ),
             *(
                 Mutant(
                     f"algorithms/{name}.py",
-                    "optax.adam(falling(self.learning_rate, self.learning_rate_end, fraction))",
-                    "optax.adam(self.learning_rate)",
-                    f"test_continuous_control.py::test_the_learning_rate_falls_to_its_share_of_the_start[{name}]",
+                    "optax.adam(falling(rate, self.learning_rate_end, fraction))",
+                    "optax.adam(rate)",
+                    f"test_continuous_control.py::test_the_learning_rates_fall_to_their_end[{name}]",
                 )
                 for name in ("sac", "td3")
             ),
@@ -655,13 +650,13 @@ BUGS = [
         38, "orbax#605, keras#23609, maxtext#5260", "a save fails unnoticed, or half a checkpoint is taken for a whole",
         (
             Mutant(
-                "recording.py",
+                "runs/recording.py",
                 "            except OSError as error:\n",
                 "            except OSError as error:\n                break\n",
                 "faults/test_full_disk.py::test_a_disk_that_refuses_is_told_with_what_is_safe_and_how_to_go_on",
             ),
             Mutant(
-                "checkpoints.py",
+                "runs/checkpoints.py",
                 'digest(path) != entry["sha256"]',
                 'digest(path) == ""',
                 "test_checkpoints.py"
@@ -778,7 +773,7 @@ BUGS = [
                 "test_evaluation.py::test_a_run_on_the_host_makes_few_copies_once_and_no_step_too_many[short]",
             ),
             Mutant(
-                "configuration.py",
+                "runs/configuration.py",
                 "round(interval / trainer.steps_per_iteration(self.algorithm))",
                 "interval",
                 "test_runs.py::test_rows_of_metrics_bear_the_words_of_the_design",

@@ -59,6 +59,11 @@ def check_learning(algorithm: Any, observation_space: Any, action_space: Any) ->
     observation = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), stored)
     state = jax.eval_shape(lambda: algorithm.init(key, observation_space, action_space))
     step = core.shapes_of_step(algorithm, state, observation, key)
+    if algorithm.warmup_steps and (recorded := sorted(step.extras.keys() - {"carry"})):
+        raise SettingError(
+            f"{name}.act records {', '.join(recorded)} of the action that it chooses, but those of warm-up are drawn "
+            "uniformly instead: set warmup_steps=0"
+        )
 
     def learn(state):
         memory = algorithm.memory.init(step, (algorithm.rollout_length, n))

@@ -53,7 +53,7 @@ class DQN:
 
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
     learning_rate: float = setting(1e-3, low=0)
-    learning_rate_end: float = setting(0.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    learning_rate_end: float | None = setting(0.0, low=0, end_of="learning_rate")  # of a linear fall; None: it stays
     gamma: float = setting(0.99, low=0, high=1)  # discount
     double: bool = True
     loss: Literal["huber", "squared"] = "squared"
@@ -102,7 +102,7 @@ class DQN:
         q, after = policy.values(observation, carry)
         key_whether, key_which = random.split(key)
         at_random = random.uniform(key_whether, q.shape[:1]) < policy.epsilon
-        any_action = random.randint(key_which, q.shape[:1], 0, q.shape[1])
+        any_action = random.randint(key_which, q.shape[:1], 0, q.shape[1], jnp.int32)
         return jnp.where(at_random, any_action, _best(q)), after, {"carry": carry}
 
     def greedy(self, policy: Policy, observation: Any, carry: Any) -> tuple[jax.Array, Any]:

@@ -16,6 +16,7 @@ from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest, check_rollout, shuffled
 from thorndike.networks import MLP, FirstOutputs, Network, Same, critic_carry, init_value
+from thorndike.optimizers import check_critic_rate, clipped_adam
 from thorndike.schedules import falling
 from thorndike.sequences import cut, first, over_time, remembers, shapes_of_carry, side_by_side
 from thorndike.spaces import check_action_space
@@ -69,11 +70,12 @@ class PPO:
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
     critic_network: Network | None = Same()
     learning_rate: float = setting(3e-4, low=0)
-    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    critic_learning_rate: float | None = setting(None, low=0)  # None: the same
+    learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
     gamma: float = setting(0.99, low=0, high=1)  # discount
     gae_lambda: float = setting(0.95, low=0, high=1)
     clip_range: float = setting(0.2, above=0)
-    clip_range_end: float = setting(1.0, low=0, high=1)  # share left at the end
+    clip_range_end: float | None = setting(None, low=0, end_of="clip_range")  # as above
     clip_value: bool = False  # clip the value's step as well
     ent_coef: float = setting(0.0, low=0)
     vf_coef: float = setting(0.5, low=0)  # of half the mean squared error, as in CleanRL: SB3's 0.5 is 1.0 here
@@ -92,6 +94,7 @@ class PPO:
     memory: ClassVar[Latest] = Latest()
 
     def validate(self) -> None:
+        check_critic_rate(self, "critic_network")
         check_rollout(self)
 
     @property
@@ -103,8 +106,7 @@ class PPO:
         check_action_space(action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        rate = falling(self.learning_rate, self.learning_rate_end, fraction)
-        return optax.flatten(optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate, eps=1e-5)))
+        return clipped_adam(self, fraction, "critic", eps=1e-5, flat=True)
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
         key_network, key_critic = random.split(key)
@@ -185,12 +187,9 @@ class PPO:
                 stepped = jax.tree.map(lambda *x: jnp.where(near, *x), stepped, (parameters, moments))
             return i + 1, *stepped, jax.tree.map(jnp.add, totals, metrics), near
 
-        def goes_on(loop):
-            return (loop[0] < len(orders)) & loop[-1]
-
         names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
         loop = (0, state.parameters, state.optimizer, dict.fromkeys(names, jnp.float32(0)), True)
-        seen, parameters, moments, totals, _ = lax.while_loop(goes_on, step, loop)
+        seen, parameters, moments, totals, _ = lax.while_loop(lambda x: (x[0] < len(orders)) & x[-1], step, loop)
         return State(parameters, moments, statistics), jax.tree.map(lambda total: total / seen, totals), ()
 
     def prepare(self, state: State, steps: Transition) -> tuple[Transition, Any]:

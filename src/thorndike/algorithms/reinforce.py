@@ -16,7 +16,7 @@ from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
 from thorndike.networks import MLP, Network, Same, critic_carry, init_value
-from thorndike.schedules import falling
+from thorndike.optimizers import check_critic_rate, clipped_adam
 from thorndike.sequences import first, over_time, remembers, shapes_of_carry, side_by_side
 from thorndike.spaces import check_action_space
 from thorndike.targets import discounted_returns
@@ -68,7 +68,8 @@ class REINFORCE:
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
     baseline_network: Network | None = Same()
     learning_rate: float = setting(1e-3, low=0)
-    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    critic_learning_rate: float | None = setting(None, low=0)  # None: the same
+    learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
     gamma: float = setting(0.99, low=0, high=1)  # discount
     ent_coef: float = setting(0.0, low=0)
     vf_coef: float = setting(0.5, low=0)  # of half the mean squared error
@@ -81,12 +82,14 @@ class REINFORCE:
     warmup_steps: ClassVar[int] = 0
     memory: ClassVar[Latest] = Latest()
 
+    def validate(self) -> None:
+        check_critic_rate(self, "baseline_network")
+
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_action_space(action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        rate = falling(self.learning_rate, self.learning_rate_end, fraction)
-        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate))
+        return clipped_adam(self, fraction, "baseline")
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
         key_network, key_baseline = random.split(key)

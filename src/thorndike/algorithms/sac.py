@@ -17,16 +17,7 @@ from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Replay, check_replay, first_carry
-from thorndike.networks import (
-    MLP,
-    Network,
-    Same,
-    critic_recipe,
-    critic_values,
-    critics_over_time,
-    init_critics,
-    init_critics_carry,
-)
+from thorndike.networks import MLP, Network, Same, critic_values, critics_over_time, init_critics, init_critics_carry
 from thorndike.schedules import falling
 from thorndike.sequences import Unrolled, first, over_time, shapes_of_carry, side_by_side
 from thorndike.spaces import check_bounded_actions
@@ -70,7 +61,8 @@ class SAC:
     critic_network: Network = Same()
     num_critics: int = setting(2, low=1, high=100)  # the least of their values is the one believed
     learning_rate: float = setting(3e-4, low=0)
-    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    critic_learning_rate: float | None = setting(None, low=0)  # None: the same; the temperature has the actor's
+    learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
     gamma: float = setting(0.99, low=0, high=1)  # discount
     tau: float = setting(0.005, low=0, high=1)  # share of the critics that enters their targets at each update
     ent_coef: float | None = setting(None, low=0)  # temperature: what a unit of entropy is worth; None: learned
@@ -89,15 +81,15 @@ class SAC:
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_bounded_actions("SAC", action_space)
 
-    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        return optax.adam(falling(self.learning_rate, self.learning_rate_end, fraction))
+    def optimizer(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
+        rate = self.learning_rate if rate is None else rate
+        return optax.adam(falling(rate, self.learning_rate_end, fraction))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         key_network, key_critics = random.split(key)
         head = Head.squashed(action_space)
         network = self.network.init(key_network, observation_space, head.outputs)
-        recipe = critic_recipe(self, "critic_network", observation_space)
-        critics = init_critics(recipe, key_critics, observation_space, action_space, self.num_critics)
+        critics = init_critics(self, key_critics, observation_space, action_space)
         log_ent_coef = jnp.float32(0) if self.ent_coef is None else ()
         optimizers = tuple(self.optimizer().init(trained) for trained in (network, critics, log_ent_coef))
         statistics = normalization.begin(self, observation_space)
@@ -144,13 +136,14 @@ class SAC:
             return (ent_coef * log_prob - value).mean(), (log_prob.mean(), value.mean())
 
         of_actor, of_critics, of_ent_coef = state.optimizers
-        critics, of_critics, loss, error = self.improved(critic_loss, state.critics, of_critics, fraction)
-        network, of_actor, _, (log_prob, value) = self.improved(actor_loss, state.network, of_actor, fraction)
+        optimizer, critic_optimizer = self.optimizer(fraction), self.optimizer(fraction, self.critic_learning_rate)
+        critics, of_critics, loss, error = _improved(critic_loss, state.critics, of_critics, critic_optimizer)
+        network, of_actor, _, (log_prob, value) = _improved(actor_loss, state.network, of_actor, optimizer)
         log_ent_coef = state.log_ent_coef
         if self.ent_coef is None:
             excess = -log_prob - self.entropy_aim(state.head)
-            log_ent_coef, of_ent_coef, *_ = self.improved(
-                lambda x: (x * excess, None), log_ent_coef, of_ent_coef, fraction
+            log_ent_coef, of_ent_coef, *_ = _improved(
+                lambda x: (x * excess, None), log_ent_coef, of_ent_coef, optimizer
             )
         target_critics = optax.incremental_update(critics, state.target_critics, self.tau)
         metrics = {"critic_loss": loss, "value": value, "entropy": -log_prob, "ent_coef": ent_coef}
@@ -187,8 +180,9 @@ class SAC:
     def entropy_aim(self, head: Head) -> Any:
         return -math.prod(head.sizes) if self.target_entropy is None else self.target_entropy
 
-    def improved(self, loss: Any, parameters: Any, moments: Any, fraction: jax.Array) -> tuple:
-        """One step down a loss with auxiliary outputs: new parameters and moments, the loss, the outputs."""
-        (value, outputs), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
-        change, moments = self.optimizer(fraction).update(gradient, moments)
-        return optax.apply_updates(parameters, change), moments, value, outputs
+
+def _improved(loss: Any, parameters: Any, moments: Any, optimizer: optax.GradientTransformation) -> tuple:
+    """One step down a loss with auxiliary outputs: new parameters and moments, the loss, the outputs."""
+    (value, outputs), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
+    change, moments = optimizer.update(gradient, moments)
+    return optax.apply_updates(parameters, change), moments, value, outputs

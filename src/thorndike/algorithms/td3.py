@@ -19,16 +19,7 @@ from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.loops import repeat
 from thorndike.memories import Replay, check_replay, first_carry
-from thorndike.networks import (
-    MLP,
-    Network,
-    Same,
-    critic_recipe,
-    critic_values,
-    critics_over_time,
-    init_critics,
-    init_critics_carry,
-)
+from thorndike.networks import MLP, Network, Same, critic_values, critics_over_time, init_critics, init_critics_carry
 from thorndike.schedules import falling
 from thorndike.sequences import Unrolled, first, over_time, shapes_of_carry, side_by_side
 from thorndike.spaces import check_bounded_actions
@@ -81,7 +72,8 @@ class TD3:
     critic_network: Network = Same()
     num_critics: int = setting(2, low=1, high=100)  # the least of their values is the one believed
     learning_rate: float = setting(1e-3, low=0)
-    learning_rate_end: float = setting(1.0, low=0, high=1)  # share left at the end: 0 is a linear fall to nothing
+    critic_learning_rate: float | None = setting(None, low=0)  # None: the same
+    learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
     gamma: float = setting(0.99, low=0, high=1)  # discount
     tau: float = setting(0.005, low=0, high=1)  # share of the networks that enters their targets at each update
     policy_delay: int = setting(2, low=1, high=2**20)  # steps of the critics for one of the actor
@@ -107,15 +99,15 @@ class TD3:
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_bounded_actions(type(self).__name__, action_space)
 
-    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        return optax.adam(falling(self.learning_rate, self.learning_rate_end, fraction))
+    def optimizer(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
+        rate = self.learning_rate if rate is None else rate
+        return optax.adam(falling(rate, self.learning_rate_end, fraction))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         key_actor, key_critics = random.split(key)
         network = self.network.init(key_actor, observation_space, math.prod(action_space.shape))
         actor = Actor(network, action_space.shape)
-        recipe = critic_recipe(self, "critic_network", observation_space)
-        critics = init_critics(recipe, key_critics, observation_space, action_space, self.num_critics)
+        critics = init_critics(self, key_critics, observation_space, action_space)
         target_actor, target_critics = jax.tree.map(jnp.copy, (actor, critics))
         optimizers = self.optimizer().init(actor), self.optimizer().init(critics)
         statistics = normalization.begin(self, observation_space)
@@ -146,7 +138,7 @@ class TD3:
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
         """`policy_delay` steps of the critics, each on a part of the batch [T, B], then one of the actor."""
-        optimizer = self.optimizer(fraction)
+        optimizer, critic_optimizer = self.optimizer(fraction), self.optimizer(fraction, self.critic_learning_rate)
         step = self.recall(state, normalization.apply(state.statistics, batch.steps))
         parts = jax.tree.map(
             lambda x: x.reshape(len(x), self.policy_delay, -1, *x.shape[2:]).swapaxes(0, 1), (step, batch.weight[None])
@@ -162,13 +154,13 @@ class TD3:
                 return (weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
 
             (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(critics)
-            change, moments = optimizer.update(gradient, moments)
+            change, moments = critic_optimizer.update(gradient, moments)
             return (optax.apply_updates(critics, change), moments), (value, error)
 
         of_actor, of_critics = state.optimizers
         parts = parts, random.split(key, self.policy_delay)
-        learned, (loss, error) = repeat(critic_step, (state.critics, of_critics), parts, self.policy_delay)
-        critics, of_critics = learned
+        begun = state.critics, of_critics
+        (critics, of_critics), (loss, error) = repeat(critic_step, begun, parts, self.policy_delay)
         step, _ = jax.tree.map(lambda x: x[-1], parts[0])
         value, gradient = jax.value_and_grad(self.actor_loss)(state.actor, critics, step)
         change, of_actor = optimizer.update(gradient, of_actor)
@@ -187,8 +179,8 @@ class TD3:
             critics_over_time(critics, window.observation, window.action, zeros, ended)
             for critics in (state.critics, state.target_critics)
         )
-        before, after = (actors.before[:1], critics.before), (actors.after[1:], targets.after)
-        return recalled(window, self.gamma, self.memory, Unrolled((), before, after))
+        seen = Unrolled((), (actors.before[:1], critics.before), (actors.after[1:], targets.after))
+        return recalled(window, self.gamma, self.memory, seen)
 
     def target(self, state: State, step: NStep, key: jax.Array) -> jax.Array:
         """[L, B]: r + gamma min Q'(s', a'), a' near the target actor's action."""

@@ -123,6 +123,16 @@ class Gymnasium(Repeatable):
         """Have the first copy, one of classic control, stand in `state`."""
         self.copies[0].unwrapped.state = np.asarray(state, np.float64)
 
+    def follow(self) -> None:
+        """Have MuJoCo's robots drawn by the camera that goes with them, where nothing else was asked for.
+
+        Gymnasium 1.4 draws some, such as HalfCheetah, by one that stands still, and they run out of the picture.
+        """
+        renderer: Any = getattr(self.copies[0].unwrapped, "mujoco_renderer", None)
+        if getattr(renderer, "camera_id", None) == -1 and "trackbodyid" not in (renderer.default_cam_config or {}):
+            with contextlib.suppress(KeyError):  # where it has none
+                renderer.camera_id = renderer.model.camera("track").id
+
     def picture(self) -> np.ndarray:
         """What the first copy looks like now: RGB, uint8 [height, width, 3].
 

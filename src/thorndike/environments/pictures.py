@@ -43,6 +43,7 @@ def staged(environment: Any, compiled: bool, arguments: Mapping[str, Any]) -> St
         raise
     except SettingError:  # an object, or one that takes no render_mode: it may draw all the same
         made = make(environment, 1, **arguments)
+    made.follow()
     return Stage(made, lambda _: made.picture(), made.fps or FPS)
 
 

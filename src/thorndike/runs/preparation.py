@@ -1,0 +1,59 @@
+"""What comes before a run: JAX is set up, and what cannot work is refused."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+import jax
+
+from thorndike import algorithms, compilation, trainer
+from thorndike.errors import SettingError, UnsuitableError, shown
+from thorndike.interface import words
+
+
+def prepare() -> None:
+    """Set JAX up before anything touches it."""
+    compilation.cache_programs()
+    trainer.configure()
+
+
+def check_suitable(algorithm: Any, observation_space: Any, action_space: Any) -> None:
+    """Where the algorithm refuses the spaces, say which others do not; refuse networks that do not fit them."""
+    try:
+        algorithm.check(observation_space, action_space)
+    except UnsuitableError as error:
+        fitting = []
+        for name in algorithms.ALGORITHMS:
+            other = algorithms.get(name)
+            try:
+                other().check(observation_space, action_space)
+            except UnsuitableError:
+                continue
+            if other is not type(algorithm):
+                fitting.append(name)
+        if not fitting:
+            raise
+        raise UnsuitableError(f"{error}. These fit: {', '.join(fitting)}") from None
+    jax.eval_shape(lambda key: algorithm.init(key, observation_space, action_space), jax.random.key(0))
+    algorithms.check_learning(algorithm, observation_space, action_space)
+
+
+def check_beyond_warmup(algorithm: Any, steps: int) -> None:
+    """SettingError where a run would end before it learns anything."""
+    if algorithm.warmup_steps and trainer.iterations_for(algorithm, steps) <= trainer.warmup_iterations(algorithm):
+        raise SettingError(
+            f"{steps:,} steps are all warm-up, in which nothing is learned: {type(algorithm).__name__}'s warmup_steps "
+            f"is {algorithm.warmup_steps:,}. Give more steps, or a smaller warmup_steps"
+        )
+
+
+def check_options(on_full_disk: Any, on_chunk: Any, quiet: Any) -> None:
+    """SettingError where one of these arguments of `train` and `resume` cannot be meant."""
+    choices = typing.get_args(words.OnFullDisk)
+    if not isinstance(on_full_disk, str) or on_full_disk not in choices:
+        raise SettingError(f"on_full_disk must be one of {', '.join(map(repr, choices))}, got {shown(on_full_disk)}")
+    if on_chunk is not None and not callable(on_chunk):
+        raise SettingError(f"on_chunk must be a function that takes a chunk, got {shown(on_chunk)}")
+    if not isinstance(quiet, bool):
+        raise SettingError(f"quiet must be True or False, got {shown(quiet)}")
