@@ -153,7 +153,7 @@ ENTRANTS = {
     "Keras": Entrant(keras_mlp, _keras_call, ("keras",)),
     "Keras on TensorFlow": Entrant(keras_mlp, _keras_call, ("keras", "tensorflow"), "tensorflow"),
     "Keras on torch": Entrant(keras_mlp, _keras_call, ("keras", "torch"), "torch"),
-    "PyTorch": Entrant(torch_mlp, _torch_call, ("torch", "thorndike.networks.foreign.torch")),
+    "PyTorch": Entrant(torch_mlp, _torch_call, ("torch",)),
 }
 
 
