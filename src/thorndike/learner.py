@@ -38,8 +38,7 @@ from thorndike.errors import (
 from thorndike.interface import words
 from thorndike.networks import foreign
 from thorndike.persistence import folder_of, locked, writable
-from thorndike.runs import checkpoints, configuration, folders, records, sizes
-from thorndike.runs import preparation as runs
+from thorndike.runs import checkpoints, configuration, folders, preparation, records, sizes
 from thorndike.runs.agents import Agent, leading_axes, rows_of
 from thorndike.runs.configuration import OWN_LOOP, Configuration
 from thorndike.runs.interrupts import Interrupts
@@ -82,18 +81,18 @@ class Learner:
         acts. Where there are fewer environments than the algorithm has, its rollouts become as much longer, so that it
         learns as often and from as many steps. Raises a ThorndikeError where that cannot work.
         """
-        runs.prepare()
+        preparation.prepare()
         seed, n = words.whole_number(seed, "seed"), words.whole_number(num_environments, "num_environments", low=1)
         trainer.check_seed(seed)
         algorithm = _for_environments(algorithms.made(algorithm), n)
         world = _world(
             as_gymnasium(observation_space, "observation_space"), as_gymnasium(action_space, "action_space"), n
         )
-        runs.check_suitable(algorithm, world.observation_space, world.action_space)
+        preparation.check_suitable(algorithm, world.observation_space, world.action_space)
         if steps is None:
             raise SettingError("how long? Say over how many steps schedules run: td.Learner(..., steps=50_000)")
         steps = words.whole_number(steps, "steps", low=1)
-        runs.check_beyond_warmup(algorithm, steps)
+        preparation.check_beyond_warmup(algorithm, steps)
         run = Configuration(
             algorithm=algorithm,
             environment=OWN_LOOP,
@@ -133,10 +132,10 @@ class Learner:
             raise RunError(f"{folder} has no checkpoint yet")
         entry = checkpoint.seeds[run.seed]
         run = dataclasses.replace(run, steps=words.whole_number(steps or run.steps, "steps", low=1))
-        runs.check_beyond_warmup(run.algorithm, run.steps)
+        preparation.check_beyond_warmup(run.algorithm, run.steps)
         if trainer.iterations_for(run.algorithm, run.steps) < entry["iteration"]:
             raise RunError(f"{folder} is at {entry['steps']:,} steps already: {run.steps:,} are not beyond that")
-        runs.prepare()
+        preparation.prepare()
         learner = cls.__new__(cls)
         world = _world(run.observation_space, run.action_space, run.algorithm.num_environments)
         learner._go_on(run.begun(), world, run.algorithm, checkpoint.arrays(run.seed))
