@@ -218,7 +218,7 @@ def test_recurrent_critics_learn_along_the_actions_taken_what_new_ones_are_worth
         actor = {"sac": "network", "td3": "actor"}[name]
         trained = {part: shaken(getattr(state, part), 2) for part in (actor, "critics")}
         state = state._replace(**trained, **targets)
-        batch = Batch(data, jnp.array([1, 0.5, 1, 1], jnp.float32), jnp.arange(4))
+        batch = Batch(jax.tree.map(jnp.asarray, data), jnp.array([1, 0.5, 1, 1], jnp.float32), jnp.arange(4))
         return state, algorithm.update(state, batch, jnp.float32(0), key)[1:]
 
     state, (metrics, feedback) = updated(key)
@@ -331,7 +331,8 @@ def test_without_a_memory_nothing_is_carried(algorithm):
     assert not jax.tree.leaves(algorithm.initial_carry(2))
     state = jax.eval_shape(lambda key: algorithm.init(key, OBSERVATIONS, space), jax.random.key(0))
     policy = jax.eval_shape(lambda state: algorithm.policy(state, jnp.float32(0)), state)
-    shapes = jax.eval_shape(lambda state: core.shapes_of_step(algorithm, state, np.zeros((1, 3), np.float32), 0), state)
+    key, observation = jax.random.key(0), np.zeros((1, 3), np.float32)
+    shapes = core.shapes_of_step(algorithm, state, observation, key)
     named = [name for name, _ in snapshots.named(shapes)]
     assert not [name for name in named if "carry" in name]
     assert not getattr(getattr(policy, "parameters", None), "critic", ())
@@ -373,7 +374,7 @@ def test_a_recurrent_agent_is_saved_with_all_that_acts(tmp_path):
     for _ in range(6):
         observation = draw.normal(size=(4, 2)).astype(np.float32)
         np.testing.assert_array_equal(mine.act(observation), theirs.act(observation))
-    assert td.load(tmp_path / "run").evaluate(5)["mean"] == run.evaluate(5)["mean"]
+    assert td.load(tmp_path / "run", environment=Cue(length=5)).evaluate(5)["mean"] == run.evaluate(5)["mean"]
 
 
 REFUSED = {
