@@ -75,7 +75,10 @@ FLAGS = {
     "--memory.alpha 0.5 --memory prioritized": lambda a: a.memory.alpha == 0.5,
     "--network.sizes 32 16": lambda a: a.network == MLP((32, 16), "tanh", "orthogonal"),
     "--network cnn": lambda a: type(a.network) is CNN,
-    "--network lstm --network.size 32": lambda a: a.network == td.LSTM(32),
+    "--network lstm --network.size 32": lambda a: (a.network, a.memory.sequence) == (td.LSTM(32), 16),
+    "--memory.sequence 4 --network lstm --memory replay": lambda a: (
+        a.memory == td.Replay(20_000, 64, window=5, sequence=4, burn_in=8)
+    ),
     "--network gru --network.torso.sizes 16": lambda a: a.network == td.GRU(torso=MLP((16,))),
     "--network MinGRU --network.span 9": lambda a: a.network == td.MinGRU(span=9),
     "--network attention --network.window 4": lambda a: a.network == td.Attention(window=4),
@@ -235,14 +238,14 @@ def test_help_shows_every_flag_with_the_recorded_values(capsys):
     out = capsys.readouterr().out
     for text in ("--steps", "--seeds", "--gamma", "--memory.capacity", "--network.sizes", "(default: 0.001)"):
         assert text in out
-    assert "--network mlp | cnn\n" in out
+    assert "--network mlp | cnn | lstm | gru | mingru | attention\n" in out
     assert "--memory replay | prioritized\n" in out
     assert "--environment.NAME VALUE" in out
     assert "--critic-network" not in out
     with pytest.raises(SystemExit):
         cli.main(["train", "ppo", "--help"])
     out = capsys.readouterr().out
-    assert "--critic-network mlp | cnn | none | same\n" in out
+    assert "--critic-network mlp | cnn | lstm | gru | mingru | attention | none | same\n" in out
     assert "--memory" not in out
 
 

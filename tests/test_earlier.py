@@ -93,16 +93,16 @@ def test_a_run_of_an_earlier_version_goes_on_as_if_it_had_been_of_this_one(tmp_p
 
 def test_an_agent_of_an_earlier_version_is_read(tmp_path):
     agent = td.Agent.load(saved(tmp_path / "agent"))
-    assert agent.algorithm == td.SAC(**SMALL, learning_rate_end=None)
+    assert agent.algorithm == td.DQN(**SMALL, learning_rate_end=None)
 
 
 def saved(folder):
     """The folder of an agent, as it was written once."""
-    algorithm, box = td.SAC(**SMALL), spaces.Box(-1, 1, (2,), np.float32)
-    td.Agent(algorithm, algorithm.init(jax.random.key(0), box, box), box, box).save(folder)
+    algorithm, around = td.DQN(**SMALL), (spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(2))
+    td.Agent(algorithm, algorithm.init(jax.random.key(0), *around), *around).save(folder)
 
     def before(values):
-        del values["algorithm"]["critic_learning_rate"]
+        del values["algorithm"]["memory"]["beta"]
         values["algorithm"] |= {"beta": 0.4, "learning_rate_end": 1.0}
         values["format"] = 1
 

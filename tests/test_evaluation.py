@@ -195,10 +195,10 @@ def test_every_copy_plays_its_share_and_then_rests(copies, episodes):
 
 def test_the_cut_into_unrolls_changes_nothing(monkeypatch):
     environment = make(fresh(), 3)
-    state, key = state_of(PPO, environment), jax.random.key(1)
-    whole = evaluate(PPO, environment, state, key, 7)
+    state = state_of(PPO, environment)
+    whole = evaluate(PPO, environment, state, jax.random.key(1), 7)
     monkeypatch.setattr(evaluation, "SHORT", 1)
-    again = evaluate(PPO, environment, state, key, 7)
+    again = evaluate(PPO, environment, state, jax.random.key(1), 7)
     for a, b in zip(whole, again, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -460,6 +460,8 @@ def test_settings_that_cannot_work_are_refused_in_plain_words():
             kind(100, 128)
         with pytest.raises(SettingError, match="window 9 is larger than capacity 8"):
             kind(8, 4, 9)
+        with pytest.raises(SettingError, match=r"burn_in \+ sequence \+ window - 1 = 10 is larger than capacity 8"):
+            kind(8, 4, 3, sequence=6, burn_in=2)
         with pytest.raises(SettingError, match="capacity must be"):
             kind(LARGEST_CAPACITY + 1)
         for shape, needed in (((5, 4), 20), ((1, 5), 15)):
@@ -484,5 +486,5 @@ def test_prioritized_says_what_an_algorithm_without_priorities_can_use():
 
 def test_a_memorys_numbers_are_static_but_for_its_exponents():
     assert jax.tree.leaves(Replay()) == jax.tree.leaves(Latest()) == []
-    assert jax.tree.leaves(Prioritized(alpha=0.5, beta=0.25)) == [0.5, 0.25]
+    assert jax.tree.leaves(Prioritized(alpha=0.5, beta=0.25, eta=0.75)) == [0.5, 0.25, 0.75]
     assert isinstance(Prioritized(), Replay)  # it fits wherever an algorithm asks for a replay

@@ -167,10 +167,10 @@ def test_a_recipe_is_written_as_json_and_every_carry_is_zeros_for_each_copy(name
 
 def test_what_is_of_the_users_own_inside_a_recipe_is_asked_for_again(tmp_path):
     for recipe in (REMEMBERING["a triple as torso"], td.LSTM(torso=Elman(4))):
-        algorithm = td.DQN(network=recipe)
+        algorithm = td.DQN(network=recipe, memory=td.Replay(sequence=4, burn_in=2))
         with pytest.raises(RunError, match="network of your own as network: hand it in again"):
-            algorithm_from_json(to_json(algorithm), {}, tmp_path)
-        assert algorithm_from_json(to_json(algorithm), {"network": recipe}, tmp_path).network == recipe
+            algorithm_from_json(to_json(algorithm), {}, tmp_path, False)
+        assert algorithm_from_json(to_json(algorithm), {"network": recipe}, tmp_path, False).network == recipe
 
 
 REFUSED = {

@@ -329,10 +329,12 @@ def test_without_a_memory_nothing_is_carried(algorithm):
     space = CHOICES if type(algorithm).__name__ in ("PPO", "REINFORCE", "DQN") else spaces.Box(-1, 1, (1,), np.float32)
     algorithm = dataclasses.replace(algorithm, num_environments=1)
     assert not jax.tree.leaves(algorithm.initial_carry(2))
-    state = jax.eval_shape(lambda key: algorithm.init(key, OBSERVATIONS, space), jax.random.key(0))
+    key = jax.random.key(0)
+    state = jax.eval_shape(lambda key: algorithm.init(key, OBSERVATIONS, space), key)
     policy = jax.eval_shape(lambda state: algorithm.policy(state, jnp.float32(0)), state)
-    key, observation = jax.random.key(0), np.zeros((1, 3), np.float32)
-    shapes = core.shapes_of_step(algorithm, state, observation, key)
+    shapes = jax.eval_shape(
+        lambda state: core.shapes_of_step(algorithm, state, np.zeros((1, 3), np.float32), key), state
+    )
     named = [name for name, _ in snapshots.named(shapes)]
     assert not [name for name in named if "carry" in name]
     assert not getattr(getattr(policy, "parameters", None), "critic", ())

@@ -180,5 +180,5 @@ def test_a_rollout_is_cut_into_sequences_of_one_copy_each():
     sequences = cut({"x": np.stack([time, copy], -1)}, 3)["x"]
     np.testing.assert_array_equal(sequences[:, :, 0].T, [[0, 1, 2], [0, 1, 2], [3, 4, 5], [3, 4, 5]])
     np.testing.assert_array_equal(sequences[:, :, 1].T, [[0] * 3, [1] * 3, [0] * 3, [1] * 3])
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="reshape"):
         cut(time, 4)

@@ -51,7 +51,8 @@ def with_free(monkeypatch, memory=None, disk=10**15):
 def test_the_estimate_of_state_and_memory_is_what_a_run_begins_with(algorithm):
     environment = make("CartPole-v1", algorithm.num_environments)
     found = sizes.estimate(algorithm, environment.observation_space, environment.action_space)
-    begun = jax.eval_shape(lambda key: core.start(algorithm, environment, *environment.reset(key), key), random.key(0))
+    keys = random.split(random.key(0))
+    begun = jax.eval_shape(lambda a, b: core.start(algorithm, environment, *environment.reset(a), b), *keys)
     assert found.state == sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(begun.state))
     assert found.memory == sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(begun.memory))
     a_step = 42 + 4 * (algorithm is PPO)  # two observations, action, reward, two flags; of PPO log_prob

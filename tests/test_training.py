@@ -178,8 +178,8 @@ class Keyed(REINFORCE):
     """Remembers the key that each action was chosen with."""
 
     def act(self, policy, observation, carry, key):
-        action, carry, _ = super().act(policy, observation, carry, random.clone(key))
-        return action, carry, {"key": jnp.tile(random.key_data(key)[None], (len(action), 1))}
+        action, carry, extras = super().act(policy, observation, carry, random.clone(key))
+        return action, carry, extras | {"key": jnp.tile(random.key_data(key)[None], (len(action), 1))}
 
 
 @pytest.mark.parametrize("prefix", ["", "gymnasium:"])

@@ -400,9 +400,11 @@ def _choose_recipes(algorithm: Any, flags: list[str]) -> tuple[Any, list[str]]:
     """`--memory prioritized`, `--critic-network none`: the algorithm with these, and the other flags.
 
     A critic of the same recipe as the actor gets one of its own where a flag (`--critic-network.sizes 64 64`) changes
-    it: the actor's, changed by the actor's flags as well.
+    it: the actor's, changed by the actor's flags as well. A network that remembers learns from steps in a row: a replay
+    of single steps then begins as one of sequences, which flags change further.
     """
     rest: list[str] = []
+    chosen: dict[str, Any] = {}
     words = iter(flags)
     fields = {field.name for field in dataclasses.fields(algorithm)}
     for word in words:
@@ -413,14 +415,24 @@ def _choose_recipes(algorithm: Any, flags: list[str]) -> tuple[Any, list[str]]:
             continue
         present = getattr(algorithm, name)
         present = algorithm.network if _is_same(present) else present
-        recipe = _recipe(word, next(words, ""), kind, present)
-        algorithm = dataclasses.replace(algorithm, **{name: recipe})
+        chosen[name] = _recipe(word, next(words, ""), kind, present)
+    memory: Any = chosen.get("memory", getattr(algorithm, "memory", None))
+    if getattr(memory, "sequence", None) == 1 and any(map(_remembers, chosen.values())):
+        chosen["memory"] = dataclasses.replace(memory, sequence=16, burn_in=8)
+    algorithm = dataclasses.replace(algorithm, **chosen)
     for name in fields:
         prefix = f"{_flag(name)}."
         if _is_same(getattr(algorithm, name)) and any(word.replace("_", "-").startswith(prefix) for word in rest):
             algorithm = dataclasses.replace(algorithm, **{name: algorithm.network})
             rest = [*_of_actor(rest, prefix), *rest]
     return algorithm, rest
+
+
+def _remembers(recipe: Any) -> bool:
+    from thorndike.networks import Network
+    from thorndike.sequences import remembers, shapes_of_carry
+
+    return isinstance(recipe, Network) and remembers(shapes_of_carry(recipe.initial_carry))
 
 
 def _is_same(recipe: Any) -> bool:

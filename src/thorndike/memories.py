@@ -80,11 +80,10 @@ class Replay:
         return self.burn_in + self.sequence + self.window - 1
 
     def validate(self) -> None:
-        for name in ("batch_size", "length"):
-            if getattr(self, name) > self.capacity:
-                raise SettingError(
-                    f"{type(self).__name__}: {name} {getattr(self, name)} is larger than capacity {self.capacity}"
-                )
+        length = "window" if self.length == self.window else "burn_in + sequence + window - 1 ="
+        for name, number in (("batch_size", self.batch_size), (length, self.length)):
+            if number > self.capacity:
+                raise SettingError(f"{type(self).__name__}: {name} {number} is larger than capacity {self.capacity}")
 
     def init(self, transition: Transition, shape: tuple[int, int]) -> Any:
         """An empty ring for one step's shapes and trajectories of `shape` (T, N); SettingError if they do not fit."""

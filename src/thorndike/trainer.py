@@ -301,7 +301,10 @@ class _Compiled(_Mode):
     ):  # fmt: skip
         self.several = len(seeds) > 1
         start_keys, run_keys, _ = zip(*(keys_of(seed) for seed in seeds), strict=True)
-        start_key, self.key = (jnp.stack(x) if self.several else x[0] for x in (start_keys, run_keys))
+        # Not by `stack`: JAX's check that no key is used twice takes what that makes for used.
+        start_key, self.key = (
+            jnp.concatenate([key[None] for key in keys]) if self.several else keys[0] for keys in (start_keys, run_keys)
+        )
         self.algorithm, beginning = as_arrays(algorithm), as_arrays(beginning)
         self.environment, self.total, self.seconds = environment, np.float32(total), {}
         if saved[0] is None:

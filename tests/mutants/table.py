@@ -955,7 +955,7 @@ SURVIVORS = {
         "core.py", "random.fold_in(key, progress.iteration)", "random.fold_in(key, 0)", KEYS
     ),
     "compiled iterations have the start's key": Mutant(
-        "trainer.py", "for x in (start_keys, run_keys))", "for x in (start_keys, start_keys))", f"{KEYS}[]"
+        "trainer.py", "for keys in (start_keys, run_keys)\n", "for keys in (start_keys, start_keys)\n", f"{KEYS}[]"
     ),
     "iterations on the host have the start's key": Mutant(
         "trainer.py",
