@@ -414,11 +414,10 @@ def _choose_recipes(algorithm: Any, flags: list[str]) -> tuple[Any, list[str]]:
             rest.append(word)
             continue
         present = getattr(algorithm, name)
-        present = algorithm.network if _is_same(present) else present
+        present = chosen.get("network", algorithm.network) if _is_same(present) else present
         chosen[name] = _recipe(word, next(words, ""), kind, present)
-    memory: Any = chosen.get("memory", getattr(algorithm, "memory", None))
-    if getattr(memory, "sequence", None) == 1 and any(map(_remembers, chosen.values())):
-        chosen["memory"] = dataclasses.replace(memory, sequence=16, burn_in=8)
+    if "memory" in fields:
+        chosen["memory"] = _in_sequences(chosen.get("memory", algorithm.memory), chosen.values())
     algorithm = dataclasses.replace(algorithm, **chosen)
     for name in fields:
         prefix = f"{_flag(name)}."
@@ -428,11 +427,16 @@ def _choose_recipes(algorithm: Any, flags: list[str]) -> tuple[Any, list[str]]:
     return algorithm, rest
 
 
-def _remembers(recipe: Any) -> bool:
+def _in_sequences(memory: Any, recipes: Iterable[Any]) -> Any:
+    """A replay of single steps as one of sequences, where a network of these recipes has a memory."""
+    from thorndike.memories import SEQUENCES
     from thorndike.networks import Network
     from thorndike.sequences import remembers, shapes_of_carry
 
-    return isinstance(recipe, Network) and remembers(shapes_of_carry(recipe.initial_carry))
+    networks = [recipe for recipe in recipes if isinstance(recipe, Network)]
+    if getattr(memory, "sequence", None) == 1 and any(remembers(shapes_of_carry(x.initial_carry)) for x in networks):
+        return dataclasses.replace(memory, **SEQUENCES)
+    return memory
 
 
 def _is_same(recipe: Any) -> bool:

@@ -26,6 +26,7 @@ from thorndike.sequences import first, remembers, shapes_of_carry
 FAN = 8  # priorities are summed in groups of so many
 SMALLEST = 1e-6  # added to priorities, so that none of them is never drawn again
 LARGEST_CAPACITY = 2**30  # twice that no longer fits the 32-bit indices
+SEQUENCES = {"sequence": 16, "burn_in": 8}  # where a network has a memory and nothing else is said
 
 
 @hyperparameters
@@ -255,7 +256,8 @@ def check_replay(algorithm: OffPolicy, unstored: Any = ()) -> None:
             f"{name}: warmup_steps must fill at least one window of the memory, {memory.length} steps, in every "
             "environment"
         )
-    carry, example = shapes_of_carry(algorithm.initial_carry), f"memory={type(memory).__name__}(sequence=16, burn_in=8)"
+    carry = shapes_of_carry(algorithm.initial_carry)
+    example = f"memory={type(memory).__name__}({', '.join(f'{field}={steps}' for field, steps in SEQUENCES.items())})"
     if remembers((carry, unstored)) and memory.sequence == 1:
         raise SettingError(f"{name}: a network with a memory learns from steps in a row: give {example}")
     if remembers(unstored if memory.stored_carry else (carry, unstored)) and not memory.burn_in:

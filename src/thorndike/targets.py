@@ -19,7 +19,7 @@ from thorndike.sequences import Unrolled
 
 
 class NStep(NamedTuple):
-    """What the first step of each window led to; leaves are [B, ...], or [L, B, ...] of several steps in a row."""
+    """What each of several steps in a row led to; leaves are [L, B, ...]."""
 
     observation: Any
     action: Any
@@ -31,21 +31,16 @@ class NStep(NamedTuple):
     carry: Any = ()  # [1, B, ...] what networks see the first step with
 
 
-def n_step(
-    window: Transition, gamma: Any, n: int | None = None, after: Any = (), later_reward: jax.Array | None = None
-) -> NStep:
-    """The n-step return of windows [n, B]: r_0 + gamma r_1 + ... + gamma^(k-1) r_(k-1), then gamma^k V(s_k).
+def n_step(window: Transition, gamma: Any, n: int, after: Any = (), later_reward: jax.Array | None = None) -> NStep:
+    """The n-step returns r_0 + gamma r_1 + ... + gamma^(k-1) r_(k-1), then gamma^k V(s_k), in windows [T, B].
 
-    k is n, or fewer where an episode ends inside the window (Sutton and Barto, 2018, equation 7.1). Computed from
-    the back: R_t = r_t + gamma R_(t+1), starting anew at every end of an episode. With an `n`, windows are [T, B] and
-    the returns those of all steps that n steps follow from, [T - n + 1, B].
+    They are those of all steps that n steps follow from, [T - n + 1, B]. k is n, or fewer where an episode ends before
+    (Sutton and Barto, 2018, equation 7.1). Computed from the back: R_t = r_t + gamma R_(t+1), starting anew at every
+    end of an episode.
 
     `after` is what networks carry after each step, [T, B, ...]; `later_reward` [T, B] stands for the rewards of all but
     a return's first step.
     """
-    if n is None:
-        returns = n_step(window, gamma, window.reward.shape[0], after, later_reward)
-        return jax.tree.map(lambda x: x[0], returns)
     count = window.reward.shape[0] - n + 1
     later = window if later_reward is None else window._replace(reward=later_reward)
 
