@@ -111,7 +111,7 @@ def test_gradient_agrees_with_finite_differences():
         return jnp.take_along_axis(network(observation), action[:, None], 1)[:, 0]
 
     # the target is held still, so that the semi-gradient is a gradient
-    target = SMALL.td_error(state.network, state.target_network, SMALL.recall(state, data))[0] + q(state.network)
+    target = SMALL.td_error(state.network, state.target_network, SMALL.recall(state, data)) + q(state.network)
 
     def loss(network):
         return (0.5 * (jax.lax.stop_gradient(target) - q(network)) ** 2).mean()

@@ -100,7 +100,7 @@ def test_the_critics_of_a_frozen_actor_find_its_values_beyond_any_time_limit(nam
     canonical = push[:512] / 3
     for state in final_states(algorithm, environment, 100_000):
         seen, action = np.repeat(x, canonical.size)[:, None], np.tile(canonical, x.size)[:, None]
-        values = critic_values(state.critics, seen.astype(np.float32)[None], action.astype(np.float32)[None])[:, 0]
+        values = critic_values(state.critics, seen.astype(np.float32), action.astype(np.float32))
         found = np.asarray(values).mean(0).reshape(x.size, -1).mean(1)
         assert np.abs(found - truth).max() <= ALLOWED
 
@@ -115,7 +115,7 @@ def test_continuous_control_finds_the_gain_that_solves_riccatis_equation_and_its
     for state in final_states(algorithm, environment, 100_000):
         action = np.asarray(algorithm.act(algorithm.policy(state, 1.0, False), solution.observation, (), KEY)[0])
         gains.append(-environment.action_space.high[0] * (action[:, 0] @ x) / (x @ x))
-        value = np.asarray(critic_values(state.critics, solution.observation[None], action[None])).min(0)[0]
+        value = np.asarray(critic_values(state.critics, solution.observation, action)).min(0)
         regret = environment.value(1.0, GAMMA) - environment.value(1.0, GAMMA, gains[-1])
         good = regret <= 0.02 * abs(environment.value(1.0, GAMMA))
         right.append(good and np.abs(value - solution.value).max() <= ALLOWED)

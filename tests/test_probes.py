@@ -116,7 +116,7 @@ def values_and_actions(name, algorithm, state, observation):
     if name == "dqn":
         return state.network(observation).max(-1), action
     if name in CONTINUOUS:
-        return critic_values(state.critics, *jax.tree.map(lambda x: x[None], (observation, action))).min(0)[0], action
+        return critic_values(state.critics, observation, action).min(0), action
     if name == "ppo":
         seen = normalization.normalize(state.statistics.observations, observation)
         outputs, _ = sequences.step(state.parameters.networks, seen, ())

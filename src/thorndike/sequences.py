@@ -49,8 +49,8 @@ def step(module: Any, observation: PyTree, carry: PyTree) -> tuple[PyTree, PyTre
 def side_by_side(module: Any, observation: PyTree, carry: PyTree) -> tuple[PyTree, PyTree]:
     """`step` for [T, B, ...], each step with a carry of its own [T, B, ...], so that none waits for another."""
     leading = jax.tree.leaves(observation)[0].shape[:2]
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (observation, carry))
-    return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), step(module, *flat))
+    seen = step(module, flat(observation), flat(carry))
+    return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), seen)
 
 
 def over_time(module: Any, observation: PyTree, carry: PyTree, ended: jax.Array) -> Unrolled:
@@ -84,6 +84,14 @@ def _each(modules: tuple, carry: PyTree) -> Iterator[tuple[Any, PyTree]]:
 def first(rows: PyTree) -> PyTree:
     """The first row of each leaf: of the carries of a sequence [T, B, ...] the one that it begins with, [B, ...]."""
     return jax.tree.map(lambda x: x[0], rows)
+
+
+def flat(rows: PyTree) -> PyTree:
+    """Rows [T, B, ...] as samples [T * B, ...], one row after the other.
+
+    Losses are taken of samples: a sum over [1, B] may differ in its last bit from that over [B].
+    """
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
 
 
 def afresh(carry: PyTree, ended: jax.Array) -> PyTree:

@@ -241,8 +241,8 @@ BUGS = [
         (
             Mutant(
                 "algorithms/reinforce.py",
-                "value[..., 0], following[..., 0],",
-                "value[..., 0], jnp.roll(value[..., 0], -1, 0),",
+                "value[:, 0], following[..., 0]",
+                "value[:, 0], jnp.roll(value.reshape(ended.shape), -1, 0)",
                 OWN_LOSSES,
             ),
         ),
@@ -337,16 +337,16 @@ BUGS = [
     Bug(
         21, "dopamine 4f657b9", "importance weights do not reach the gradient",
         (
-            Mutant("algorithms/dqn.py", "(batch.weight[None] * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS),
+            Mutant("algorithms/dqn.py", "(weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS),
             Mutant(
                 "algorithms/sac.py",
-                "(batch.weight[None] * jnp.square(error).sum(0)).mean()",
+                "(weight * jnp.square(error).sum(0)).mean()",
                 "jnp.square(error).sum(0).mean()",
                 f"{WEIGHTS}[sac]",
             ),
             Mutant(
                 "algorithms/td3.py",
-                "(weight * jnp.square(error).sum(0)).mean()",
+                "(flat(weight) * jnp.square(error).sum(0)).mean()",
                 "jnp.square(error).sum(0).mean()",
                 f"{WEIGHTS}[td3]",
             ),
@@ -964,7 +964,7 @@ SURVIVORS = {
         f"{KEYS}[gymnasium:]",
     ),
     "importance weights of DQN are without effect": Mutant(
-        "algorithms/dqn.py", "(batch.weight[None] * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS
+        "algorithms/dqn.py", "(weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS
     ),
     "rewards are scaled with old statistics": Mutant(
         "normalization.py",

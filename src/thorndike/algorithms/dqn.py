@@ -17,7 +17,7 @@ from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Prioritized, Replay, check_replay, first_carry
 from thorndike.networks import MLP, Network
 from thorndike.schedules import falling, linear
-from thorndike.sequences import first, over_time, remembers, shapes_of_carry, side_by_side
+from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry
 from thorndike.targets import NStep, recalled, signed_hyperbolic, signed_parabolic
 
 
@@ -121,13 +121,14 @@ class DQN:
         return recalled(steps, self.gamma, self.memory, seen)
 
     def td_error(self, network: Any, target_network: Any, step: NStep) -> jax.Array:
-        """[L, B]: r + gamma max_a Q'(s', a) - Q(s, a), the sum of n rewards for n-step returns."""
-        following, _ = side_by_side((network, target_network), step.next_observation, step.next_carry)
+        """[L * B]: r + gamma max_a Q'(s', a) - Q(s, a), the sum of n rewards for n-step returns."""
+        q = flat(over_time(network, step.observation, first(step.carry[0]), step.ended).outputs)
+        step = flat(step)
+        following, _ = sequences.step((network, target_network), step.next_observation, step.next_carry)
         best = following[0 if self.double else 1].argmax(-1)
         value = _pick(following[1], best)
         target = step.reward + step.discount * (signed_parabolic(value) if self.rescales else value)
         target = signed_hyperbolic(target) if self.rescales else target
-        q = over_time(network, step.observation, first(step.carry[0]), step.ended).outputs
         return jax.lax.stop_gradient(target) - _pick(q, step.action)
 
     def observe(self, state: State, trajectory: Transition) -> State:
@@ -138,18 +139,20 @@ class DQN:
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
         step = self.recall(state, normalization.apply(state.statistics, batch.steps))
+        weight = flat(jnp.broadcast_to(batch.weight[None], step.reward.shape))
 
         def loss(network):
             error = self.td_error(network, state.target_network, step)
             per_sample = optax.huber_loss(error) if self.loss == "huber" else optax.l2_loss(error)
-            return (batch.weight[None] * per_sample).mean(), error
+            return (weight * per_sample).mean(), error
 
         (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(state.network)
         change, optimizer = self.optimizer(fraction).update(gradient, state.optimizer)
         network, updates = optax.apply_updates(state.network, change), state.updates + 1
         target_network = optax.periodic_update(network, state.target_network, updates, self.target_period)
         metrics = {"loss": value, "td_error": jnp.abs(error).mean()}
-        return State(network, target_network, optimizer, updates, state.statistics), metrics, jnp.abs(error)
+        feedback = jnp.abs(error).reshape(step.reward.shape)
+        return State(network, target_network, optimizer, updates, state.statistics), metrics, feedback
 
 
 def _best(values: jax.Array) -> jax.Array:
@@ -157,5 +160,5 @@ def _best(values: jax.Array) -> jax.Array:
 
 
 def _pick(values: jax.Array, index: jax.Array) -> jax.Array:
-    """values[..., index[...]]: [L, B, A], [L, B] -> [L, B]."""
-    return jnp.take_along_axis(values, index[..., None], axis=-1)[..., 0]
+    """values[b, index[b]]: [B, A], [B] -> [B]."""
+    return jnp.take_along_axis(values, index[:, None], axis=-1)[:, 0]

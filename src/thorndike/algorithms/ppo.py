@@ -18,7 +18,7 @@ from thorndike.memories import Latest, check_rollout, shuffled
 from thorndike.networks import MLP, FirstOutputs, Network, Same, critic_carry, init_value
 from thorndike.optimizers import check_critic_rate, clipped_adam
 from thorndike.schedules import falling
-from thorndike.sequences import cut, first, over_time, remembers, shapes_of_carry, side_by_side
+from thorndike.sequences import cut, first, flat, over_time, remembers, shapes_of_carry, side_by_side
 from thorndike.spaces import check_action_space
 from thorndike.targets import generalized_advantages
 
@@ -143,10 +143,10 @@ class PPO:
 
     def loss(self, parameters: Parameters, batch: Transition, clip_range: jax.Array) -> tuple[jax.Array, dict]:
         """The clipped surrogate, equation 9 of the paper, with its metrics, of sequences [L, S]."""
-        extras, ended = batch.extras, batch.terminated | batch.truncated
-        outputs = over_time(parameters.networks, batch.observation, first(extras["carry"]), ended).outputs
-        distribution, value = parameters.read(outputs)
-        log_ratio = distribution.log_prob(batch.action) - extras["log_prob"]
+        carry, ended = first(batch.extras["carry"]), batch.terminated | batch.truncated
+        outputs = over_time(parameters.networks, batch.observation, carry, ended).outputs
+        (distribution, value), extras = parameters.read(flat(outputs)), flat(batch.extras)
+        log_ratio = distribution.log_prob(flat(batch.action)) - extras["log_prob"]
         ratio, advantage, target = jnp.exp(log_ratio), extras["advantage"], extras["target"]
         if self.normalize_advantages:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)

@@ -17,7 +17,7 @@ from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
 from thorndike.networks import MLP, Network, Same, critic_carry, init_value
 from thorndike.optimizers import check_critic_rate, clipped_adam
-from thorndike.sequences import first, over_time, remembers, shapes_of_carry, side_by_side
+from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry, side_by_side
 from thorndike.spaces import check_action_space
 from thorndike.targets import discounted_returns
 
@@ -132,16 +132,18 @@ class REINFORCE:
         """-log pi(a|s) (G - V(s)): where the return G was better than expected, raise the action's probability."""
         ended = rollout.terminated | rollout.truncated
         seen = over_time(parameters.networks, rollout.observation, first(rollout.extras["carry"]), ended)
-        outputs, value = seen.outputs
+        outputs, value = flat(seen.outputs)
         if self.baseline_network:
             (_, following), _ = side_by_side(parameters.networks, rollout.next_observation, seen.after)
-            expected, bootstrap, known = value[..., 0], following[..., 0], jnp.ones(ended.shape, jnp.float32)
+            expected, bootstrap = value[:, 0], following[..., 0]
+            known = jnp.ones_like(expected)
         else:
-            expected, bootstrap, known = *jnp.zeros((2, *ended.shape), jnp.float32), _finished(ended)
-        returns = discounted_returns(rollout.reward, rollout.terminated, rollout.truncated, bootstrap, self.gamma)
+            expected, bootstrap = jnp.zeros(ended.size, jnp.float32), jnp.zeros_like(rollout.reward)
+            known = flat(_finished(ended))
+        returns = flat(discounted_returns(rollout.reward, rollout.terminated, rollout.truncated, bootstrap, self.gamma))
         surprise = jax.lax.stop_gradient(returns - expected)
         distribution = parameters.head(outputs)
-        policy_loss = -_mean(distribution.log_prob(rollout.action) * surprise, known)
+        policy_loss = -_mean(distribution.log_prob(flat(rollout.action)) * surprise, known)
         value_loss = 0.5 * _mean((expected - jax.lax.stop_gradient(returns)) ** 2, known)
         entropy = distribution.entropy().mean()
         metrics = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}

@@ -19,7 +19,7 @@ from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Replay, check_replay, first_carry
 from thorndike.networks import MLP, Network, Same, critic_values, critics_over_time, init_critics, init_critics_carry
 from thorndike.schedules import falling
-from thorndike.sequences import Unrolled, first, over_time, shapes_of_carry, side_by_side
+from thorndike.sequences import Unrolled, first, flat, over_time, shapes_of_carry
 from thorndike.spaces import check_bounded_actions
 from thorndike.targets import NStep, recalled
 
@@ -123,16 +123,17 @@ class SAC:
         target = self.target(state, step, ent_coef, key_next)
         actor_carry, critics_carry = first(step.carry)
         taken = step.observation, step.action, critics_carry, step.ended
+        weight = flat(jnp.broadcast_to(batch.weight[None], step.reward.shape))
 
         def critic_loss(critics):
-            error = critics_over_time(critics, *taken).outputs - target[None]  # [critics, L, B]
-            return 0.5 * (batch.weight[None] * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
+            error = critics_over_time(critics, *taken).outputs - target[None]  # [critics, L * B]
+            return 0.5 * (weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
 
         def actor_loss(network):
             outputs = over_time(network, step.observation, actor_carry, step.ended).outputs
-            action, log_prob = state.head(outputs).sample_and_log_prob(key_now)
+            action, log_prob = state.head(flat(outputs)).sample_and_log_prob(key_now)
             seen = critics_over_time(critics, *taken).before
-            value = critic_values(critics, step.observation, action, seen).min(0)
+            value = critic_values(critics, flat(step.observation), action, flat(seen)).min(0)
             return (ent_coef * log_prob - value).mean(), (log_prob.mean(), value.mean())
 
         of_actor, of_critics, of_ent_coef = state.optimizers
@@ -149,7 +150,7 @@ class SAC:
         metrics = {"critic_loss": loss, "value": value, "entropy": -log_prob, "ent_coef": ent_coef}
         optimizers = (of_actor, of_critics, of_ent_coef)
         state = State(network, state.head, critics, target_critics, log_ent_coef, optimizers, state.statistics)
-        return state, metrics, error
+        return state, metrics, error.reshape(step.reward.shape)
 
     def recall(self, state: State, window: Transition, ent_coef: Any, key: jax.Array) -> NStep:
         """What windows [T, B] teach, seen with the carries of the actor and the critics along the actions taken.
@@ -166,13 +167,15 @@ class SAC:
         seen = Unrolled((), (actor.before, critics.before), (actor.after, targets.after))
         # H is the present actor's, by an action of its own: -log pi of the action stored would reward that the actor
         # has moved away from it, without a limit.
-        log_prob = state.head(actor.outputs[1:]).sample_and_log_prob(key)[1]
-        return recalled(window, self.gamma, self.memory, seen, window.reward.at[1:].add(-ent_coef * log_prob))
+        log_prob = state.head(flat(actor.outputs[1:])).sample_and_log_prob(key)[1]
+        soft = window.reward.at[1:].add(-ent_coef * log_prob.reshape(window.reward[1:].shape))
+        return recalled(window, self.gamma, self.memory, seen, soft)
 
     def target(self, state: State, step: NStep, ent_coef: Any, key: jax.Array) -> jax.Array:
-        """[L, B]: r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' drawn from the present actor."""
+        """[L * B]: r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' drawn from the present actor."""
+        step = flat(step)
         actor_carry, critics_carry = step.next_carry
-        outputs, _ = side_by_side(state.network, step.next_observation, actor_carry)
+        outputs, _ = sequences.step(state.network, step.next_observation, actor_carry)
         action, log_prob = state.head(outputs).sample_and_log_prob(key)
         value = critic_values(state.target_critics, step.next_observation, action, critics_carry).min(0)
         return step.reward + step.discount * (value - ent_coef * log_prob)

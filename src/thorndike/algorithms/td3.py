@@ -21,7 +21,7 @@ from thorndike.loops import repeat
 from thorndike.memories import Replay, check_replay, first_carry
 from thorndike.networks import MLP, Network, Same, critic_values, critics_over_time, init_critics, init_critics_carry
 from thorndike.schedules import falling
-from thorndike.sequences import Unrolled, first, over_time, shapes_of_carry, side_by_side
+from thorndike.sequences import Unrolled, first, flat, over_time, shapes_of_carry
 from thorndike.spaces import check_bounded_actions
 from thorndike.targets import NStep, recalled
 
@@ -33,8 +33,8 @@ class Actor(eqx.Module):
     shape: tuple[int, ...] = eqx.field(static=True)  # of an action
 
     def squashed(self, outputs: jax.Array) -> jax.Array:
-        """The actions [..., *shape] that the network's outputs mean."""
-        return jnp.tanh(outputs).reshape(*outputs.shape[:-1], *self.shape)
+        """The actions [B, *shape] that the network's outputs mean."""
+        return jnp.tanh(outputs).reshape(-1, *self.shape)
 
 
 class State(NamedTuple):
@@ -140,9 +140,8 @@ class TD3:
         """`policy_delay` steps of the critics, each on a part of the batch [T, B], then one of the actor."""
         optimizer, critic_optimizer = self.optimizer(fraction), self.optimizer(fraction, self.critic_learning_rate)
         step = self.recall(state, normalization.apply(state.statistics, batch.steps))
-        parts = jax.tree.map(
-            lambda x: x.reshape(len(x), self.policy_delay, -1, *x.shape[2:]).swapaxes(0, 1), (step, batch.weight[None])
-        )
+        drawn = step, jnp.broadcast_to(batch.weight[None], step.reward.shape)
+        parts = jax.tree.map(lambda x: x.reshape(len(x), self.policy_delay, -1, *x.shape[2:]).swapaxes(0, 1), drawn)
 
         def critic_step(carry, part):
             (critics, moments), ((step, weight), key) = carry, part
@@ -150,8 +149,8 @@ class TD3:
 
             def loss(critics):
                 seen = critics_over_time(critics, step.observation, step.action, first(step.carry[1]), step.ended)
-                error = seen.outputs - target[None]  # [critics, L, B]
-                return (weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
+                error = seen.outputs - target[None]  # [critics, L * B]
+                return (flat(weight) * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0).reshape(weight.shape)
 
             (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(critics)
             change, moments = critic_optimizer.update(gradient, moments)
@@ -168,7 +167,7 @@ class TD3:
         targets = state.target_actor, state.target_critics
         target_actor, target_critics = optax.incremental_update((actor, critics), targets, self.tau)
         state = State(actor, critics, target_actor, target_critics, (of_actor, of_critics), state.statistics)
-        return state, {"critic_loss": loss.mean(), "value": -value}, jnp.concatenate([*error], axis=1)  # [L, B] again
+        return state, {"critic_loss": loss.mean(), "value": -value}, jnp.concatenate([*error], axis=1)  # [L, B]
 
     def recall(self, state: State, window: Transition) -> NStep:
         """What windows [T, B] teach, seen with the carries of actors and critics along the actions taken."""
@@ -183,9 +182,10 @@ class TD3:
         return recalled(window, self.gamma, self.memory, seen)
 
     def target(self, state: State, step: NStep, key: jax.Array) -> jax.Array:
-        """[L, B]: r + gamma min Q'(s', a'), a' near the target actor's action."""
+        """[L * B]: r + gamma min Q'(s', a'), a' near the target actor's action."""
+        step = flat(step)
         (actor_carry,), critics_carry = step.next_carry
-        outputs, _ = side_by_side(state.target_actor.network, step.next_observation, actor_carry)
+        outputs, _ = sequences.step(state.target_actor.network, step.next_observation, actor_carry)
         action = state.target_actor.squashed(outputs)
         noise = self.target_noise * random.normal(key, action.shape)
         noise = jnp.clip(noise, -self.target_noise_clip, self.target_noise_clip)
@@ -199,7 +199,7 @@ class TD3:
         critic, carry = jax.tree.map(lambda x: x[:1], critics), jax.tree.map(lambda x: x[:, :1], critics_carry)
         outputs = over_time(actor.network, step.observation, actor_carry, step.ended).outputs
         seen = critics_over_time(critic, step.observation, step.action, carry, step.ended).before
-        return -critic_values(critic, step.observation, actor.squashed(outputs), seen).mean()
+        return -critic_values(critic, flat(step.observation), actor.squashed(flat(outputs)), flat(seen)).mean()
 
 
 @hyperparameters

@@ -15,7 +15,7 @@ from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters
 from thorndike.networks.network import Network
 from thorndike.networks.observations import parts_of
-from thorndike.sequences import Unrolled, over_time, remembers, shapes_of_carry, side_by_side, step
+from thorndike.sequences import Unrolled, flat, over_time, remembers, shapes_of_carry, step
 
 
 @hyperparameters
@@ -91,25 +91,25 @@ def init_critics_carry(algorithm: Any, n: int) -> Any:
 
 
 def critic_values(critics: Any, observation: Any, action: jax.Array, carry: Any = ()) -> jax.Array:
-    """Q(s, a) of every critic: [critics, T, B] for observations and canonical actions [T, B, ...].
+    """Q(s, a) of every critic: [critics, B] for observations and canonical actions [B, ...].
 
-    Each step is seen with a carry of its own, [T, B, critics, ...].
+    Each is seen with a carry of its own, [B, critics, ...].
     """
     seen = {"action": action, "observation": observation}
 
     def values(critic, carry):
-        return side_by_side(critic, seen, carry)[0][..., 0]
+        return step(critic, seen, carry)[0][:, 0]
 
-    return jax.vmap(values, in_axes=(0, 2))(critics, carry)
+    return jax.vmap(values, in_axes=(0, 1))(critics, carry)
 
 
 def critics_over_time(critics: Any, observation: Any, action: jax.Array, carry: Any, ended: jax.Array) -> Unrolled:
-    """Q(s, a) of every critic [critics, T, B] along sequences; what they carry is [T, B, critics, ...]."""
+    """Q(s, a) of every critic [critics, T * B] along sequences [T, B]; what they carry is [T, B, critics, ...]."""
     seen = {"action": action, "observation": observation}
 
     def values(critic, carry):
         unrolled = over_time(critic, seen, carry, ended)
-        return unrolled._replace(outputs=unrolled.outputs[..., 0])
+        return unrolled._replace(outputs=flat(unrolled.outputs)[:, 0])
 
     return jax.vmap(values, in_axes=(0, 1), out_axes=Unrolled(0, 2, 2))(critics, carry)
 
