@@ -21,7 +21,7 @@ PACKAGE = ROOT / "src" / "thorndike"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Whom each module may import, by its first name under thorndike (a folder is a room, and counts as one module).
-LEAVES = {"errors", "hyperparameters", "loops", "schedules", "sequences", "spaces"}
+LEAVES = {"errors", "hyperparameters", "loops", "masks", "schedules", "sequences", "spaces"}
 PARTS = LEAVES | {
     "core", "distributions", "episodes", "memories", "networks", "normalization", "optimizers", "targets",
 }  # fmt: skip
@@ -30,7 +30,8 @@ MAY_KNOW = {
     "hyperparameters": {"errors"},
     "compilation": set(),  # no leaf for everybody: what is compiled is decided by few
     "persistence": {"errors"},  # nor is this: files are written by few
-    "spaces": {"errors"},
+    "masks": {"errors"},
+    "spaces": {"errors", "masks"},
     "core": {"episodes", "loops"},
     "episodes": {"loops"},
     "loops": set(),

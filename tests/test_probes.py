@@ -120,7 +120,7 @@ def values_and_actions(name, algorithm, state, observation):
     if name == "ppo":
         seen = normalization.normalize(state.statistics.observations, observation)
         outputs, _ = sequences.step(state.parameters.networks, seen, ())
-        return state.parameters.read(outputs)[1], action
+        return state.parameters.value(outputs), action
     return state.parameters.baseline(observation)[:, 0], action
 
 

@@ -89,11 +89,11 @@ def test_the_log_probabilities_that_ppo_learns_from_are_those_acted_with_and_tar
         samples, _ = algorithm.prepare(state, steps)
         begin, ended = first(samples.extras["carry"]), samples.terminated | samples.truncated
         outputs = over_time(state.parameters.networks, samples.observation, begin, ended).outputs
-        log_prob = state.parameters.read(outputs)[0].log_prob(samples.action)
+        log_prob = state.parameters.distribution(outputs, samples.observation).log_prob(samples.action)
 
         def following(observation, carry, next_observation):
             _, after = step(state.parameters.networks, observation, carry)
-            return state.parameters.read(step(state.parameters.networks, next_observation, after)[0])[1]
+            return state.parameters.value(step(state.parameters.networks, next_observation, after)[0])
 
         rows = steps.observation, steps.extras["carry"], steps.next_observation
         return samples, log_prob, steps, jax.lax.map(lambda row: following(*row), rows)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from gymnasium import spaces
 from jax import random
 
+from thorndike import masks
 from thorndike.errors import UnsuitableError
 
 LOG_STD_LIMITS = (-20.0, 2.0)  # of a squashed Gaussian, as in the authors' code of SAC
@@ -161,12 +162,12 @@ class Head(eqx.Module):
             return sum(self.sizes)
         return math.prod(self.sizes) * (2 if self.kind == "tanh_normal" else 1)
 
-    def __call__(self, outputs: jax.Array) -> Any:
-        """The distribution for network outputs [..., outputs]."""
+    def __call__(self, outputs: jax.Array, mask: jax.Array | None = None) -> Any:
+        """The distribution for network outputs [..., outputs], over the choices that a mask [..., outputs] allows."""
         if self.kind == "categorical":
-            return Categorical(outputs)
+            return Categorical(masks.legal(outputs, mask))
         if self.kind == "multi_categorical":
-            return MultiCategorical(outputs, self.sizes)
+            return MultiCategorical(masks.legal(outputs, mask, self.sizes), self.sizes)
         shape = outputs.shape[:-1] + self.sizes
         if self.kind == "tanh_normal":
             mean, log_std = (x.reshape(shape) for x in jnp.split(outputs, 2, -1))

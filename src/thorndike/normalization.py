@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from thorndike import masks
 from thorndike.core import Transition
 from thorndike.spaces import stored
 
@@ -93,7 +94,7 @@ def restarted(statistics: Statistics, begun: jax.Array) -> Statistics:
 
 def init(example: Any) -> Moments:
     """No observation yet: mean 0, variance 1, for a pytree of arrays or ShapeDtypeStructs of one observation."""
-    leaves = [x for x in jax.tree.leaves(example) if _floating(x)]
+    leaves = _floating_leaves(example)
     mean, variance = (tuple(jnp.full(x.shape, value, x.dtype) for x in leaves) for value in (0, 1))
     return Moments(jnp.uint32(0), mean, variance)
 
@@ -102,7 +103,7 @@ def update(moments: Moments, batch: Any) -> Moments:
     """The moments of everything seen before and of a batch with any leading axes (Chan et al., 1983)."""
     if not moments:
         return moments
-    leaves = [x for x in jax.tree.leaves(batch) if _floating(x)]
+    leaves = _floating_leaves(batch)
     if not leaves:
         return moments
     new = leaves[0].size // moments.mean[0].size
@@ -122,7 +123,7 @@ def update(moments: Moments, batch: Any) -> Moments:
 
 
 def normalize(moments: Moments, x: Any, clip: float = CLIP) -> Any:
-    """Observations with mean 0 and variance 1, clipped to [-clip, clip]; leaves that are not floating pass."""
+    """Observations with mean 0 and variance 1, clipped to [-clip, clip]; masks, and what is not floating, pass."""
     if not moments:
         return x
     statistics = iter(zip(moments.mean, moments.variance, strict=True))
@@ -134,7 +135,8 @@ def normalize(moments: Moments, x: Any, clip: float = CLIP) -> Any:
         scale = lax.rsqrt(variance + EPSILON)
         return jnp.clip((x - jnp.broadcast_to(mean, x.shape)) * jnp.broadcast_to(scale, x.shape), -clip, clip)
 
-    return jax.tree.map(apply, x)
+    normalized = jax.tree.map(apply, masks.without(x))
+    return {**normalized, masks.MASK: x[masks.MASK]} if masks.masked(x) else normalized
 
 
 def init_reward_scale(num_environments: int) -> RewardScale:
@@ -173,6 +175,10 @@ def hint(row: Mapping[str, float]) -> str | None:
     if not error > LARGE_ERROR:
         return None
     return f"values are off by some {error:.0e}: rewards are out of scale for a network, try normalize_rewards=True"
+
+
+def _floating_leaves(observation: Any) -> list[Any]:
+    return [x for x in jax.tree.leaves(masks.without(observation)) if _floating(x)]
 
 
 def _floating(x: Any) -> bool:

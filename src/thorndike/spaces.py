@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium import spaces
 from jax import random
 
+from thorndike import masks
 from thorndike.errors import CorruptCheckpointError, UnsuitableError
 
 PyTree = Any
@@ -84,7 +85,11 @@ def plain(space: Space, value: Any, name: str = "observation") -> PyTree:
             missing, extra = space.spaces.keys() - value.keys(), value.keys() - space.spaces.keys()
             given = [f"without {sorted(missing)}"] * bool(missing) + [f"with {sorted(map(str, extra))}"] * bool(extra)
             raise ValueError(f"{name}: expected the keys {sorted(space.spaces)}, got a dict {' and '.join(given)}")
-        return {key: plain(space[key], value[key], f"{name}[{key!r}]") for key in sorted(space.spaces)}
+        named = {key: plain(space[key], value[key], f"{name}[{key!r}]") for key in sorted(space.spaces)}
+        mask = named.get(masks.MASK)
+        if mask is not None and not ((mask == 0) | (mask == 1)).all():
+            raise ValueError(f"{name}[{masks.MASK!r}]: expected 1 for what is legal and 0 for the rest, got {mask}")
+        return named
     if isinstance(space, spaces.Tuple):
         if not isinstance(value, (tuple, list)) or len(value) != len(space.spaces):
             found = f"{len(value)} parts" if isinstance(value, (tuple, list)) else outline(value)
@@ -164,19 +169,28 @@ def bounded(space: spaces.Box) -> bool:
     return bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
 
 
-def uniform_action(space: Space, key: jax.Array, n: int) -> jax.Array:
-    """Actions [n, ...], uniform over the canonical action space; traceable.
+def uniform_action(space: Space, key: jax.Array, n: int, mask: jax.Array | None = None) -> jax.Array:
+    """Actions [n, ...], uniform over the canonical action space, or over what a mask [n, choices] allows; traceable.
 
     Raises UnsuitableError for a Box without bounds: there is nothing to be uniform over.
     """
     check_action_space(space)
     if isinstance(space, spaces.Discrete):
-        return random.randint(key, (n,), 0, int(space.n), jnp.int32)
+        return uniform_choice(key, n, int(space.n), mask)
     if isinstance(space, spaces.MultiDiscrete):
+        if mask is not None:
+            return masks.uniform(key, mask, space.nvec.tolist())
         return random.randint(key, (n, *space.shape), 0, jnp.asarray(space.nvec[None], jnp.int32), jnp.int32)
     if not bounded(space):
         raise UnsuitableError(f"actions cannot be drawn uniformly from {space}: it has infinite bounds")
     return random.uniform(key, (n, *space.shape), jnp.float32, -1.0, 1.0)
+
+
+def uniform_choice(key: jax.Array, n: int, choices: int, mask: jax.Array | None = None) -> jax.Array:
+    """[n] int32, uniform over so many choices, or over those that a mask [n, choices] allows."""
+    if mask is not None:
+        return masks.uniform(key, mask, (choices,))[:, 0]
+    return random.randint(key, (n,), 0, choices, jnp.int32)
 
 
 def to_real(space: Space, xp: Any) -> Callable[[Any], Any]:

@@ -230,8 +230,8 @@ BUGS = [
         (
             Mutant(
                 "algorithms/ppo.py",
-                "parameters.read(following)[1]",
-                "jnp.roll(parameters.read(outputs)[1], -1, 0)",
+                "parameters.value(following)",
+                "jnp.roll(parameters.value(outputs), -1, 0)",
                 ROLLOUT,
             ),
         ),

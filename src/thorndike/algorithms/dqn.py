@@ -10,7 +10,7 @@ import optax
 from gymnasium import spaces
 from jax import random
 
-from thorndike import normalization, sequences
+from thorndike import masks, normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.errors import UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
@@ -18,6 +18,7 @@ from thorndike.memories import Prioritized, Replay, check_replay, first_carry
 from thorndike.networks import MLP, Network
 from thorndike.schedules import falling, linear
 from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry
+from thorndike.spaces import uniform_choice
 from thorndike.targets import NStep, recalled, signed_hyperbolic, signed_parabolic
 
 
@@ -35,8 +36,9 @@ class Policy(NamedTuple):
     observations: Any  # what they are normalised by
 
     def values(self, observation: Any, carry: Any) -> tuple[jax.Array, Any]:
-        """Q(s, .) [N, A], and the next carry."""
-        return sequences.step(self.network, normalization.normalize(self.observations, observation), carry)
+        """Q(s, .) [N, A], -inf where an action is not legal, and the next carry."""
+        q, after = sequences.step(self.network, normalization.normalize(self.observations, observation), carry)
+        return masks.legal(q, masks.of(observation)), after
 
 
 @hyperparameters
@@ -77,6 +79,7 @@ class DQN:
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         if not isinstance(action_space, spaces.Discrete):
             raise UnsuitableError(f"DQN needs Discrete actions, this environment has {action_space}")
+        masks.check(observation_space, action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
         rate = falling(self.learning_rate, self.learning_rate_end, fraction)
@@ -98,11 +101,11 @@ class DQN:
         return self.network.initial_carry(n)
 
     def act(self, policy: Policy, observation: Any, carry: Any, key: jax.Array) -> tuple[jax.Array, Any, dict]:
-        """The best action or, with probability epsilon, any: [N] int32."""
+        """The best legal action or, with probability epsilon, any: [N] int32."""
         q, after = policy.values(observation, carry)
         key_whether, key_which = random.split(key)
         at_random = random.uniform(key_whether, q.shape[:1]) < policy.epsilon
-        any_action = random.randint(key_which, q.shape[:1], 0, q.shape[1], jnp.int32)
+        any_action = uniform_choice(key_which, q.shape[0], q.shape[1], masks.of(observation))
         return jnp.where(at_random, any_action, _best(q)), after, {"carry": carry}
 
     def greedy(self, policy: Policy, observation: Any, carry: Any) -> tuple[jax.Array, Any]:
@@ -125,7 +128,7 @@ class DQN:
         q = flat(over_time(network, step.observation, first(step.carry[0]), step.ended).outputs)
         step = flat(step)
         following, _ = sequences.step((network, target_network), step.next_observation, step.next_carry)
-        best = following[0 if self.double else 1].argmax(-1)
+        best = masks.legal(following[0 if self.double else 1], masks.of(step.next_observation)).argmax(-1)
         value = _pick(following[1], best)
         target = step.reward + step.discount * (signed_parabolic(value) if self.rescales else value)
         target = signed_hyperbolic(target) if self.rescales else target

@@ -10,7 +10,7 @@ import optax
 from gymnasium import spaces
 from jax import lax, random
 
-from thorndike import normalization, sequences
+from thorndike import masks, normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
@@ -33,10 +33,13 @@ class Parameters(NamedTuple):
         """Both as one module, to be called by `sequences`."""
         return self.network, self.critic
 
-    def read(self, outputs: tuple) -> tuple[Any, jax.Array]:
-        """What the networks put out as the distribution over actions, and as V(s) where there is a critic."""
-        actor, critic = outputs
-        return self.head(actor[..., : self.head.outputs]), (critic if self.critic else actor)[..., -1]
+    def distribution(self, outputs: tuple, observation: Any) -> Any:
+        """Over the actions that observations allow, of what the networks put out for them."""
+        return self.head(outputs[0][..., : self.head.outputs], masks.of(observation))
+
+    def value(self, outputs: tuple) -> jax.Array:
+        """V(s), of what the networks put out."""
+        return outputs[1 if self.critic else 0][..., -1]
 
 
 class State(NamedTuple):
@@ -104,6 +107,7 @@ class PPO:
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_action_space(action_space)
+        masks.check(observation_space, action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
         return clipped_adam(self, fraction, "critic", eps=1e-5, flat=True)
@@ -139,13 +143,14 @@ class PPO:
         """Over actions [N, ...], for observations [N, ...] as they come, and the next carry."""
         observation = normalization.normalize(policy.observations, observation)
         outputs, after = sequences.step(policy.parameters.networks, observation, carry)
-        return policy.parameters.read(outputs)[0], after
+        return policy.parameters.distribution(outputs, observation), after
 
     def loss(self, parameters: Parameters, batch: Transition, clip_range: jax.Array) -> tuple[jax.Array, dict]:
         """The clipped surrogate, equation 9 of the paper, with its metrics, of sequences [L, S]."""
         carry, ended = first(batch.extras["carry"]), batch.terminated | batch.truncated
-        outputs = over_time(parameters.networks, batch.observation, carry, ended).outputs
-        (distribution, value), extras = parameters.read(flat(outputs)), flat(batch.extras)
+        outputs = flat(over_time(parameters.networks, batch.observation, carry, ended).outputs)
+        distribution, value = parameters.distribution(outputs, flat(batch.observation)), parameters.value(outputs)
+        extras = flat(batch.extras)
         log_ratio = distribution.log_prob(flat(batch.action)) - extras["log_prob"]
         ratio, advantage, target = jnp.exp(log_ratio), extras["advantage"], extras["target"]
         if self.normalize_advantages:
@@ -199,7 +204,7 @@ class PPO:
         # What is stored was carried by these very parameters, so that no step has to wait for another.
         outputs, after = side_by_side(parameters.networks, steps.observation, steps.extras["carry"])
         following, _ = side_by_side(parameters.networks, steps.next_observation, after)
-        value, next_value = parameters.read(outputs)[1], parameters.read(following)[1]
+        value, next_value = parameters.value(outputs), parameters.value(following)
         advantage = generalized_advantages(value, next_value, steps.reward, *ends, self.gamma, self.gae_lambda)
         extras = steps.extras | {"value": value, "advantage": advantage, "target": advantage + value}
         return cut(steps._replace(extras=extras), self.length), statistics

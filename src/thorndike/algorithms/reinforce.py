@@ -10,7 +10,7 @@ import optax
 from gymnasium import spaces
 from jax import random
 
-from thorndike import normalization, sequences
+from thorndike import masks, normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
@@ -52,7 +52,7 @@ class Policy(NamedTuple):
         """Over actions [N, ...], for observations [N, ...], and the next carry."""
         observation = normalization.normalize(self.observations, observation)
         (outputs, _), after = sequences.step(self.parameters.networks, observation, carry)
-        return self.parameters.head(outputs), after
+        return self.parameters.head(outputs, masks.of(observation)), after
 
 
 @hyperparameters
@@ -87,6 +87,7 @@ class REINFORCE:
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_action_space(action_space)
+        masks.check(observation_space, action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
         return clipped_adam(self, fraction, "baseline")
@@ -142,7 +143,7 @@ class REINFORCE:
             known = flat(_finished(ended))
         returns = flat(discounted_returns(rollout.reward, rollout.terminated, rollout.truncated, bootstrap, self.gamma))
         surprise = jax.lax.stop_gradient(returns - expected)
-        distribution = parameters.head(outputs)
+        distribution = parameters.head(outputs, masks.of(flat(rollout.observation)))
         policy_loss = -_mean(distribution.log_prob(flat(rollout.action)) * surprise, known)
         value_loss = 0.5 * _mean((expected - jax.lax.stop_gradient(returns)) ** 2, known)
         entropy = distribution.entropy().mean()

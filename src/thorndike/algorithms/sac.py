@@ -12,7 +12,7 @@ import optax
 from gymnasium import spaces
 from jax import random
 
-from thorndike import normalization, sequences
+from thorndike import masks, normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
@@ -80,6 +80,7 @@ class SAC:
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_bounded_actions("SAC", action_space)
+        masks.check(observation_space, action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
         rate = self.learning_rate if rate is None else rate

@@ -13,7 +13,7 @@ import optax
 from gymnasium import spaces
 from jax import random
 
-from thorndike import normalization, sequences
+from thorndike import masks, normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
@@ -98,6 +98,7 @@ class TD3:
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_bounded_actions(type(self).__name__, action_space)
+        masks.check(observation_space, action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
         rate = self.learning_rate if rate is None else rate

@@ -6,11 +6,13 @@ import dataclasses
 import functools
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thorndike.environments.boundary import PASSING, guarded
 from thorndike.errors import SettingError, shown
+
+MASK_FROM_INFO = "mask_from_info"
 
 if TYPE_CHECKING:
     from thorndike.core import Environment
@@ -24,7 +26,8 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     Gymnasium's; "gymnasium:ID": Gymnasium's; "envpool:ID": EnvPool's; "my_module:MyEnv-v0": imports the module, which
     registers it), a gymnasium.Env class, a function that makes a gymnasium.Env or a compiled environment, a compiled
     environment or its class, an EnvSpec, or an environment object: of that, fresh copies where they are sure to equal
-    it, else it is itself the one copy (`single`), and asking for more is an error. `arguments` go to whatever makes it.
+    it, else it is itself the one copy (`single`), and asking for more is an error. `arguments` go to whatever makes it;
+    `mask_from_info=True` is for a Gymnasium environment that says in `info["action_mask"]` which actions are legal.
 
     Raises UnknownNameError, SettingError, UnsuitableError, MissingExtraError with the pip line, or EnvironmentFault
     for whatever goes wrong inside.
@@ -34,7 +37,7 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     with guarded("the environment could not be looked at"):
         name = environment if isinstance(environment, str) else name_of(environment)
     with guarded(f"{name} could not be made"):
-        return _made(environment, name, num_environments, arguments)
+        return _made(environment, name, num_environments, arguments, _flag(arguments, MASK_FROM_INFO))
 
 
 def check_distinct(*environments: Environment) -> None:
@@ -95,28 +98,48 @@ def _attribute(value: Any, name: str) -> Any:
         return None
 
 
-def _made(environment: Any, name: str, n: int, arguments: dict[str, Any]) -> Environment:
+def ours(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of an environment's arguments that are for `make` itself: they hold for whatever it is evaluated in too."""
+    return {name: value for name, value in arguments.items() if name == MASK_FROM_INFO}
+
+
+def _flag(arguments: dict[str, Any], name: str) -> bool:
+    """One of our own among the arguments, which it is taken from."""
+    value = arguments.pop(name, False)
+    if not isinstance(value, bool):
+        raise SettingError(f"{name} must be True or False, got {shown(value)}")
+    return value
+
+
+def _made(environment: Any, name: str, n: int, arguments: dict[str, Any], mask_from_info: bool) -> Environment:
     from thorndike.environments import gymnasium as host
     from thorndike.environments.functional import Vectorized
 
     if isinstance(environment, str) and environment.startswith("envpool:"):
         from thorndike.environments import envpool
 
+        if mask_from_info:
+            raise SettingError(f"{MASK_FROM_INFO} is for Gymnasium's environments, {environment} is EnvPool's")
         pool: HostEnvironment = envpool.copies_of_id(environment.removeprefix("envpool:"), n, arguments)
         return pool
     is_one = not isinstance(environment, type) and (_is_functional(environment) or host.is_environment(environment))
     if is_one and arguments:
         raise SettingError(f"{name} is made already: give {', '.join(arguments)} where it is made")
-    if is_one:
-        return (
-            Vectorized(environment, n) if _is_functional(environment) else host.copies_of_object(environment, name, n)
+    if is_one and not _is_functional(environment):
+        return host.copies_of_object(environment, name, n, mask_from_info)
+    factory: Any = None  # of what is made already there is none
+    if not is_one:
+        is_id = isinstance(environment, str)
+        factory = _factory_of_id(environment, arguments) if is_id else host.factory_of_object(environment)
+    first = host.create(factory, name, arguments) if factory else environment
+    if _is_functional(first) and mask_from_info:
+        raise SettingError(
+            f"{MASK_FROM_INFO} is for Gymnasium's environments: {name} is compiled and has no info, it can put "
+            "action_mask into its observations"
         )
-    factory = _factory_of_id(environment, arguments) if isinstance(environment, str) else None
-    factory = factory or host.factory_of_object(environment)
-    first = host.create(factory, name, arguments)
     if _is_functional(first):
         return Vectorized(first, n)
-    copies: HostEnvironment = host.copies_of(factory, first, name, n, arguments)
+    copies: HostEnvironment = host.copies_of(factory, first, name, n, arguments, mask_from_info)
     if isinstance(environment, str) and name in twins():
         taken = ", ".join(field.name for field in dataclasses.fields(twins()[name]))
         warnings.warn(

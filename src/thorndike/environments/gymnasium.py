@@ -19,11 +19,12 @@ import gymnasium
 import jax
 import numpy as np
 
-from thorndike import spaces
+from thorndike import masks, spaces
 from thorndike.core import Step
 from thorndike.environments import advice, repeating
 from thorndike.environments.boundary import PASSING, guarded, told
 from thorndike.environments.likeness import UnlikeError, check_alike
+from thorndike.environments.masked import MaskFromInfo
 from thorndike.environments.old_gym import OldGym, takes_seed
 from thorndike.environments.repeating import NotRepeatableError, Repeatable, episode_seed
 from thorndike.errors import (
@@ -46,20 +47,26 @@ class Gymnasium(Repeatable):
     episode can be repeated from its seed and its actions: that is what `save` and `restore` do.
     """
 
-    def __init__(self, copies: Sequence[Any], single: bool = False) -> None:
+    def __init__(self, copies: Sequence[Any], single: bool = False, mask_from_info: bool = False) -> None:
         """`copies`: separate environments with the same spaces. Raises UnsuitableError where the spaces do not suit.
 
         `single` says that the one copy is the user's own object, of which no more can be made; it is never closed here.
+        `mask_from_info` says that `info` tells which actions are legal: that becomes part of the observations.
         """
         self.copies, self.single = list(copies), single
-        super().__init__(len(self.copies), self.copies[0].observation_space, self.copies[0].action_space)
+        observation_space, action_space = self.copies[0].observation_space, self.copies[0].action_space
+        self._with_mask = MaskFromInfo(observation_space, action_space) if mask_from_info else None
+        seen = self._with_mask.observation_space if self._with_mask else observation_space
+        super().__init__(len(self.copies), seen, action_space)
+        self._said_unused = False  # that `info` holds a mask
+        self._masked = masks.masked(self.observation_space)
         self._one_leaf = isinstance(self._stored, jax.ShapeDtypeStruct)
         box = isinstance(self.observation_space, gymnasium.spaces.Box)
         self._box = self._stored if box else jax.ShapeDtypeStruct((), np.dtype(object))
         check_distinct(self)
         self.max_steps = _time_limit(self.copies[0])
         for copy in self.copies[1:]:
-            if copy.observation_space != self.observation_space or copy.action_space != self._real_space:
+            if copy.observation_space != observation_space or copy.action_space != self._real_space:
                 raise UnsuitableError("the copies of the environment differ in their spaces")
 
     def reset(self, key: jax.Array, episodes: np.ndarray | None = None) -> tuple[tuple, PyTree]:
@@ -97,6 +104,8 @@ class Gymnasium(Repeatable):
         following = rows if self._one_leaf else _stack(rows)
         done = terminated | truncated
         self._observation = self._renewed(following, done) if done.any() else following
+        if self._masked:
+            self._check_masks()
         return (), Step(self._observation, reward, terminated, truncated, following)
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> PyTree:
@@ -181,7 +190,12 @@ class Gymnasium(Repeatable):
             checking = True
             if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
                 raise ValueError(f"reset must return (observation, info), got {_outline(answer)}")
-            return spaces.plain(self.observation_space, answer[0])
+            observation, info = answer
+            if self._with_mask:
+                observation = self._with_mask(observation, info)
+            observation = spaces.plain(self.observation_space, observation)
+            if len(masks.nothing_legal(_stack([observation]), self.action_space)):
+                raise ValueError(f"no action is legal, {masks.MASK} is {observation[masks.MASK].tolist()!s:.80}")
         except PASSING:
             raise
         except BaseException as error:
@@ -189,6 +203,9 @@ class Gymnasium(Repeatable):
             if text.startswith("TypeError") and "unexpected keyword argument 'seed'" in text:
                 text = "it must accept reset(seed=...), as Gymnasium's environments do"
             raise self._fault(i, text) from error
+        if masks.MASK in info and not self._masked:
+            self._say_unused_mask()
+        return observation
 
     def _step_copy(self, i: int, action: Any) -> tuple[Any, float, bool, bool, Any]:
         """One step of copy i, checked, except whether a plain Box is finite: that is cheaper for all copies at once."""
@@ -200,6 +217,8 @@ class Gymnasium(Repeatable):
                 expected = "(observation, reward, terminated, truncated, info)"
                 raise ValueError(f"step must return {expected}, got {_outline(answer)}")
             observation, reward, terminated, truncated, info = answer
+            if self._with_mask:
+                observation = self._with_mask(observation, info, done=terminated or truncated)
             if type(observation) is not np.ndarray or observation.dtype != box.dtype or observation.shape != box.shape:
                 observation = spaces.plain(self.observation_space, observation)
             reward = spaces.plain_reward(reward)
@@ -212,6 +231,22 @@ class Gymnasium(Repeatable):
         except BaseException as error:
             raise self._fault(i, told(error, checking)) from error
         return observation, reward, terminated, truncated, info
+
+    def _say_unused_mask(self) -> None:
+        if not self._said_unused and masks.choices_of(self.action_space):
+            warnings.warn(
+                f"info holds an {masks.MASK}, of which no use is made: with mask_from_info=True among the "
+                "environment's arguments no illegal action is taken",
+                stacklevel=1,  # one place, so that it is shown once for all that a run makes
+            )
+        self._said_unused = True
+
+    def _check_masks(self) -> None:
+        """Raise for the first copy whose episode goes on without any legal action."""
+        for i in masks.nothing_legal(self._observation, self.action_space).tolist():
+            if self._left[i] > 0:
+                mask = self._observation[masks.MASK][i].tolist()
+                raise self._fault(i, f"no action is legal, {masks.MASK} is {mask!s:.80}")
 
     def _blame(self, rows: np.ndarray) -> None:
         """Raise for the first copy whose observation is not finite."""
@@ -360,17 +395,19 @@ def _missing(name: str, error: BaseException) -> MissingExtraError:
     return MissingExtraError(f"{name} needs a package that is not installed: {remedy}")
 
 
-def copies_of(factory: Callable[..., Any], first: Any, name: str, n: int, arguments: Mapping[str, Any]) -> Gymnasium:
+def copies_of(
+    factory: Callable[..., Any], first: Any, name: str, n: int, arguments: Mapping[str, Any], mask_from_info: bool
+) -> Gymnasium:
     """`n` copies from a factory, whose first product is there already."""
     copies = [first]
     _check(first, name)
     for _ in range(n - 1):
         copies.append(create(factory, name, arguments))
         _check(copies[-1], name)
-    return Gymnasium(copies)
+    return Gymnasium(copies, mask_from_info=mask_from_info)
 
 
-def copies_of_object(environment: Any, name: str, n: int) -> Gymnasium:
+def copies_of_object(environment: Any, name: str, n: int, mask_from_info: bool) -> Gymnasium:
     """`n` copies of an object: fresh ones where they are sure to equal it, else the object itself, which is but one.
 
     Raises SettingError where more than one is asked for and none that is sure to equal it can be made.
@@ -390,14 +427,14 @@ def copies_of_object(environment: Any, name: str, n: int) -> Gymnasium:
             with contextlib.suppress(Exception):
                 first.close()  # type: ignore[union-attr]
         else:
-            return copies_of(factory, first, name, n, {})
+            return copies_of(factory, first, name, n, {}, mask_from_info)
     if n > 1:
         id = f"{environment.spec.id!r} if it is unchanged, " if environment.spec else ""
         raise SettingError(
             f"{n} copies of this {name} that are sure to equal it cannot be made ({reason}): pass the class or a "
             f"function that makes it, td.train(..., lambda: make_mine(), ...), {id}or set num_environments=1"
         )
-    return Gymnasium([environment], single=True)
+    return Gymnasium([environment], True, mask_from_info)
 
 
 def _remaking(environment: Any) -> Callable[[], gymnasium.Env] | None:

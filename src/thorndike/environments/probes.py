@@ -3,9 +3,10 @@
 An algorithm that is right learns any of them in seconds; one that is not fails at the probe that names its fault. Each
 has `solution(gamma)`, the truth about the best policy, and `optimal_return`, the undiscounted return of its episodes
 (on average, where they begin differently). With `continuous=True`, where there is that field, a probe is acted on by a
-Box(-1, 1, (1,)) instead of a choice of two. P15 (masked actions) is not here yet.
+Box(-1, 1, (1,)) instead of a choice of two.
 
 Those that need a memory, P11 and CartPole's position alone, stand apart: what they show does not say what it is worth.
+So does P15, masked actions, whose values are known on average alone.
 """
 
 from __future__ import annotations
@@ -469,6 +470,55 @@ class Cue(_Probe):
         cue, time = state
         last = time == self.length - 1
         return (cue, time + 1), jnp.where(last, cue * _way(action), 0.0), last
+
+
+class Choice(NamedTuple):
+    """What MaskedChoice is in."""
+
+    legal: jax.Array  # [choices]
+    way: jax.Array  # -1 or 1
+    time: jax.Array
+
+
+@dataclass(frozen=True)
+class MaskedChoice:
+    """P15: in each of `length` steps only `legal` of `choices` are legal, drawn anew. A legal action earns its number,
+    counted from 1, or from the other end where that is shown, over `choices`; an illegal one costs 100. Isolates masks.
+    """
+
+    choices: int = 20
+    legal: int = 5
+    length: int = 4
+    max_steps: ClassVar = None
+
+    @property
+    def observation_space(self) -> spaces.Dict:
+        return spaces.Dict(action_mask=spaces.MultiBinary(self.choices), observation=_features(1 + self.length))
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        return spaces.Discrete(self.choices)
+
+    @property
+    def optimal_return(self) -> float:
+        """Each step earns the greatest of the legal numbers."""
+        return self.length * (self.choices + 1) * self.legal / (self.legal + 1) / self.choices
+
+    def initial(self, key: jax.Array) -> Choice:
+        return self._drawn(key, jnp.zeros((), jnp.int32))
+
+    def observe(self, state: Choice) -> PyTree:
+        time = jax.nn.one_hot(state.time, self.length)
+        return {"action_mask": state.legal, "observation": jnp.concatenate([state.way[None], time])}
+
+    def transition(self, state: Choice, action: jax.Array, key: jax.Array) -> tuple:
+        number = jnp.where(state.way > 0, action + 1, self.choices - action)
+        reward = jnp.where(state.legal[action], number / self.choices, -100.0)
+        return self._drawn(key, state.time + 1), reward, state.time == self.length - 1
+
+    def _drawn(self, key: jax.Array, time: jax.Array) -> Choice:
+        legal_key, way_key = random.split(key)
+        return Choice(random.permutation(legal_key, self.choices) < self.legal, _either_sign(way_key), time)
 
 
 @dataclass(frozen=True)

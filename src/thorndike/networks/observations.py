@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium import spaces
 
 from thorndike.errors import UnsuitableError
+from thorndike.masks import MASK
 
 WIDE = 64  # one-hots up to this wide are multiplied with weights: looking rows up would gain little
 
@@ -58,7 +59,7 @@ def parts_of(space: spaces.Space, path: tuple[str | int, ...] = ()) -> tuple[Par
         return (Part(path, tuple(space.shape), sizes, start),)
     if isinstance(space, spaces.Dict):
         children: list[tuple[str | int, spaces.Space]] = [
-            (name, space[name]) for name in sorted(space.spaces) if name != "action_mask"
+            (name, space[name]) for name in sorted(space.spaces) if name != MASK
         ]
     elif isinstance(space, spaces.Tuple):
         children = [*enumerate(space.spaces)]

@@ -57,7 +57,10 @@ def _to_evaluate_in(
     if other is None:
         made, reason = _beside(run, given[ENVIRONMENT], training)
     else:
-        made, reason = environments.make(other, number_of_copies(run)), ""
+        made, reason = (
+            environments.make(other, number_of_copies(run), **environments.ours(run.environment_arguments)),
+            "",
+        )
     if made is not training:
         stack.callback(made.close)
     if other is not None:

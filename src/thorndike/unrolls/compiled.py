@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import random
 
+from thorndike import masks
 from thorndike.core import Actor, Algorithm, Environment, PyTree, Space, Transition
 from thorndike.loops import repeat
 from thorndike.sequences import afresh
@@ -41,5 +42,6 @@ def choose(
     act_key = random.fold_in(step_key, 0)
     action, carry, extras = algorithm.act(policy, actor.observation, afresh(actor.carry, actor.done), act_key)
     if uniform:
-        action = uniform_action(action_space, random.fold_in(step_key, 2), actor.done.shape[0])
+        mask = masks.of(actor.observation)
+        action = uniform_action(action_space, random.fold_in(step_key, 2), actor.done.shape[0], mask)
     return action, carry, extras

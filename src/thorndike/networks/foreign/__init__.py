@@ -1,7 +1,8 @@
 """Networks that a user made with something else, as recipes: a file for each kind, chosen by what a value is.
 
 A lone Box reaches such a network as it is (an image is not scaled); any other observation as the flat float32 vector
-of `observations.features`, unless its source takes any observation as it is. Gains and initialisations do not apply.
+of `observations.features`, unless its source takes any observation as it is. An action mask it never sees, and where
+only a part "observation" stands beside that, this is its observation. Gains and initialisations do not apply.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
+from thorndike import masks
 from thorndike.errors import SettingError, ThorndikeError
 from thorndike.networks.convolutions import with_quick_convolutions
 from thorndike.networks.foreign.carries import in_words
@@ -43,6 +45,7 @@ class ForeignModule(eqx.Module):
 
     def __call__(self, observation: Any, *carry: Any) -> Any:
         """Observations [B, ...] to outputs, float32 [B, outputs]; with a memory, also a carry to the next one."""
+        observation = masks.seen(observation)
         x = observation if self.parts is None else features(self.parts, observation)
         made = with_quick_convolutions(self.source.apply)(self.parameters, x, *carry)
         if not carry:
@@ -77,6 +80,7 @@ class ForeignNetwork(Network):
 
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> ForeignModule:
         """The user's network as a module; SettingError where it does not fit the observations or the outputs."""
+        observation_space = masks.seen(observation_space)
         observation = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), stored(observation_space))
         as_it_is = self.source.takes_any_observation or isinstance(observation_space, spaces.Box)
         parts = None if as_it_is else parts_of(observation_space)
