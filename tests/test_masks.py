@@ -299,7 +299,7 @@ def test_the_optimum_of_twenty_actions_of_which_fifteen_are_illegal_is_reached(n
 @pytest.mark.full
 def test_taxi_is_solved_by_the_mask_in_its_info():
     run = td.train(
-        "ppo", "Taxi-v3", steps=300_000, seeds=3, environment_arguments={"mask_from_info": True}, quiet=True,
+        "ppo", "Taxi-v4", steps=300_000, seeds=3, environment_arguments={"mask_from_info": True}, quiet=True,
         run_dir=None, learning_rate=2.5e-3, evaluate_every=0,
     )  # fmt: skip
     assert min(run.evaluate(100)["per_seed"]) >= 7.0  # the optimum is 7.9 on average

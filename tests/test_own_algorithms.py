@@ -208,6 +208,15 @@ class Unpacked(td.Replay):
         return super().sample(ring, key, fraction).steps
 
 
+@hyperparameters
+class Exclusive(td.REINFORCE):
+    """Records something of its own, and nothing else."""
+
+    def act(self, policy, observation, carry, key):
+        action, after, _ = super().act(policy, observation, carry, key)
+        return action, after, {"mood": jnp.zeros(len(observation))}
+
+
 class Plain(td.Replay):
     pass
 
@@ -221,6 +230,10 @@ BAD = {
     "a memory without a word": (td.DQN(memory=Undated()), r"Undated.sample must take \(memory, key, fraction\)"),
     "a batch of steps alone": (td.DQN(memory=Unpacked()), "Unpacked.sample must give a Batch of thorndike.core"),
     "extras of an action that is not taken": (Recording(), "Recording.act records log_prob of the .*warmup_steps=0"),
+    "extras instead of ours": (
+        Exclusive(),
+        r"looks for 'carry' among what Exclusive.act records, which is mood: .*adds",
+    ),
     "priorities that nobody gives": (
         Lucky(memory=td.Prioritized(64, 8)),
         "Prioritized needs an algorithm that reports priorities, such as DQN: use Replay",

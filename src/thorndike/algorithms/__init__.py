@@ -15,6 +15,7 @@ from thorndike.errors import SettingError, UnknownNameError, nearest, shown
 
 ALGORITHMS = {"dqn": "DQN", "ppo": "PPO", "reinforce": "REINFORCE", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG"}
 FILES = {"ddpg": "td3"}  # where it is another than the name
+OURS = ("carry", "log_prob")  # what the acts of ours record for their updates
 
 
 def get(name: str) -> type[Any]:
@@ -79,7 +80,17 @@ def check_learning(algorithm: Any, observation_space: Any, action_space: Any) ->
             )
         algorithm.memory.feedback(memory, batch, learned[2])
 
-    jax.eval_shape(learn, state)
+    try:
+        jax.eval_shape(learn, state)
+    except KeyError as error:
+        missing = error.args[0] if error.args else None
+        if missing not in OURS or missing in step.extras:
+            raise
+        recorded = ", ".join(sorted(step.extras)) or "nothing"
+        raise SettingError(
+            f"{name}.update looks for '{missing}' among what {name}.act records, which is {recorded}: an act of "
+            "your own adds to the extras of super().act(...)"
+        ) from error
 
 
 def _check_methods(value: Any, protocol: Any) -> None:
