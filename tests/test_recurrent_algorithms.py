@@ -503,8 +503,9 @@ CARTPOLE = {
         td.DQN(
             network=td.LSTM(32, torso=td.MLP((32,))), memory=td.Replay(20_000, 32, window=3, sequence=8, burn_in=4),
             num_environments=16, rollout_length=4, updates_per_rollout=4, warmup_steps=1_000, target_period=50,
+            normalize_rewards=True,
         ),
-        160_000,
+        200_000,
     ),
 }  # fmt: skip
 
