@@ -21,6 +21,7 @@ from thorndike.environments import make
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.probes import MaskedChoice
 from thorndike.errors import EnvironmentFault, SettingError, UnsuitableError
+from thorndike.runs.export import draw
 from thorndike.spaces import plain, uniform_action
 from thorndike.unrolls import compiled
 
@@ -207,6 +208,14 @@ def test_normalisation_leaves_a_mask_as_it_is_whatever_its_numbers():
     assert list(seen) == ["x", "action_mask"]
 
 
+def test_an_export_is_held_against_the_agent_on_masks_that_are_some():
+    space = observed(spaces.Box(0, 1, (4,), np.float32))
+    moments = normalization.Moments(jnp.uint32(9), (np.full(3, 0.5, np.float32),), (np.full(3, 1e-8, np.float32),))
+    drawn = draw(space, moments, np.random.default_rng(0), 50)
+    assert set(np.unique(drawn["action_mask"])) == {0, 1}
+    np.testing.assert_allclose(drawn["x"], 0.5, atol=0.1)
+
+
 def test_a_network_of_ones_own_sees_the_observation_beside_the_mask():
     shapes = []
 
@@ -331,7 +340,7 @@ def test_a_mask_that_cannot_be_honoured_is_refused(observations, actions, says):
 
 
 def test_masks_that_hold_no_mask_are_faults():
-    with pytest.raises(ValueError, match="expected 1 for what is legal and 0 for the rest"):
+    with pytest.raises(ValueError, match="expected 1 for what is legal, 0 for the rest, got"):
         plain(observed(spaces.Box(0, 1, (4,), np.float32)), {"action_mask": np.full(4, 0.5), "x": np.zeros(3)})
     with pytest.raises(EnvironmentFault, match="no action is legal, action_mask is"):
         make(Strict, 2, legal=0).reset(jax.random.key(0))

@@ -88,7 +88,8 @@ def plain(space: Space, value: Any, name: str = "observation") -> PyTree:
         named = {key: plain(space[key], value[key], f"{name}[{key!r}]") for key in sorted(space.spaces)}
         mask = named.get(masks.MASK)
         if mask is not None and not ((mask == 0) | (mask == 1)).all():
-            raise ValueError(f"{name}[{masks.MASK!r}]: expected 1 for what is legal and 0 for the rest, got {mask}")
+            numbers = str(mask.ravel().tolist())
+            raise ValueError(f"{name}[{masks.MASK!r}]: expected 1 for what is legal, 0 for the rest, got {numbers:.60}")
         return named
     if isinstance(space, spaces.Tuple):
         if not isinstance(value, (tuple, list)) or len(value) != len(space.spaces):

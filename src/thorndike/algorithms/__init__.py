@@ -86,9 +86,9 @@ def check_learning(algorithm: Any, observation_space: Any, action_space: Any) ->
         missing = error.args[0] if error.args else None
         if missing not in OURS or missing in step.extras:
             raise
-        recorded = ", ".join(sorted(step.extras)) or "nothing"
+        there = ", ".join(sorted(step.extras)) or "nothing"
         raise SettingError(
-            f"{name}.update looks for '{missing}' among what {name}.act records, which is {recorded}: an act of "
+            f"{name}.update looks for '{missing}' among what {name}.act records, which is {there}: an act of "
             "your own adds to the extras of super().act(...)"
         ) from error
 

@@ -21,7 +21,7 @@ import numpy as np
 from gymnasium import spaces as gym
 from jax import export as stablehlo
 
-from thorndike import persistence, spaces
+from thorndike import masks, persistence, spaces
 from thorndike.compilation import jit
 from thorndike.errors import (
     CorruptCheckpointError,
@@ -233,8 +233,12 @@ def in_parts(function: Callable, batch: Any) -> np.ndarray:
 def draw(space: Any, moments: Any, rng: np.random.Generator, count: int) -> Any:
     """Observations of `space` [count, ...] as they are stored: across what was seen in training, where that is kept.
 
-    Else across the bounds, or without them around the middle in spreads from 0.1 to 10.
+    Else across the bounds, or without them around the middle in spreads from 0.1 to 10. Masks allow half of all.
     """
+    if masks.masked(space):
+        kind = spaces.stored(space)[masks.MASK]
+        mask = rng.integers(0, 2, (count, *kind.shape)).astype(kind.dtype)
+        return draw(masks.without(space), moments, rng, count) | {masks.MASK: mask}
     seen = iter(zip(moments.mean, moments.variance, strict=True) if moments else ())
     leaves = []
     for leaf, kind in zip(_leaves(space), jax.tree.leaves(spaces.stored(space)), strict=True):
