@@ -90,10 +90,18 @@ def test_what_is_not_legal_is_minus_infinity_in_each_part_and_where_nothing_is_l
 def test_a_masked_distribution_is_the_one_over_what_is_left(space, sizes):
     mask = jnp.asarray([True, False, True, True, False][: sum(sizes)])
     logits = jnp.asarray([0.3, 5.0, -1.0, 0.2, 9.0][: sum(sizes)])
-    rows = Head.of(space)(jnp.broadcast_to(logits, (4_000, sum(sizes))), jnp.broadcast_to(mask, (4_000, sum(sizes))))
-    one = Head.of(space)(logits, mask)
-    entropy, begin = 0.0, 0
-    sampled = np.asarray(rows.sample(jax.random.key(0))).reshape(4_000, -1)
+    legal, illegal = (jnp.asarray(x if len(sizes) > 1 else x[0]) for x in ([0, 0], [1, 0]))
+
+    @jax.jit
+    def looked_at(logits):
+        many = Head.of(space)(*(jnp.broadcast_to(x, (4_000, sum(sizes))) for x in (logits, mask)))
+        one = Head.of(space)(logits, mask)
+        numbers = one.entropy(), one.mode(), one.log_prob(legal), one.log_prob(illegal)
+        loss = lambda x: Head.of(space)(x, mask).log_prob(legal) + Head.of(space)(x, mask).entropy()  # noqa: E731
+        return many.sample(jax.random.key(0)), numbers, jax.grad(loss)(logits)
+
+    sampled, (found, mode, of_legal, of_illegal), gradient = jax.tree.map(np.asarray, looked_at(logits))
+    entropy, begin, sampled = 0.0, 0, sampled.reshape(4_000, -1)
     for i, n in enumerate(sizes):
         left = np.flatnonzero(mask[begin : begin + n])
         p = np.exp(np.asarray(logits, np.float64)[begin + left])
@@ -103,17 +111,10 @@ def test_a_masked_distribution_is_the_one_over_what_is_left(space, sizes):
         assert set(np.flatnonzero(counts)) <= set(left)
         np.testing.assert_allclose(counts[left], p, atol=0.03)
         begin += n
-    np.testing.assert_allclose(one.entropy(), entropy, rtol=1e-5)
-    legal, illegal = (jnp.asarray(x if len(sizes) > 1 else x[0]) for x in ([0, 0], [1, 0]))
-    assert np.isneginf(one.log_prob(illegal))
-    assert np.isfinite(one.log_prob(legal))
-    assert np.asarray(one.mode()).ravel()[0] == 0
-
-    def loss(logits):
-        distribution = Head.of(space)(logits, mask)
-        return distribution.log_prob(legal) + distribution.entropy()
-
-    gradient = np.asarray(jax.grad(loss)(logits))
+    np.testing.assert_allclose(found, entropy, rtol=1e-5)
+    assert np.isneginf(of_illegal)
+    assert np.isfinite(of_legal)
+    assert mode.ravel()[0] == 0
     assert np.isfinite(gradient).all()
     assert (gradient[~np.asarray(mask)] == 0).all()
     assert (gradient != 0).any()
@@ -250,7 +251,7 @@ def test_a_run_takes_no_illegal_action(name, where):
 
 
 def test_choices_side_by_side_have_a_mask_each_and_a_memory_goes_with_them():
-    recurrent = dataclasses.replace(PPO, network=td.GRU(4), sequence_length=4)
+    recurrent = dataclasses.replace(REINFORCE, network=td.GRU(4), baseline_network=None)
     environment = partial(Strict, "info", SIDE_BY_SIDE, (3, 2), 2)
     td.train(
         recurrent, environment, steps=300, environment_arguments={"mask_from_info": True}, evaluate_every=0,
@@ -272,9 +273,9 @@ def test_a_learner_in_a_loop_of_ones_own_honours_it():
 def test_a_run_whose_masks_are_from_info_is_resumed_bit_for_bit_and_evaluated_elsewhere(tmp_path):
     arguments = {"where": "info", "mask_from_info": True}
     options = {"environment_arguments": arguments, "quiet": True, "evaluate_every": 0}
-    whole = td.train(PPO, Strict, steps=384, run_dir=tmp_path / "whole", **options)
+    whole = td.train(REINFORCE, Strict, steps=384, run_dir=tmp_path / "whole", **options)
     td.train(
-        PPO, Strict, steps=384, run_dir=tmp_path / "cut", checkpoint_every=192, **options,
+        REINFORCE, Strict, steps=384, run_dir=tmp_path / "cut", checkpoint_every=192, **options,
         on_chunk=lambda chunk: chunk.stop() if chunk.steps >= 192 else None,
         evaluation_environment=lambda: Strict("info", legal=3),
     )  # fmt: skip
@@ -397,14 +398,15 @@ def test_the_probe_is_what_it_says():
     probe = MaskedChoice()
     assert probe.optimal_return == pytest.approx(3.5)
     world = Vectorized(probe, 512)
-    state, observation = world.reset(jax.random.key(0))
+    step = jax.jit(world.step)
+    state, observation = jax.jit(world.reset)(jax.random.key(0))
     assert (np.asarray(observation["action_mask"]).sum(-1) == 5).all()
     way, numbers = np.asarray(observation["observation"])[:, :1], np.arange(1, 21)
     worth = np.where(way > 0, numbers, numbers[::-1]) / 20
     best = np.where(observation["action_mask"], worth, 0)
-    _, answer = world.step(state, jnp.asarray(best.argmax(-1), jnp.int32), jax.random.key(1))
+    _, answer = step(state, jnp.asarray(best.argmax(-1), jnp.int32), jax.random.key(1))
     np.testing.assert_allclose(answer.reward, best.max(-1), rtol=1e-6)
     assert answer.reward.mean() == pytest.approx(3.5 / 4, abs=0.02)
     illegal = np.asarray(observation["action_mask"]).argmin(-1).astype(np.int32)
-    _, answer = world.step(state, jnp.asarray(illegal), jax.random.key(1))
+    _, answer = step(state, jnp.asarray(illegal), jax.random.key(1))
     assert (answer.reward == -100).all()
