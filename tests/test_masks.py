@@ -340,11 +340,23 @@ def test_a_mask_that_cannot_be_honoured_is_refused(observations, actions, says):
             algorithm.check(observations, actions)
 
 
+class Stuck(Strict):
+    """After its first step nothing is legal, and the episode goes on."""
+
+    def step(self, action):
+        self.time, self.mask = 1, [np.zeros(20, np.int8)]
+        return {"action_mask": self.mask[0], "seen": np.zeros(1, np.float32)}, 0.0, False, False, {}
+
+
 def test_masks_that_hold_no_mask_are_faults():
     with pytest.raises(ValueError, match="expected 1 for what is legal, 0 for the rest, got"):
         plain(observed(spaces.Box(0, 1, (4,), np.float32)), {"action_mask": np.full(4, 0.5), "x": np.zeros(3)})
     with pytest.raises(EnvironmentFault, match="no action is legal, action_mask is"):
         make(Strict, 2, legal=0).reset(jax.random.key(0))
+    copies = make(Stuck, 1)
+    copies.reset(jax.random.key(0))
+    with pytest.raises(EnvironmentFault, match="step 1: no action is legal, action_mask is"):
+        copies.step((), np.zeros(1, np.int32))
 
 
 class Forgetful(Strict):

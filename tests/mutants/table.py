@@ -761,7 +761,14 @@ BUGS = [
     ),
     Bug(
         48, "Gymnasium#1466, #351", "a key is missing in the info of some steps",
-        reason="of an info nothing is read but old Gym's TimeLimit.truncated, which may be missing",
+        (
+            Mutant(
+                "environments/masked.py",
+                "info.get(MASK) if isinstance(info, Mapping) else None",
+                "info[MASK]",
+                "test_masks.py::test_a_mask_may_be_missing_after_the_last_step_and_only_there",
+            ),
+        ),
     ),
     Bug(
         49, "stable-baselines3#1150, #2175, #1474", "more steps than were asked for; intervals counted in calls",
