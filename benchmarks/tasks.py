@@ -8,6 +8,8 @@ import sys
 from typing import Any
 
 OURS, SB3, SBX, REJAX = "thorndike", "stable-baselines3", "sbx", "rejax"
+CONTRIB = "sb3-contrib"  # RecurrentPPO
+MEMORYLESS = "no memory"  # ours, with an MLP of the same width
 LIMIT = "floating-point limit"
 
 
@@ -103,6 +105,7 @@ TD3 = {
     "warmup_steps": 256, "learning_rate": 1e-3, "gamma": 0.99, "tau": 0.005, "exploration_noise": 0.1,
     "target_noise": 0.2, "target_noise_clip": 0.5,
 }  # fmt: skip
+LSTM = EIGHT_COPIES | {"sizes": [64], "recurrent": "LSTM"}  # a layer of 64 behind a cell of 64, in actor and critic
 IMAGES = {"image": True, "sizes": [512]}  # the network of Mnih et al. (2015)
 PPO_IMAGES = EIGHT_COPIES | IMAGES | {"rollout_length": 32, "batch_size": 64}
 DQN_IMAGES = DQN | IMAGES | {"batch_size": 32, "rollout_length": 4, "capacity": 5_000, "learning_rate": 1e-4}
@@ -177,6 +180,20 @@ TASKS = [
         "ppo", EIGHT_COPIES, "gymnasium:CartPole-v1", "CartPole-v1", (4, 2),
         {OURS: 100_000, SB3: 32_000, SBX: 32_000},
         notes=(SBX_PPO,),
+    ),
+    *(
+        Task(
+            f"ppo-{name}",
+            f"PPO CartPole, compiled, with {title} of 64 and a layer of 64 behind it in actor and critic, 8 copies x "
+            "128, minibatches of 256 in sequences of 16, 4 epochs; beside the same without memory, 2x64 tanh",
+            aims,
+            "ppo", LSTM | {"recurrent": kind}, "CartPole-v1", "CartPole-v1", (4, 2),
+            {OURS: 50_000, MEMORYLESS: 200_000} | steps,
+        )
+        for name, title, kind, aims, steps in (
+            ("lstm", "an LSTM", "LSTM", (Aim(CONTRIB, 10, 10), Aim(MEMORYLESS, 25, 25, unit="%")), {CONTRIB: 4_000}),
+            ("mingru", "a linear recurrence", "MinGRU", (Aim(MEMORYLESS, 50, 50, unit="%"),), {}),
+        )
     ),
     Task(
         "sac-pendulum",
@@ -262,21 +279,25 @@ def entrants(task: Task, pythons: dict[str, str], share: float) -> list[Entrant]
         return [four, alone, quicker]
     jobs = {library: job(task, library, share) for library in task.steps}
     chosen = [Entrant(OURS, "", **ours, job=jobs[OURS])]
+    if MEMORYLESS in jobs:
+        plain = {name: value for name, value in task.settings.items() if name != "recurrent"} | {"sizes": [64, 64]}
+        chosen.append(Entrant(MEMORYLESS, "", **ours, job=jobs[MEMORYLESS] | {"settings": plain}))
     threads = sorted({1, min(2, os.cpu_count() or 1), os.cpu_count() or 1})
     baselines = {"script": "run_baselines.py"}
-    if SB3 in jobs:
-        chosen += [
-            Entrant(SB3, f"torch threads {n}", pythons[SB3], **baselines, job=jobs[SB3] | {"threads": n})
-            for n in threads
-        ]
-        if task.subprocesses:
-            apart = jobs[SB3] | {"threads": 1, "subprocesses": True}
-            chosen.append(Entrant(SB3, "torch threads 1, copies in processes", pythons[SB3], **baselines, job=apart))
+    chosen += [
+        Entrant(library, f"torch threads {n}", pythons[SB3], **baselines, job=jobs[library] | {"threads": n})
+        for library in (SB3, CONTRIB)
+        if library in jobs
+        for n in threads
+    ]
+    if SB3 in jobs and task.subprocesses:
+        apart = jobs[SB3] | {"threads": 1, "subprocesses": True}
+        chosen.append(Entrant(SB3, "torch threads 1, copies in processes", pythons[SB3], **baselines, job=apart))
     for library, script in ((SBX, "run_baselines.py"), (REJAX, "run_rejax.py")):
         if library in jobs:
             chosen.append(Entrant(library, "", pythons[library], script, jobs[library]))
     # What JAX takes all cores for may be quicker on one; ours is tried so where nothing else takes its time.
-    alone = (SBX, REJAX) if ":" in task.ours else (OURS, SBX, REJAX)
+    alone = (SBX, REJAX) if ":" in task.ours else (OURS, MEMORYLESS, SBX, REJAX)
     return chosen + [
         dataclasses.replace(entrant, note="XLA threads 1", environment={"NPROC": "1"})
         for entrant in chosen

@@ -1,4 +1,4 @@
-"""One measurement of stable-baselines3, or of SBX, whose classes are built alike: prints a line of JSON.
+"""One measurement of stable-baselines3, sb3-contrib or SBX, whose classes are built alike: prints a line of JSON.
 
 The same hyper-parameters, network and number of updates as ours. A short `learn` first warms it up; for SBX, whose
 programs are compiled in it, it is what is reported as compiling.
@@ -18,7 +18,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-MODULES = {"stable-baselines3": "stable_baselines3", "sbx": "sbx"}
+MODULES = {"stable-baselines3": "stable_baselines3", "sb3-contrib": "sb3_contrib", "sbx": "sbx"}
 
 
 def main(job: dict) -> None:
@@ -31,8 +31,9 @@ def main(job: dict) -> None:
         seed=0,
         vec_env_cls=SubprocVecEnv if job.get("subprocesses") else DummyVecEnv,
     )
-    kind = getattr(importlib.import_module(MODULES[library]), job["algorithm"].upper())
-    policy = "CnnPolicy" if settings.get("image") else "MlpPolicy"
+    recurrent = settings.get("recurrent")
+    kind = getattr(importlib.import_module(MODULES[library]), "Recurrent" * bool(recurrent) + job["algorithm"].upper())
+    policy = "CnnPolicy" if settings.get("image") else "MlpLstmPolicy" if recurrent else "MlpPolicy"
     model = kind(policy, environments, seed=0, **arguments(library, job["algorithm"], settings))
     rollout = settings["num_environments"] * settings.get("rollout_length", 1)
     began = time.perf_counter()
@@ -47,7 +48,7 @@ def main(job: dict) -> None:
 
 def arguments(library: str, algorithm: str, settings: dict) -> dict[str, Any]:
     found = {"ppo": ppo, "dqn": dqn, "sac": sac, "td3": td3}[algorithm](settings)
-    if library == "stable-baselines3":
+    if library in ("stable-baselines3", "sb3-contrib"):
         return found | {"device": "cpu"}
     found.pop("max_grad_norm" if algorithm == "dqn" else "", None)  # SBX's DQN does not clip
     return found
@@ -56,6 +57,9 @@ def arguments(library: str, algorithm: str, settings: dict) -> dict[str, Any]:
 def ppo(settings: dict) -> dict[str, Any]:
     """The activation is tanh in both, unless another one is asked for or convolutions look at an image."""
     sizes = {"pi": settings["sizes"], "vf": settings["sizes"]}
+    network: dict[str, Any] = {"net_arch": sizes}
+    if settings.get("recurrent"):  # actor and critic have an LSTM each
+        network |= {"lstm_hidden_size": settings["sizes"][0]}
     rate = settings["learning_rate"]
     return {
         "learning_rate": (lambda left: rate * left) if settings["learning_rate_end"] == 0 else rate,
@@ -69,7 +73,7 @@ def ppo(settings: dict) -> dict[str, Any]:
         "ent_coef": settings["ent_coef"],
         "vf_coef": settings["vf_coef"],
         "max_grad_norm": settings["max_grad_norm"],
-        "policy_kwargs": convolutions(settings, share_features_extractor=False) or {"net_arch": sizes},
+        "policy_kwargs": convolutions(settings, share_features_extractor=False) or network,
     }
 
 

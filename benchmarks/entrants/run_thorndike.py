@@ -34,6 +34,9 @@ def main(job: dict) -> None:
 def build(algorithm: str, settings: dict) -> td.PPO | td.DQN | td.SAC | td.TD3:
     """The task's settings as an algorithm."""
     sizes, image = tuple(settings.pop("sizes")), settings.pop("image", False)
+    if recurrent := settings.pop("recurrent", None):
+        network = getattr(td, recurrent)(sizes[0], torso=td.MLP(()), head=td.MLP(sizes, activation="tanh"))
+        return td.PPO(network=network, critic_network=network, sequence_length=16, **settings)
     if algorithm == "ppo":
         network = td.CNN(sizes=sizes) if image else td.MLP(sizes, activation="tanh", initialization="orthogonal")
         return td.PPO(network=network, critic_network=network, **settings)
