@@ -48,16 +48,19 @@ def half(tmp_path_factory, unbroken):
 def failing(k: int, failure: Callable, do: Callable, *arguments: Any, **more: Any) -> tuple[Faults, Any]:
     """The calls of `do`, whose k-th fails, and the error that came of it."""
     faults = Faults(k, failure)
-    with faults.injected(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a config.json that could not be opened: using its copy
-        try:
+    gc.freeze()  # collecting shall not look through all that was there before
+    try:
+        with faults.injected(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a config.json that could not be opened: using its copy
             do(*arguments, **more)
-        except td.RunError as error:
-            return faults, error
-        except Killed as error:
-            error.__traceback__ = error.__context__ = None
-            gc.collect()  # the files that the dead process had open: closing them is no later test's affair
-            return faults, error
+    except td.RunError as error:
+        return faults, error
+    except Killed as error:
+        error.__traceback__ = error.__context__ = None
+        gc.collect()  # the files that the dead process had open: closing them is no later test's affair
+        return faults, error
+    finally:
+        gc.unfreeze()
     return faults, None
 
 
