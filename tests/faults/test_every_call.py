@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,14 @@ from thorndike.runs import recording
 FAILURES = {name: disk_says(getattr(errno, name)) for name in ("ENOSPC", "EDQUOT", "EIO", "EROFS")} | {"a kill": die}
 SOME = [("ENOSPC", 3, 0), ("a kill", 3, 1)]  # failure, every how many calls, from which on
 ALL = [pytest.param(name, 1, 0, marks=[pytest.mark.faults, pytest.mark.timeout(3_000)]) for name in FAILURES]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unsynced():
+    """Syncing takes time only, where no power fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
 
 
 @pytest.fixture(scope="module")
