@@ -45,7 +45,8 @@ STABLEHLO = export.FORMATS[".stablehlo"]
 
 def agent_of(algorithm, observation_space, action_space):
     """An untrained agent that has seen observations, where it normalises them."""
-    state = algorithm.init(jax.random.key(0), observation_space, action_space)
+    begin = jax.jit(lambda key: algorithm.init(key, observation_space, action_space))  # not one operation at a time
+    state = begin(jax.random.key(0))
     if algorithm.normalize_observations:
         seen = jax.tree.map(lambda x: 3 + 2 * x if x.dtype.kind == "f" else x, drawn(observation_space, 50))
         moments = normalization.update(state.statistics.observations, seen)

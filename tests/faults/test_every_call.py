@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,14 @@ from thorndike.runs import recording
 FAILURES = {name: disk_says(getattr(errno, name)) for name in ("ENOSPC", "EDQUOT", "EIO", "EROFS")} | {"a kill": die}
 SOME = [("ENOSPC", 3, 0), ("a kill", 3, 1)]  # failure, every how many calls, from which on
 ALL = [pytest.param(name, 1, 0, marks=[pytest.mark.faults, pytest.mark.timeout(3_000)]) for name in FAILURES]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unsynced():
+    """Syncing takes time only, where no power fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +57,19 @@ def half(tmp_path_factory, unbroken):
 def failing(k: int, failure: Callable, do: Callable, *arguments: Any, **more: Any) -> tuple[Faults, Any]:
     """The calls of `do`, whose k-th fails, and the error that came of it."""
     faults = Faults(k, failure)
-    with faults.injected(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a config.json that could not be opened: using its copy
-        try:
+    gc.freeze()  # collecting shall not look through all that was there before
+    try:
+        with faults.injected(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a config.json that could not be opened: using its copy
             do(*arguments, **more)
-        except td.RunError as error:
-            return faults, error
-        except Killed as error:
-            error.__traceback__ = error.__context__ = None
-            gc.collect()  # the files that the dead process had open: closing them is no later test's affair
-            return faults, error
+    except td.RunError as error:
+        return faults, error
+    except Killed as error:
+        error.__traceback__ = error.__context__ = None
+        gc.collect()  # the files that the dead process had open: closing them is no later test's affair
+        return faults, error
+    finally:
+        gc.unfreeze()
     return faults, None
 
 
