@@ -308,11 +308,16 @@ def test_the_optimum_of_twenty_actions_of_which_fifteen_are_illegal_is_reached(n
 
 @pytest.mark.full
 def test_taxi_is_solved_by_the_mask_in_its_info():
-    run = td.train(
-        "ppo", "Taxi-v4", steps=300_000, seeds=3, environment_arguments={"mask_from_info": True}, quiet=True,
-        run_dir=None, learning_rate=2.5e-3, evaluate_every=0,
-    )  # fmt: skip
-    assert min(run.evaluate(100)["per_seed"]) >= 7.0  # the optimum is 7.9 on average
+    algorithm = td.PPO(
+        num_environments=16, batch_size=256, epochs=4, learning_rate=2.5e-3, learning_rate_end=0.0, ent_coef=0.01
+    )
+    taxi = next(name for name in ("Taxi-v4", "Taxi-v3") if name in gymnasium.registry)
+    for seed in range(3):
+        run = td.train(
+            algorithm, taxi, steps=400_000, seed=seed, environment_arguments={"mask_from_info": True}, quiet=True,
+            run_dir=None, evaluate_every=0,
+        )  # fmt: skip
+        assert run.evaluate(200)["mean"] >= 7.5  # the optimum is 7.9 on average
 
 
 # --- what cannot be meant -------------------------------------------------------------------------------------------
