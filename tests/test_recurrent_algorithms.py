@@ -39,6 +39,9 @@ ALL = {
 }
 
 
+call = jax.jit(step)
+
+
 def drawn(init, seed=1, size=0.5):
     """What `init` would make, with numbers that NumPy draws: nothing is compiled for it."""
     draw = np.random.default_rng(seed)
@@ -110,6 +113,25 @@ def test_the_log_probabilities_that_ppo_learns_from_are_those_acted_with_and_tar
     np.testing.assert_allclose(in_time, target, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_an_action_comes_with_the_carry_before_it_and_leaves_that_after_it(name):
+    algorithm = ALL[name]
+    space = spaces.Box(-1, 1, (2,), np.float32) if name in ("sac", "td3") else CHOICES
+    state = drawn(lambda: algorithm.init(jax.random.key(0), OBSERVATIONS, space))
+    carry = drawn(lambda: algorithm.initial_carry(3), 2)
+    observation = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+
+    @jax.jit
+    def act(state, carry):
+        return algorithm.act(algorithm.policy(state, jnp.float32(0)), observation, carry, jax.random.key(0))[1:]
+
+    after, extras = act(state, carry)
+    jax.tree.map(np.testing.assert_array_equal, extras["carry"], carry)
+    after, carry = (of[0] if type(of) is tuple else of for of in (after, carry))  # of the actor
+    expected = call(state.network, observation, carry)[1]
+    jax.tree.map(lambda *x: np.testing.assert_allclose(*x, rtol=1e-5, atol=1e-6), after, expected)
+
+
 # --- DQN, sample by sample --------------------------------------------------------------------------------------------
 
 
@@ -122,9 +144,6 @@ def windows(length, size, actions, carry, seed=0):
         draw.normal(size=(length, size)).astype(np.float32), terminated, truncated,
         draw.normal(size=(length, size, 3)).astype(np.float32), carry,
     )  # fmt: skip
-
-
-call = jax.jit(step)  # of one sample
 
 
 def walked(network, data, b, carry):
