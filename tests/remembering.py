@@ -36,7 +36,8 @@ class Elman(Recurrent):
 
 def init(key, observation, outputs):
     shapes = (observation.shape[1], 4), (4, 4), (4, outputs)
-    return [random.normal(key, shape, jnp.float32) / 2 for shape in shapes]
+    keys = random.split(key, len(shapes))
+    return [random.normal(key, shape, jnp.float32) / 2 for key, shape in zip(keys, shapes, strict=True)]
 
 
 def apply(parameters, observation, carry):

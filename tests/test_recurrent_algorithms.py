@@ -230,9 +230,8 @@ def test_recurrent_critics_learn_along_the_actions_taken_what_new_ones_are_worth
     carry = drawn(lambda: algorithm.initial_carry(4), 3)
     stored = {"carry": jax.tree.map(lambda x: np.repeat(x[None], 6, 0), carry)}
     data = windows(6, 4, lambda draw: draw.uniform(-1, 1, (6, 4, 2)).astype(np.float32), stored, seed=3)
-    key = jax.random.key(5)
-
-    init = lambda: algorithm.init(key, OBSERVATIONS, box)  # noqa: E731
+    key = lambda: jax.random.key(5)  # always the same one, but a new object: no key is used twice  # noqa: E731
+    init = lambda: algorithm.init(key(), OBSERVATIONS, box)  # noqa: E731
     state, other = drawn(init, 2), drawn(init, 4)
     state = state._replace(**{name: getattr(other, name) for name in state._fields if name.startswith("target")})
     state = state._replace(optimizers=jax.tree.map(np.zeros_like, state.optimizers))
@@ -242,7 +241,7 @@ def test_recurrent_critics_learn_along_the_actions_taken_what_new_ones_are_worth
         batch = Batch(jax.tree.map(jnp.asarray, data), jnp.array([1, 0.5, 1, 1], jnp.float32), jnp.arange(4))
         return algorithm.update(state, batch, jnp.float32(0), key)[1:]
 
-    metrics, feedback = updated(state, key)
+    metrics, feedback = updated(state, key())
     critic = [
         [jax.tree.map(lambda x, i=i: x[i], tree) for i in range(2)] for tree in (state.critics, state.target_critics)
     ]
@@ -271,7 +270,7 @@ def test_recurrent_critics_learn_along_the_actions_taken_what_new_ones_are_worth
             ends[i, b] = last
             following[i, b] = call(actors[1], data.next_observation[last, b][None], after[last])[0][0]
     if name == "sac":
-        key_next, _, key_between = jax.random.split(key, 3)
+        key_next, _, key_between = jax.random.split(key(), 3)
         action, log_prob = map(np.asarray, state.head(following).sample_and_log_prob(key_next))
         between = np.asarray(state.head(outputs[1:]).sample_and_log_prob(key_between)[1])
         for i, b in np.ndindex(3, 4):

@@ -80,11 +80,11 @@ def test_what_is_drawn_is_normalised_by_all_that_is_known_and_each_reward_before
     )
 
     @jax.jit
-    def begun(key):
+    def begun(key, same_key):
         state = normalizing.init(key, OBSERVATIONS, space)
-        return normalizing.observe(state, steps(space, 50, 2, seed=0)), plain.init(key, OBSERVATIONS, space)
+        return normalizing.observe(state, steps(space, 50, 2, seed=0)), plain.init(same_key, OBSERVATIONS, space)
 
-    state, plain_state = begun(jax.random.key(0))
+    state, plain_state = begun(jax.random.key(0), jax.random.key(0))
     batch = steps(space, 3, 4, seed=1)
     moments, returns = state.statistics.observations, state.statistics.rewards.returns
     mean, spread = np.asarray(moments.mean[0]), np.sqrt(np.asarray(moments.variance[0]))
