@@ -7,6 +7,7 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from gymnasium import spaces
 from jax import random
 
@@ -35,7 +36,8 @@ class Elman(Recurrent):
 
 def init(key, observation, outputs):
     shapes = (observation.shape[1], 4), (4, 4), (4, outputs)
-    return [random.normal(key, shape, jnp.float32) / 2 for shape in shapes]
+    keys = random.split(key, len(shapes))
+    return [random.normal(key, shape, jnp.float32) / 2 for key, shape in zip(keys, shapes, strict=True)]
 
 
 def apply(parameters, observation, carry):
@@ -70,13 +72,18 @@ REMEMBERING = {
     "GRU": td.GRU(4),
     "MinGRU": td.MinGRU(4, span=5, head=td.MLP((3,))),
     "Attention": td.Attention(4, window=3, heads=2),
-    "Attention of two layers": td.Attention(4, window=2, heads=1, layers=2),
+    "Attention of two layers": td.Attention(4, window=3, heads=2, layers=2),
     "nested": td.GRU(4, torso=td.MinGRU(3), head=td.LSTM(3)),
     "a recipe of one's own": Elman(4),
     "a triple": (init, apply, initial_carry),
     "an Equinox module": EquinoxGRU(),
     "a triple as torso": td.MinGRU(2, torso=(init, apply, initial_carry)),
 }
+
+
+def but_full(*names):
+    """All of them as a test's parameters, some of them in `make test-full` alone: those that others stand for."""
+    return [pytest.param(name, marks=[pytest.mark.full] * (name in names)) for name in REMEMBERING]
 
 
 class CueOnHost(gymnasium.Env):

@@ -12,7 +12,7 @@ import pytest
 from gymnasium import spaces
 
 import thorndike as td
-from remembering import REMEMBERING, CueOnHost, numbers, position_only_cartpole
+from remembering import REMEMBERING, CueOnHost, but_full, position_only_cartpole
 from thorndike import core, evaluation, snapshots, trainer
 from thorndike.core import Actor, Batch, Transition
 from thorndike.environments import make
@@ -39,15 +39,17 @@ ALL = {
 }
 
 
-def shaken(tree, seed, size=0.3):
-    """The same structure with numbers none of which is zero, or like another."""
-    keys = iter(jax.random.split(jax.random.key(seed), len(jax.tree.leaves(tree))))
+call = jax.jit(step)
 
-    def move(x):
-        moves = jnp.issubdtype(x.dtype, jnp.floating)
-        return x + size * jax.random.normal(next(keys), x.shape, x.dtype) if moves else x
 
-    return jax.tree.map(move, tree)
+def drawn(init, seed=1, size=0.5):
+    """What `init` would make, with numbers that NumPy draws: nothing is compiled for it."""
+    draw = np.random.default_rng(seed)
+    floats = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
+    return jax.tree.map(
+        lambda x: (draw.normal(0, size, x.shape) if floats(x) else np.zeros(x.shape)).astype(x.dtype),
+        jax.eval_shape(init),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,9 @@ class Walk:
 # --- acting and learning see the same -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", REMEMBERING)
+@pytest.mark.parametrize(
+    "name", but_full("GRU", "MinGRU", "Attention of two layers", "a recipe of one's own", "a triple as torso")
+)  # carries of every kind stay: a pair, a window with its age, carries in carries, and those of one's own networks
 def test_the_log_probabilities_that_ppo_learns_from_are_those_acted_with_and_targets_see_the_carry_after_a_step(name):
     recipe = Network.coerce(REMEMBERING[name])
     algorithm = dataclasses.replace(PPO, network=recipe, critic_network=recipe, gae_lambda=0.0, gamma=1.0)
@@ -79,13 +83,13 @@ def test_the_log_probabilities_that_ppo_learns_from_are_those_acted_with_and_tar
         algorithm = dataclasses.replace(algorithm, critic_network=TINY)
     environment = Vectorized(Walk(), 3)
 
-    def everything(key):
-        state = algorithm.init(key, OBSERVATIONS, CHOICES)
-        state = state._replace(parameters=shaken(state.parameters, 1))
+    state = drawn(lambda: algorithm.init(jax.random.key(0), OBSERVATIONS, CHOICES))
+
+    def everything(state, key):
         policy = algorithm.policy(state, jnp.float32(0))
         actor = Actor(*environment.reset(key), algorithm.initial_carry(3), jnp.zeros(3, bool))
-        actor, _ = compiled.unroll(algorithm, environment, policy, actor, key, 5)  # so that episodes are under way
-        _, steps = compiled.unroll(algorithm, environment, policy, actor, key, 8)
+        _, steps = compiled.unroll(algorithm, environment, policy, actor, key, 13)
+        steps = jax.tree.map(lambda x: x[5:], steps)  # so that episodes are under way
         samples, _ = algorithm.prepare(state, steps)
         begin, ended = first(samples.extras["carry"]), samples.terminated | samples.truncated
         outputs = over_time(state.parameters.networks, samples.observation, begin, ended).outputs
@@ -98,7 +102,7 @@ def test_the_log_probabilities_that_ppo_learns_from_are_those_acted_with_and_tar
         rows = steps.observation, steps.extras["carry"], steps.next_observation
         return samples, log_prob, steps, jax.lax.map(lambda row: following(*row), rows)
 
-    samples, log_prob, steps, next_value = jax.jit(everything)(jax.random.key(0))
+    samples, log_prob, steps, next_value = jax.jit(everything)(state, jax.random.key(0))
     assert steps.terminated.any()
     assert (steps.truncated & ~steps.terminated).any()
     np.testing.assert_allclose(log_prob, samples.extras["log_prob"], atol=1e-5)
@@ -107,6 +111,25 @@ def test_the_log_probabilities_that_ppo_learns_from_are_those_acted_with_and_tar
         [samples.extras["target"][:, :3], samples.extras["target"][:, 3:]]
     )  # one sequence after the other
     np.testing.assert_allclose(in_time, target, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_action_comes_with_the_carry_before_it_and_leaves_that_after_it(name):
+    algorithm = ALL[name]
+    space = spaces.Box(-1, 1, (2,), np.float32) if name in ("sac", "td3") else CHOICES
+    state = drawn(lambda: algorithm.init(jax.random.key(0), OBSERVATIONS, space))
+    carry = drawn(lambda: algorithm.initial_carry(3), 2)
+    observation = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+
+    @jax.jit
+    def act(state, carry):
+        return algorithm.act(algorithm.policy(state, jnp.float32(0)), observation, carry, jax.random.key(0))[1:]
+
+    after, extras = act(state, carry)
+    jax.tree.map(np.testing.assert_array_equal, extras["carry"], carry)
+    after, carry = (of[0] if type(of) is tuple else of for of in (after, carry))  # of the actor
+    expected = call(state.network, observation, carry)[1]
+    jax.tree.map(lambda *x: np.testing.assert_allclose(*x, rtol=1e-5, atol=1e-6), after, expected)
 
 
 # --- DQN, sample by sample --------------------------------------------------------------------------------------------
@@ -123,7 +146,7 @@ def windows(length, size, actions, carry, seed=0):
     )  # fmt: skip
 
 
-def walked(call, network, data, b, carry):
+def walked(network, data, b, carry):
     """What a network gives of each step of window b, and what it carries after each: step by step."""
     outputs, after = [], []
     for t in range(len(data.reward)):
@@ -131,7 +154,7 @@ def walked(call, network, data, b, carry):
         outputs.append(np.asarray(output)[0])
         after.append(carry)
         if data.terminated[t, b] or data.truncated[t, b]:
-            carry = jax.tree.map(jnp.zeros_like, carry)
+            carry = jax.tree.map(np.zeros_like, carry)
     return outputs, after
 
 
@@ -161,27 +184,26 @@ def test_dqns_errors_are_their_definition_in_every_step_of_a_window(network, set
     """Burn-in, n-step returns, ends inside: each sample by itself, from the definition."""
     memory = td.Replay(100, 5, window=3, sequence=4, burn_in=2, stored_carry=stored)
     algorithm = dataclasses.replace(DQN, network=network, memory=memory, gamma=0.9, **settings)
-    carry = shaken(algorithm.initial_carry(memory.length * 5), 3)
-    carry = jax.tree.map(lambda x: np.asarray(x).reshape(memory.length, 5, *x.shape[1:]), carry)
+    carry = drawn(lambda: algorithm.initial_carry(memory.length * 5), 3)
+    carry = jax.tree.map(lambda x: x.reshape(memory.length, 5, *x.shape[1:]), carry)
     carry = jax.tree.map(lambda x: x + (x.dtype.kind == "i"), carry)  # attention has seen one step
     data = windows(memory.length, 5, lambda draw: draw.integers(0, 2, (8, 5)).astype(np.int32), {"carry": carry})
     data = data if stored else data._replace(extras={})
 
-    @jax.jit
-    def errors(key):
-        state = algorithm.init(key, OBSERVATIONS, CHOICES)
-        network, target_network = shaken(state.network, 1), shaken(state.network, 2)
-        state = state._replace(network=network, target_network=target_network)
-        return state, algorithm.td_error(network, target_network, algorithm.recall(state, data))
+    init = lambda: algorithm.init(jax.random.key(0), OBSERVATIONS, CHOICES)  # noqa: E731
+    state = drawn(init, 1)._replace(target_network=drawn(init, 2).network)
 
-    state, found = errors(jax.random.key(0))
-    call = jax.jit(step)
-    h, inverse = (signed_hyperbolic, signed_parabolic) if algorithm.rescales else (lambda x: x, lambda x: x)
+    @jax.jit
+    def errors(state):
+        return algorithm.td_error(state.network, state.target_network, algorithm.recall(state, data))
+
+    found = errors(state)
+    h, inverse = map(jax.jit, (signed_hyperbolic, signed_parabolic)) if algorithm.rescales else [lambda x: x] * 2
     expected = np.zeros((4, 5))
     for b in range(5):
         begin = jax.tree.map(lambda x, b=b: x[0, b][None], carry) if stored else algorithm.initial_carry(1)
-        q, after = walked(call, state.network, data, b, begin)
-        _, target_after = walked(call, state.target_network, data, b, begin)
+        q, after = walked(state.network, data, b, begin)
+        _, target_after = walked(state.target_network, data, b, begin)
         for i in range(4):
             total, last, discount = summed(data, b, 2 + i, 3, 0.9)
             following = data.next_observation[last, b][None]
@@ -205,24 +227,21 @@ def test_recurrent_critics_learn_along_the_actions_taken_what_new_ones_are_worth
     else:
         algorithm = dataclasses.replace(algorithm, target_noise=0.0, policy_delay=2)
     box = spaces.Box(-1, 1, (2,), np.float32)
-    carry = numbers(shaken(algorithm.initial_carry(4), 3))
-    carry = jax.tree.unflatten(jax.tree.structure(algorithm.initial_carry(4)), carry)
+    carry = drawn(lambda: algorithm.initial_carry(4), 3)
     stored = {"carry": jax.tree.map(lambda x: np.repeat(x[None], 6, 0), carry)}
     data = windows(6, 4, lambda draw: draw.uniform(-1, 1, (6, 4, 2)).astype(np.float32), stored, seed=3)
-    key = jax.random.key(5)
+    key = lambda: jax.random.key(5)  # always the same one, but a new object: no key is used twice  # noqa: E731
+    init = lambda: algorithm.init(key(), OBSERVATIONS, box)  # noqa: E731
+    state, other = drawn(init, 2), drawn(init, 4)
+    state = state._replace(**{name: getattr(other, name) for name in state._fields if name.startswith("target")})
+    state = state._replace(optimizers=jax.tree.map(np.zeros_like, state.optimizers))
 
     @jax.jit
-    def updated(key):
-        state = algorithm.init(key, OBSERVATIONS, box)
-        targets = {name: shaken(getattr(state, name), 4) for name in state._fields if name.startswith("target")}
-        actor = {"sac": "network", "td3": "actor"}[name]
-        trained = {part: shaken(getattr(state, part), 2) for part in (actor, "critics")}
-        state = state._replace(**trained, **targets)
+    def updated(state, key):
         batch = Batch(jax.tree.map(jnp.asarray, data), jnp.array([1, 0.5, 1, 1], jnp.float32), jnp.arange(4))
-        return state, algorithm.update(state, batch, jnp.float32(0), key)[1:]
+        return algorithm.update(state, batch, jnp.float32(0), key)[1:]
 
-    state, (metrics, feedback) = updated(key)
-    call = jax.jit(step)
+    metrics, feedback = updated(state, key())
     critic = [
         [jax.tree.map(lambda x, i=i: x[i], tree) for i in range(2)] for tree in (state.critics, state.target_critics)
     ]
@@ -236,7 +255,7 @@ def test_recurrent_critics_learn_along_the_actions_taken_what_new_ones_are_worth
             value, carry = call(module, x, after[-1])
             q.append((float(value[0, 0]), carry))
             ended = data.terminated[t, b] or data.truncated[t, b]
-            after.append(jax.tree.map(jnp.zeros_like, carry) if ended else carry)
+            after.append(jax.tree.map(np.zeros_like, carry) if ended else carry)
         return q
 
     outputs = np.zeros((6, 4, 4 if name == "sac" else 2), np.float32)  # of the actor, at every step
@@ -244,14 +263,14 @@ def test_recurrent_critics_learn_along_the_actions_taken_what_new_ones_are_worth
     total, discount, ends = np.zeros((3, 3, 4))
     for b in range(4):
         begin = jax.tree.map(lambda x, b=b: x[b][None], carry)
-        outputs[:, b], _ = walked(call, actors[0], data, b, begin)
-        _, after = walked(call, actors[1], data, b, begin)
+        outputs[:, b], _ = walked(actors[0], data, b, begin)
+        _, after = walked(actors[1], data, b, begin)
         for i in range(3):
             total[i, b], last, discount[i, b] = summed(data, b, 2 + i, 2, 0.9)
             ends[i, b] = last
             following[i, b] = call(actors[1], data.next_observation[last, b][None], after[last])[0][0]
     if name == "sac":
-        key_next, _, key_between = jax.random.split(key, 3)
+        key_next, _, key_between = jax.random.split(key(), 3)
         action, log_prob = map(np.asarray, state.head(following).sample_and_log_prob(key_next))
         between = np.asarray(state.head(outputs[1:]).sample_and_log_prob(key_between)[1])
         for i, b in np.ndindex(3, 4):
@@ -297,7 +316,9 @@ def assert_equal(found, expected, tolerance=0):
         np.testing.assert_allclose(x, expected[name], rtol=tolerance, atol=tolerance, err_msg=name)
 
 
-RUNS = [(name, "compiled") for name in ALL] + [("ppo", "host"), ("dqn", "host")]
+# What TD3 carries is stored like what SAC carries; on the host DQN's actor goes on like PPO's.
+RUNS = [(name, "compiled") for name in ("ppo", "reinforce", "dqn", "sac")] + [("ppo", "host")]
+RUNS += [pytest.param(*run, marks=pytest.mark.full) for run in (("td3", "compiled"), ("dqn", "host"))]
 
 
 @pytest.mark.parametrize(("name", "mode"), RUNS)
@@ -342,8 +363,7 @@ def test_without_a_memory_nothing_is_carried(algorithm):
 
 def test_a_player_acts_as_the_evaluation_does_and_keeps_several_episodes_apart():
     environment = make(CueOnHost, 3)
-    state = jax.jit(lambda key: PPO.init(key, environment.observation_space, CHOICES))(jax.random.key(0))
-    state = state._replace(parameters=shaken(state.parameters, 7, size=2.0))
+    state = drawn(lambda: PPO.init(jax.random.key(0), environment.observation_space, CHOICES), 0, size=2.0)
     policy = PPO.policy(state, jnp.float32(1), explore=False)
     observation = environment.reset(jax.random.key(1))[1]
     actor = Actor((), observation, PPO.initial_carry(3), np.zeros(3, bool))
