@@ -284,8 +284,8 @@ BUGS = [
             ),
             Mutant(
                 "algorithms/ppo.py",
-                "(critic if self.critic else actor)[..., -1]",
-                "(critic if self.critic else actor)[..., -1:]",
+                "return outputs[1 if self.critic else 0][..., -1]",
+                "return outputs[1 if self.critic else 0][..., -1:]",
                 PPO_LOSS,
             ),
         ),
