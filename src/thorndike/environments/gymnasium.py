@@ -194,7 +194,7 @@ class Gymnasium(Repeatable):
             if self._with_mask:
                 observation = self._with_mask(observation, info)
             observation = spaces.plain(self.observation_space, observation)
-            if len(masks.nothing_legal(_stack([observation]), self.action_space)):
+            if self._masked and len(masks.nothing_legal(_stack([observation]), self.action_space)):
                 raise ValueError(f"no action is legal, {masks.MASK} is {observation[masks.MASK].tolist()!s:.80}")
         except PASSING:
             raise
