@@ -24,6 +24,7 @@ import keras
 from keras import layers
 
 import thorndike as td
+from thorndike.environments.probes import BlackOrWhite
 from thorndike.errors import SettingError
 from thorndike.networks import Network
 
@@ -177,3 +178,25 @@ def test_the_keras_of_tensorflow_is_the_same():
     given = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(8, "relu"), tf.keras.layers.Dense(2)])
     module = module_of(given)
     np.testing.assert_allclose(module.original().predict(BATCH, verbose=0), call(module, BATCH), atol=1e-5)
+
+
+def sees(outputs):
+    inner = [layers.Rescaling(1 / 255), layers.Conv2D(4, 3, 2, activation="tanh"), layers.Flatten()]
+    return keras.Sequential([keras.Input((12, 12, 1)), *inner, layers.Dense(16, "tanh"), layers.Dense(outputs)])
+
+
+FAST = {"gamma": 0.9, "learning_rate": 1e-2, "learning_rate_end": 0.0, "num_environments": 8}
+
+
+@pytest.mark.parametrize("name", ["ppo", "dqn"])
+def test_a_model_learns_from_images(name):
+    if name == "ppo":
+        critic = {"critic_network": sees(1), "epochs": 4, "batch_size": 64}
+        algorithm, steps = td.PPO(network=sees(2), rollout_length=32, **critic, **FAST), 10_000
+    else:
+        replay = {"warmup_steps": 64, "target_period": 10, "epsilon_end": 0.3, "memory": td.Replay(4_000, 64)}
+        algorithm, steps = td.DQN(network=sees(2), rollout_length=4, updates_per_rollout=4, **replay, **FAST), 8_000
+    environment = BlackOrWhite(size=12)
+    run = td.train(algorithm, environment, steps=steps, evaluate_every=0, quiet=True, run_dir=None)
+    best = environment.solution(0.9)
+    np.testing.assert_array_equal(run.agent.act(best.observation), best.action)
