@@ -32,7 +32,7 @@ def jit(function: Callable, **settings: Any) -> Any:
 
 def cache_programs() -> Path | None:
     """Let JAX keep what it compiles; None where that is switched off, already set, or the folder not private."""
-    if os.environ.get(OFF) or jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+    if os.environ.get(OFF) or jax.config.values["jax_compilation_cache_dir"]:
         return None
     folder = _private_folder()
     if folder is None:

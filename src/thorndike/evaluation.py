@@ -220,7 +220,8 @@ def _play_on_host(
         actor, trajectory = host.unroll(algorithm, environment, policy, actor, unroll_key, length, first=steps)
         unroll_length = max(1, min(SHORT, int(CHUNK_SECONDS * length / max(time.perf_counter() - began, 1e-6))))
         steps += length
-        for reward, done in zip(trajectory.reward, trajectory.terminated | trajectory.truncated, strict=True):
+        ends = np.asarray(trajectory.terminated | trajectory.truncated)
+        for reward, done in zip(trajectory.reward, ends, strict=True):
             returns += reward
             lengths += left > 0
             note(done, finished=True)

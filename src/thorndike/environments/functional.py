@@ -165,7 +165,7 @@ def _of_one(values: PyTree) -> PyTree:
 
 def _suits(given: jax.ShapeDtypeStruct, promised: jax.ShapeDtypeStruct) -> bool:
     """Whether shapes are the same, and no floats were given where whole numbers or booleans were promised."""
-    kinds = [jnp.integer, jnp.bool_] + [jnp.floating] * jnp.issubdtype(promised.dtype, jnp.floating)
+    kinds: list[Any] = [jnp.integer, jnp.bool_] + [jnp.floating] * jnp.issubdtype(promised.dtype, jnp.floating)
     return given.shape == promised.shape and any(jnp.issubdtype(given.dtype, kind) for kind in kinds)
 
 

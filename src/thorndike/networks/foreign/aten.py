@@ -156,7 +156,7 @@ def _at(x: jax.Array, dim: int, index: Any) -> tuple:
 
 def _along(index: jax.Array, dim: int) -> tuple:
     """What to index an array with, where `index` holds the places along one axis and its own are those of the rest."""
-    places = jnp.meshgrid(*map(jnp.arange, index.shape), indexing="ij", sparse=True)
+    places = list(jnp.meshgrid(*map(jnp.arange, index.shape), indexing="ij", sparse=True))
     places[dim] = index
     return tuple(places)
 
