@@ -296,7 +296,7 @@ def test_doubling_one_weight_doubles_that_samples_part_of_the_loss(name):
 def test_targets_follow_slowly_in_every_leaf_and_share_no_buffer(name):
     """A2t."""
     algorithm = dataclasses.replace(ALGORITHMS[name], tau=0.25)
-    state = begun(algorithm, jax.random.key(0))
+    state = algorithm.init(jax.random.key(0), OBSERVATIONS, ACTIONS)  # a compiled one shares nothing by itself
     followed = ["critics"] + ["actor"] * hasattr(state, "actor")
     for part in followed:
         online, target = (jax.tree.leaves(getattr(state, prefix + part)) for prefix in ("", "target_"))

@@ -15,6 +15,7 @@ from jax import lax, random
 import thorndike as td
 from remembering import REMEMBERING, but_full, numbers
 from thorndike.networks import Network
+from thorndike.networks.recurrent import in_rounds, in_turn
 from thorndike.sequences import Unrolled, afresh, cut, first, over_time, remembers, side_by_side, step
 
 SPACE = spaces.Dict(a=spaces.Box(-1, 1, (2,), np.float32), b=spaces.Box(-1, 1, (1,), np.float32))
@@ -165,12 +166,24 @@ def test_without_a_memory_all_steps_are_one_batch():
     assert remembers(REMEMBERING["Attention"].initial_carry(1))
 
 
-def test_only_what_has_no_quicker_way_goes_step_after_step():
-    for name, slow in {"GRU": True, "MinGRU": False, "Attention": False}.items():
-        recipe = REMEMBERING[name]
-        module = jax.eval_shape(lambda key, recipe=recipe: recipe.init(key, SPACE, 2), random.key(0))
-        program = jax.make_jaxpr(over_time)(module, observations(), recipe.initial_carry(COPIES), jnp.asarray(ENDED))
-        assert (" scan[" in str(program)) == slow, name
+@pytest.mark.parametrize(("name", "slow"), [("GRU", True), ("MinGRU", False), ("Attention", False)])
+def test_on_accelerators_only_what_has_no_quicker_way_goes_step_after_step(name, slow):
+    recipe = REMEMBERING[name]
+    module = jax.eval_shape(lambda key: recipe.init(key, SPACE, 2), random.key(0))
+    carry = recipe.initial_carry(COPIES)
+    traced = jax.jit(lambda *given: over_time(*given).outputs).trace(module, observations(), carry, jnp.asarray(ENDED))
+    assert ("stablehlo.while" in traced.lower(lowering_platforms=("cuda",)).as_text()) == slow
+
+
+def test_a_linear_recurrence_is_the_same_in_turn_and_in_rounds():
+    """The second is for accelerators, and nothing else here runs it."""
+    keep, new = (np.random.default_rng(seed).uniform(-1, 1, (13, 2, 3)).astype(np.float32) for seed in (0, 1))
+    hidden, expected = np.zeros((2, 3)), []
+    for k, n in zip(keep, new, strict=True):
+        hidden = k * hidden + n
+        expected.append(hidden)
+    for way in (in_turn, in_rounds):
+        np.testing.assert_allclose(jax.jit(way)(keep, new), expected, atol=1e-5)
 
 
 def test_a_rollout_is_cut_into_sequences_of_one_copy_each():

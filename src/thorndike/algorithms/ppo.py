@@ -207,4 +207,6 @@ class PPO:
         value, next_value = parameters.value(outputs), parameters.value(following)
         advantage = generalized_advantages(value, next_value, steps.reward, *ends, self.gamma, self.gae_lambda)
         extras = steps.extras | {"value": value, "advantage": advantage, "target": advantage + value}
-        return cut(steps._replace(extras=extras), self.length), statistics
+        rows = cut(steps._replace(extras=extras), self.length)
+        beginning = {"carry": jax.tree.map(lambda x: x[:1], rows.extras["carry"])}  # all that a sequence needs of it
+        return rows._replace(extras=rows.extras | beginning), statistics
