@@ -21,6 +21,7 @@ from thorndike.environments import make
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.probes import MaskedChoice
 from thorndike.errors import EnvironmentFault, SettingError, UnsuitableError
+from thorndike.runs.agents import Agent
 from thorndike.runs.export import draw
 from thorndike.spaces import plain, uniform_action
 from thorndike.unrolls import compiled
@@ -343,6 +344,16 @@ def test_a_mask_that_cannot_be_honoured_is_refused(observations, actions, says):
     for algorithm in fitting:
         with pytest.raises(UnsuitableError, match=says):
             algorithm.check(observations, actions)
+
+
+def test_by_hand_any_numbers_do_as_a_mask_and_one_that_allows_nothing_is_refused():
+    algorithm, space = dataclasses.replace(REINFORCE, baseline_network=None), observed()
+    agent = Agent(algorithm, algorithm.init(jax.random.key(0), space, CHOICES), space, CHOICES)
+    for kind in (bool, np.int8, np.int64, np.float64):
+        assert agent.act({"action_mask": np.array([0, 0, 1, 0], kind), "x": np.zeros(3, np.float32)}) == 2
+    for mask in ([0, 0, 0, 0], [2, 0, 0, 0], [0, 1, 0]):
+        with pytest.raises(ValueError, match=r"no action is legal|got \[2, 0, 0, 0\]|expected int\[4\]"):
+            agent.act({"action_mask": np.array(mask), "x": np.zeros(3, np.float32)})
 
 
 class Stuck(Strict):

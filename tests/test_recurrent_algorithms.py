@@ -377,7 +377,7 @@ def test_a_player_acts_as_the_evaluation_does_and_keeps_several_episodes_apart()
     assert len({tuple(row) for row in steps.action.T}) > 1  # or nothing was to be kept apart
     again = agent.player()
     assert again.act(steps.observation[0, 0]) == steps.action[0, 0]
-    with pytest.raises(ValueError, match="this player is in 1 episodes, got observations of 3"):
+    with pytest.raises(ValueError, match="this player is in one episode, got observations of 3: make another"):
         again.act(steps.observation[0])
     with pytest.raises(ValueError, match="begins takes True or False, or one for each of 1 episodes"):
         again.act(steps.observation[0, 0], begins=[True, False])

@@ -85,12 +85,9 @@ def plain(space: Space, value: Any, name: str = "observation") -> PyTree:
             missing, extra = space.spaces.keys() - value.keys(), value.keys() - space.spaces.keys()
             given = [f"without {sorted(missing)}"] * bool(missing) + [f"with {sorted(map(str, extra))}"] * bool(extra)
             raise ValueError(f"{name}: expected the keys {sorted(space.spaces)}, got a dict {' and '.join(given)}")
-        named = {key: plain(space[key], value[key], f"{name}[{key!r}]") for key in sorted(space.spaces)}
-        mask = named.get(masks.MASK)
-        if mask is not None and not ((mask == 0) | (mask == 1)).all():
-            numbers = str(mask.ravel().tolist())
-            raise ValueError(f"{name}[{masks.MASK!r}]: expected 1 for what is legal, 0 for the rest, got {numbers:.60}")
-        return named
+        if masks.masked(space):
+            value = {**value, masks.MASK: _plain_mask(value[masks.MASK], f"{name}[{masks.MASK!r}]")}
+        return {key: plain(space[key], value[key], f"{name}[{key!r}]") for key in sorted(space.spaces)}
     if isinstance(space, spaces.Tuple):
         if not isinstance(value, (tuple, list)) or len(value) != len(space.spaces):
             found = f"{len(value)} parts" if isinstance(value, (tuple, list)) else outline(value)
@@ -389,6 +386,15 @@ def _plain_box(space: spaces.Box, value: Any, name: str) -> np.ndarray:
         where = f" at index {index}" if index else ""
         raise ValueError(f"{name}: {array[tuple(index)]}{where} is not a finite {dtype} number")
     return array
+
+
+def _plain_mask(value: Any, name: str) -> np.ndarray:
+    """A mask of any kind of numbers, as 1 for what is legal and 0 for the rest."""
+    array = as_array(value)
+    if array.dtype.kind not in "biuf" or not ((array == 0) | (array == 1)).all():
+        given = str(array.ravel().tolist()) if array.dtype.kind in "biuf" else outline(value)
+        raise ValueError(f"{name}: expected 1 for what is legal, 0 for the rest, got {given:.60}")
+    return array.astype(np.int8)
 
 
 def _converted(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:

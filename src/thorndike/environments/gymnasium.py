@@ -155,7 +155,9 @@ class Gymnasium(Repeatable):
         except EnvironmentFault as fault:
             if isinstance(fault.__cause__, (gymnasium.error.DependencyNotInstalled, ImportError)):
                 raise _missing(name, fault.__cause__) from fault
-            raise
+            if not isinstance(fault.__cause__, NotImplementedError):
+                raise
+            shown = None
         return checked_picture(shown[-1] if isinstance(shown, list) and shown else shown, name)
 
     @property

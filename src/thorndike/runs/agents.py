@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces as gym
 from jax import random
 
-from thorndike import spaces
+from thorndike import masks, spaces
 from thorndike.compilation import jit
 from thorndike.errors import UnsuitableError
 from thorndike.normalization import normalize
@@ -140,17 +140,22 @@ class Player:
         agent = self.agent
         axes = leading_axes(agent.observation_space, observation)
         if axes not in (0, 1):
-            raise ValueError(f"neither one observation of {agent.observation_space} nor a batch of them")
+            given = spaces.outline(observation)
+            raise ValueError(f"neither one observation of {agent.observation_space} nor a batch of them: {given}")
         rows = [observation] if axes == 0 else rows_of(observation)
         checked = [spaces.plain(agent.observation_space, row) for row in rows]
         batch = jax.tree.map(lambda *leaves: np.stack(leaves), *checked)
+        if len(masks.nothing_legal(batch, agent.action_space)):
+            raise ValueError(f"no action is legal: {masks.MASK} is 0 everywhere, as after the end of an episode")
         if self.carry is None:
             self.carry, self._episodes = agent.algorithm.initial_carry(len(rows)), len(rows)
         if len(rows) != self._episodes:
-            raise ValueError(f"this player is in {self._episodes} episodes, got observations of {len(rows)}")
+            one = "one episode" if self._episodes == 1 else f"{self._episodes} episodes"
+            raise ValueError(f"this player is in {one}, got observations of {len(rows)}: make another player for those")
         begins = np.asarray(begins)
         if begins.shape not in ((), (len(rows),)) or begins.dtype != bool:
-            raise ValueError(f"begins takes True or False, or one for each of {len(rows)} episodes")
+            given = f"{begins.dtype}{list(begins.shape)}"
+            raise ValueError(f"begins takes True or False, or one for each of {len(rows)} episodes, got {given}")
         agent._calls += 1
         policy, call = agent.policy(self.explore), np.uint32(agent._calls)
         begins = np.broadcast_to(begins, len(rows))

@@ -130,6 +130,8 @@ def export(agent: Any, path: str | os.PathLike) -> Path:
     versions, greedy = configuration.versions() | made.versions(where.suffix), Greedy.of(agent)
     contract = _contract(where.parent / CONTRACT, agent, greedy)
     batch = draw(agent.observation_space, agent.moments, np.random.default_rng(0), CHECKED)
+    if masks.masked(batch):
+        batch[masks.MASK][masks.nothing_legal(batch, agent.action_space)] = 1
     with persistence.taking_the_place_of(where, made.marker) as temporary:
         made.write(greedy, temporary)
         parity = compare(agent, batch, in_parts(made.load(greedy, temporary), batch))
