@@ -199,8 +199,8 @@ TASKS = [
             ),
             (
                 "mingru", "a linear recurrence", "MinGRU", (Aim(MEMORYLESS, 50, 50, unit="%"),), {},
-                "Why not faster: gates and recurrence are two fifths of an update; without them it would still take "
-                "1.8 times as long as the update without memory",
+                "Why not faster: gates and recurrence are a third of an update; without them it would still take 1.6 "
+                "times as long as the update without memory",
             ),
         )
     ),
