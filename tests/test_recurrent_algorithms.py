@@ -454,8 +454,9 @@ def learner(name, kind, size=32):
     """An algorithm as the cue needs it."""
     network = networks(size)[kind]
     if name == "ppo":
+        rate = 1e-3 if kind == "attention" else 2e-3  # at which it misses the cue on 2 of 6 seeds
         return td.PPO(
-            network=network, num_environments=16, rollout_length=64, epochs=4, batch_size=256, learning_rate=2e-3,
+            network=network, num_environments=16, rollout_length=64, epochs=4, batch_size=256, learning_rate=rate,
             learning_rate_end=0.0, ent_coef=0.01,
         )  # fmt: skip
     if name == "reinforce":
