@@ -181,6 +181,7 @@ def test_the_keras_of_tensorflow_is_the_same():
 
 
 def sees(outputs):
+    keras.utils.set_random_seed(outputs)
     inner = [layers.Rescaling(1 / 255), layers.Conv2D(4, 3, 2, activation="tanh"), layers.Flatten()]
     return keras.Sequential([keras.Input((12, 12, 1)), *inner, layers.Dense(16, "tanh"), layers.Dense(outputs)])
 
@@ -192,7 +193,7 @@ FAST = {"gamma": 0.9, "learning_rate": 1e-2, "learning_rate_end": 0.0, "num_envi
 def test_a_model_learns_from_images(name):
     if name == "ppo":
         critic = {"critic_network": sees(1), "epochs": 4, "batch_size": 64}
-        algorithm, steps = td.PPO(network=sees(2), rollout_length=32, **critic, **FAST), 10_000
+        algorithm, steps = td.PPO(network=sees(2), rollout_length=32, **critic, **FAST), 20_000
     else:
         replay = {"warmup_steps": 64, "target_period": 10, "epsilon_end": 0.3, "memory": td.Replay(4_000, 64)}
         algorithm, steps = td.DQN(network=sees(2), rollout_length=4, updates_per_rollout=4, **replay, **FAST), 8_000
