@@ -192,8 +192,8 @@ FAST = {"gamma": 0.9, "learning_rate": 1e-2, "learning_rate_end": 0.0, "num_envi
 @pytest.mark.parametrize("name", ["ppo", "dqn"])
 def test_a_model_learns_from_images(name):
     if name == "ppo":
-        critic = {"critic_network": sees(1), "epochs": 4, "batch_size": 64}
-        algorithm, steps = td.PPO(network=sees(2), rollout_length=32, **critic, **FAST), 20_000
+        critic = FAST | {"critic_network": sees(1), "epochs": 4, "batch_size": 64, "learning_rate": 3e-3}
+        algorithm, steps = td.PPO(network=sees(2), rollout_length=32, **critic), 20_000
     else:
         replay = {"warmup_steps": 64, "target_period": 10, "epsilon_end": 0.3, "memory": td.Replay(4_000, 64)}
         algorithm, steps = td.DQN(network=sees(2), rollout_length=4, updates_per_rollout=4, **replay, **FAST), 8_000
