@@ -105,7 +105,7 @@ TD3 = {
     "warmup_steps": 256, "learning_rate": 1e-3, "gamma": 0.99, "tau": 0.005, "exploration_noise": 0.1,
     "target_noise": 0.2, "target_noise_clip": 0.5,
 }  # fmt: skip
-LSTM = EIGHT_COPIES | {"sizes": [64], "recurrent": "LSTM"}  # a layer of 64 behind a cell of 64, in actor and critic
+RECURRENT = EIGHT_COPIES | {"sizes": [64]}  # a layer of 64 behind a cell of 64, in actor and critic
 IMAGES = {"image": True, "sizes": [512]}  # the network of Mnih et al. (2015)
 PPO_IMAGES = EIGHT_COPIES | IMAGES | {"rollout_length": 32, "batch_size": 64}
 DQN_IMAGES = DQN | IMAGES | {"batch_size": 32, "rollout_length": 4, "capacity": 5_000, "learning_rate": 1e-4}
@@ -187,7 +187,7 @@ TASKS = [
             f"PPO CartPole, compiled, with {title} of 64 and a layer of 64 behind it in actor and critic, 8 copies x "
             "128, minibatches of 256 in sequences of 16, 4 epochs; beside the same without memory, 2x64 tanh",
             aims,
-            "ppo", LSTM | {"recurrent": kind}, "CartPole-v1", "CartPole-v1", (4, 2),
+            "ppo", RECURRENT | {"recurrent": kind}, "CartPole-v1", "CartPole-v1", (4, 2),
             {OURS: 50_000, MEMORYLESS: 200_000} | steps,
             notes=(why,),
         )

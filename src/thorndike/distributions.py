@@ -7,7 +7,6 @@ Parameters have leading batch axes; the log-probability of an action is one numb
 from __future__ import annotations
 
 import math
-from itertools import accumulate
 from typing import Any
 
 import equinox as eqx
@@ -50,7 +49,7 @@ class MultiCategorical(eqx.Module):
 
     @property
     def parts(self) -> list[Categorical]:
-        return [Categorical(logits) for logits in jnp.split(self.logits, list(accumulate(self.sizes))[:-1], -1)]
+        return [Categorical(logits) for logits in masks.parts_of(self.logits, self.sizes)]
 
     def sample(self, key: jax.Array) -> jax.Array:
         keys = random.split(key, len(self.sizes))

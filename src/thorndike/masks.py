@@ -25,7 +25,7 @@ SEEN = "observation"  # what stands beside a mask that was put there: a network 
 
 def of(observation: Any) -> jax.Array | None:
     """Which choices are legal in observations [..., choices], as booleans; None where nothing is said."""
-    return observation[MASK] != 0 if isinstance(observation, Mapping) and MASK in observation else None
+    return observation[MASK] != 0 if masked(observation) else None
 
 
 def legal(values: jax.Array, mask: jax.Array | None, sizes: Sequence[int] | None = None) -> jax.Array:
@@ -35,24 +35,28 @@ def legal(values: jax.Array, mask: jax.Array | None, sizes: Sequence[int] | None
     """
     if mask is None:
         return values
-    ends = list(accumulate(sizes or values.shape[-1:]))[:-1]
-    possible = [part | ~part.any(-1, keepdims=True) for part in jnp.split(mask, ends, -1)]
+    possible = [part | ~part.any(-1, keepdims=True) for part in parts_of(mask, sizes or values.shape[-1:])]
     return jnp.where(jnp.concatenate(possible, -1), values, -jnp.inf)
 
 
 def uniform(key: jax.Array, mask: jax.Array, sizes: Sequence[int]) -> jax.Array:
     """Actions [n, parts] int32, uniform over what masks [n, choices] allow."""
     logits = legal(jnp.zeros(mask.shape, jnp.float32), mask, sizes)
-    parts = jnp.split(logits, list(accumulate(sizes))[:-1], -1)
     keys = random.split(key, len(sizes))
-    return jnp.stack([random.categorical(k, part).astype(jnp.int32) for k, part in zip(keys, parts, strict=True)], -1)
+    parts = zip(keys, parts_of(logits, sizes), strict=True)
+    return jnp.stack([random.categorical(key, part).astype(jnp.int32) for key, part in parts], -1)
+
+
+def parts_of(choices: Any, sizes: Sequence[int]) -> list[Any]:
+    """Arrays of all choices [..., choices] as one for each of the parts, whose sizes these are."""
+    return [choices[..., end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
 
 
 def without(observation: Any) -> Any:
     """An observation, or a Dict space, without its mask."""
     if isinstance(observation, spaces.Dict):
         return spaces.Dict(without(observation.spaces))
-    if not isinstance(observation, Mapping) or MASK not in observation:
+    if not masked(observation):
         return observation
     return {name: value for name, value in observation.items() if name != MASK}
 
@@ -95,12 +99,11 @@ def check(observation_space: spaces.Space, action_space: spaces.Space) -> None:
 
 
 def nothing_legal(observation: Any, action_space: spaces.Space) -> np.ndarray:
-    """The copies [K] among observations [N, ...] of which a part of the action has no legal choice."""
+    """Of which observations [...] a part of the action has no legal choice."""
     mask = of(observation)
     if mask is None:
-        return np.zeros(0, int)
-    ends = list(accumulate(choices_of(action_space) or ()))[:-1]
-    return np.flatnonzero(~np.all([part.any(-1) for part in np.split(mask, ends, -1)], axis=0))
+        return np.zeros((), bool)
+    return ~np.all([part.any(-1) for part in parts_of(mask, choices_of(action_space) or mask.shape[-1:])], axis=0)
 
 
 def _paths(space: Any, path: tuple = ()) -> list[tuple]:

@@ -37,7 +37,7 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     with guarded("the environment could not be looked at"):
         name = environment if isinstance(environment, str) else name_of(environment)
     with guarded(f"{name} could not be made"):
-        return _made(environment, name, num_environments, arguments, _flag(arguments, MASK_FROM_INFO))
+        return _made(environment, name, num_environments, arguments, _mask_from_info(arguments))
 
 
 def check_distinct(*environments: Environment) -> None:
@@ -103,11 +103,11 @@ def ours(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name == MASK_FROM_INFO}
 
 
-def _flag(arguments: dict[str, Any], name: str) -> bool:
-    """One of our own among the arguments, which it is taken from."""
-    value = arguments.pop(name, False)
+def _mask_from_info(arguments: dict[str, Any]) -> bool:
+    """The flag among the arguments, which it is taken from."""
+    value = arguments.pop(MASK_FROM_INFO, False)
     if not isinstance(value, bool):
-        raise SettingError(f"{name} must be True or False, got {shown(value)}")
+        raise SettingError(f"{MASK_FROM_INFO} must be True or False, got {shown(value)}")
     return value
 
 

@@ -58,7 +58,6 @@ class Gymnasium(Repeatable):
         self._with_mask = MaskFromInfo(observation_space, action_space) if mask_from_info else None
         seen = self._with_mask.observation_space if self._with_mask else observation_space
         super().__init__(len(self.copies), seen, action_space)
-        self._said_unused = False  # that `info` holds a mask
         self._masked = masks.masked(self.observation_space)
         self._one_leaf = isinstance(self._stored, jax.ShapeDtypeStruct)
         box = isinstance(self.observation_space, gymnasium.spaces.Box)
@@ -104,8 +103,6 @@ class Gymnasium(Repeatable):
         following = rows if self._one_leaf else _stack(rows)
         done = terminated | truncated
         self._observation = self._renewed(following, done) if done.any() else following
-        if self._masked:
-            self._check_masks()
         return (), Step(self._observation, reward, terminated, truncated, following)
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> PyTree:
@@ -193,11 +190,7 @@ class Gymnasium(Repeatable):
             if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
                 raise ValueError(f"reset must return (observation, info), got {_outline(answer)}")
             observation, info = answer
-            if self._with_mask:
-                observation = self._with_mask(observation, info)
-            observation = spaces.plain(self.observation_space, observation)
-            if self._masked and len(masks.nothing_legal(_stack([observation]), self.action_space)):
-                raise ValueError(f"no action is legal, {masks.MASK} is {observation[masks.MASK].tolist()!s:.80}")
+            observation = self._seen(observation, info)
         except PASSING:
             raise
         except BaseException as error:
@@ -205,8 +198,12 @@ class Gymnasium(Repeatable):
             if text.startswith("TypeError") and "unexpected keyword argument 'seed'" in text:
                 text = "it must accept reset(seed=...), as Gymnasium's environments do"
             raise self._fault(i, text) from error
-        if masks.MASK in info and not self._masked:
-            self._say_unused_mask()
+        if masks.MASK in info and not self._masked and masks.choices_of(self.action_space):
+            warnings.warn(
+                f"info holds an {masks.MASK}, of which no use is made: with mask_from_info=True among the "
+                "environment's arguments no illegal action is taken",
+                stacklevel=1,  # one place, so that it is shown once for all that a run makes
+            )
         return observation
 
     def _step_copy(self, i: int, action: Any) -> tuple[Any, float, bool, bool, Any]:
@@ -219,10 +216,8 @@ class Gymnasium(Repeatable):
                 expected = "(observation, reward, terminated, truncated, info)"
                 raise ValueError(f"step must return {expected}, got {_outline(answer)}")
             observation, reward, terminated, truncated, info = answer
-            if self._with_mask:
-                observation = self._with_mask(observation, info, done=terminated or truncated)
             if type(observation) is not np.ndarray or observation.dtype != box.dtype or observation.shape != box.shape:
-                observation = spaces.plain(self.observation_space, observation)
+                observation = self._seen(observation, info, done=terminated or truncated)
             reward = spaces.plain_reward(reward)
             terminated, truncated = (
                 spaces.plain_flag(terminated, "terminated"),
@@ -234,21 +229,14 @@ class Gymnasium(Repeatable):
             raise self._fault(i, told(error, checking)) from error
         return observation, reward, terminated, truncated, info
 
-    def _say_unused_mask(self) -> None:
-        if not self._said_unused and masks.choices_of(self.action_space):
-            warnings.warn(
-                f"info holds an {masks.MASK}, of which no use is made: with mask_from_info=True among the "
-                "environment's arguments no illegal action is taken",
-                stacklevel=1,  # one place, so that it is shown once for all that a run makes
-            )
-        self._said_unused = True
-
-    def _check_masks(self) -> None:
-        """Raise for the first copy whose episode goes on without any legal action."""
-        for i in masks.nothing_legal(self._observation, self.action_space).tolist():
-            if self._left[i] > 0:
-                mask = self._observation[masks.MASK][i].tolist()
-                raise self._fault(i, f"no action is legal, {masks.MASK} is {mask!s:.80}")
+    def _seen(self, observation: Any, info: Any, done: bool = False) -> PyTree:
+        """What a copy gave as it is stored, with its mask; ValueError where it is none, or leaves nothing to do."""
+        if self._with_mask:
+            observation = self._with_mask(observation, info, done)
+        observation = spaces.plain(self.observation_space, observation)
+        if self._masked and not done and masks.nothing_legal(observation, self.action_space):
+            raise ValueError(f"no action is legal, {masks.MASK} is {observation[masks.MASK].tolist()!s:.80}")
+        return observation
 
     def _blame(self, rows: np.ndarray) -> None:
         """Raise for the first copy whose observation is not finite."""

@@ -145,7 +145,7 @@ class Player:
         rows = [observation] if axes == 0 else rows_of(observation)
         checked = [spaces.plain(agent.observation_space, row) for row in rows]
         batch = jax.tree.map(lambda *leaves: np.stack(leaves), *checked)
-        if len(masks.nothing_legal(batch, agent.action_space)):
+        if masks.nothing_legal(batch, agent.action_space).any():
             raise ValueError(f"no action is legal: {masks.MASK} is 0 everywhere, as after the end of an episode")
         if self.carry is None:
             self.carry, self._episodes = agent.algorithm.initial_carry(len(rows)), len(rows)

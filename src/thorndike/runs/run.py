@@ -112,11 +112,9 @@ class Run:
         other = configuration.trusted_environment(
             run, where, self._given[EVALUATION_ENVIRONMENT], EVALUATION_ENVIRONMENT
         )
-        return (
-            (chosen, run.environment_arguments)
-            if other is None
-            else (other, environments.ours(run.environment_arguments))
-        )
+        if other is None:
+            return chosen, run.environment_arguments
+        return other, environments.ours(run.environment_arguments)
 
     def watch(
         self, episodes: int = 1, *, seed: int = 0, best: bool = False, fps: float | None = None, live: bool = False

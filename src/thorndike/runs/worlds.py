@@ -57,10 +57,8 @@ def _to_evaluate_in(
     if other is None:
         made, reason = _beside(run, given[ENVIRONMENT], training)
     else:
-        made, reason = (
-            environments.make(other, number_of_copies(run), **environments.ours(run.environment_arguments)),
-            "",
-        )
+        arguments = environments.ours(run.environment_arguments)
+        made, reason = environments.make(other, number_of_copies(run), **arguments), ""
     if made is not training:
         stack.callback(made.close)
     if other is not None:
