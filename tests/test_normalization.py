@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +11,9 @@ import pytest
 from gymnasium import spaces
 from jax import lax
 
-from thorndike import normalization
-from thorndike.algorithms.ppo import PPO
-from thorndike.core import Transition
+from thorndike import DDPG, DQN, PPO, REINFORCE, SAC, TD3, Replay, normalization
+from thorndike.core import Batch, Transition
+from thorndike.errors import SettingError
 
 CLIP = 10.0
 SPACE = spaces.Box(-np.inf, np.inf, (3,), np.float32)
@@ -206,3 +208,42 @@ def test_no_spread_yet_gives_finite_rewards():
     reward = np.array([[1, 0]], np.float32)
     scale = normalization.update_reward_scale(scale, np.ones_like(reward), reward < 2, 0.9)
     np.testing.assert_array_equal(normalization.scale_reward(scale, reward, CLIP), [[CLIP, 0]])
+
+
+CLIPPING = {
+    "dqn": DQN(num_environments=2, memory=Replay(100, 16)),
+    "ppo": PPO(num_environments=2, rollout_length=15, batch_size=10, epochs=1),
+    "reinforce": REINFORCE(num_environments=2),
+    "sac": SAC(num_environments=2),
+    "td3": TD3(num_environments=2),
+    "ddpg": DDPG(num_environments=2),
+}
+
+
+@pytest.mark.parametrize("name", CLIPPING)
+def test_of_clipped_rewards_only_the_signs_are_learned_from(name):
+    algorithm = dataclasses.replace(CLIPPING[name], clip_rewards=True)
+    acts = spaces.Discrete(3) if name in ("dqn", "ppo", "reinforce") else spaces.Box(-1, 1, (1,))
+    key = jax.random.key(0)
+
+    def updated(factor):
+        state = algorithm.init(key, SPACE, acts)
+        new = steps(15, 2)
+        reward = jnp.round(new.reward / 1e3)  # some are 0
+        policy = algorithm.policy(state, jnp.float32(0))
+        action, _, extras = jax.vmap(lambda x: algorithm.act(policy, x, (), key))(jnp.asarray(new.observation))
+        new = new._replace(action=action, reward=factor * reward if factor else jnp.sign(reward), extras=extras)
+        if isinstance(algorithm.memory, Replay):
+            new = jax.tree.map(lambda x: x.reshape(1, 30, *x.shape[2:]), new)
+        new = jax.tree.map(jnp.asarray, new)
+        batch = Batch(new, jnp.ones(new.reward.shape[1]), jnp.arange(new.reward.shape[1]))
+        return algorithm.update(state, batch, jnp.float32(0), key)[0]
+
+    once, large, signs = jax.jit(lambda: (updated(1.0), updated(1e3), updated(0.0)))()
+    for other in (large, signs):
+        jax.tree.map(np.testing.assert_array_equal, once, other)
+
+
+def test_rewards_are_clipped_or_divided_but_not_both():
+    with pytest.raises(SettingError, match="choose normalize_rewards=True or clip_rewards=True, not both"):
+        normalization.begin(PPO(normalize_rewards=True, clip_rewards=True), SPACE)

@@ -4,9 +4,9 @@ Nothing here is changed in place and nothing lives in an environment, so the sta
 checkpoints, evaluation and workers. Where nothing is normalised, () stands for the statistics: it stays as it is, and
 values pass.
 
-An algorithm has two fields, `normalize_observations` and `normalize_rewards`, and `Statistics` in its state. Whoever
-learns from a trajectory as it comes calls `as_acted`; whoever draws from a memory calls `observe` for each trajectory
-and `apply` for what is drawn.
+An algorithm has the fields `normalize_observations`, `normalize_rewards` and `clip_rewards`, and `Statistics` in its
+state. Whoever learns from a trajectory as it comes calls `as_acted`; whoever draws from a memory calls `observe` for
+each trajectory and `apply` for what is drawn.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from jax import lax
 
 from thorndike import masks
 from thorndike.core import Transition
+from thorndike.errors import SettingError
 from thorndike.spaces import stored
 
 CLIP = 10.0  # normalised values stay within -10 and 10: a rare one does not tear at the weights
@@ -44,17 +45,25 @@ class RewardScale(NamedTuple):
     returns: Moments
 
 
+class Signs(NamedTuple):
+    """In place of a scale: of rewards only the signs are learned from."""
+
+
 class Statistics(NamedTuple):
     """What the state of an algorithm keeps to normalise by; () for what it does not normalise."""
 
     observations: Any  # Moments
-    rewards: Any  # a RewardScale
+    rewards: Any  # a RewardScale, or Signs
 
 
 def begin(algorithm: Any, observation_space: Any) -> Statistics:
-    """Nothing seen yet, of what `algorithm.normalize_observations` and `algorithm.normalize_rewards` ask for."""
+    """Nothing seen yet, of what `normalize_observations`, `normalize_rewards` and `clip_rewards` ask for."""
+    if algorithm.normalize_rewards and algorithm.clip_rewards:
+        raise SettingError(f"{type(algorithm).__name__}: choose normalize_rewards=True or clip_rewards=True, not both")
     observations = init(stored(observation_space)) if algorithm.normalize_observations else ()
-    rewards = init_reward_scale(algorithm.num_environments) if algorithm.normalize_rewards else ()
+    rewards: Any = Signs() if algorithm.clip_rewards else ()
+    if algorithm.normalize_rewards:
+        rewards = init_reward_scale(algorithm.num_environments)
     return Statistics(observations, rewards)
 
 
@@ -158,11 +167,14 @@ def update_reward_scale(scale: RewardScale, reward: jax.Array, done: jax.Array, 
     return RewardScale(running, update(scale.returns, returns))
 
 
-def scale_reward(scale: RewardScale, reward: jax.Array, clip: float = CLIP) -> jax.Array:
+def scale_reward(scale: Any, reward: jax.Array, clip: float = CLIP) -> jax.Array:
     """Rewards divided by the standard deviation of the discounted return, then clipped; the mean stays where it is.
 
     As in Engstrom et al. (2020), "Implementation matters in deep policy gradients", and Gymnasium's NormalizeReward.
+    With `Signs` it is -1, 0 or 1, as in Mnih et al. (2015), "Human-level control through deep reinforcement learning".
     """
+    if isinstance(scale, Signs):
+        return jnp.sign(reward)
     if not scale:
         return reward
     return jnp.clip(reward * lax.rsqrt(scale.returns.variance[0] + EPSILON), -clip, clip)

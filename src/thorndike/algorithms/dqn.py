@@ -67,6 +67,7 @@ class DQN:
     exploration_fraction: float = setting(0.4, above=0, high=1)  # of the run, over which epsilon falls
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
+    clip_rewards: bool = False  # learn from their signs, as usual for Atari games
     num_environments: int = setting(8, low=1, high=2**20)
     rollout_length: int = setting(8, low=1)
     updates_per_rollout: int = setting(32, low=1, high=2**20)

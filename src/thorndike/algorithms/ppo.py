@@ -90,6 +90,7 @@ class PPO:
     normalize_advantages: bool = True  # per minibatch
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
+    clip_rewards: bool = False  # learn from their signs, as usual for Atari games
     num_environments: int = setting(8, low=1, high=2**20)
     rollout_length: int = setting(128, low=1)
     updates_per_rollout: ClassVar[int] = 1
@@ -115,8 +116,7 @@ class PPO:
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
         key_network, key_critic = random.split(key)
         head = Head.of(action_space)
-        gain = jnp.full(head.outputs + 1, 0.01).at[-1].set(1.0)  # small for the policy, 1 for the value
-        gain = gain[:-1] if self.critic_network else gain
+        gain = jnp.array([0.01] * head.outputs + [1.0] * (not self.critic_network))  # small for the policy
         network = self.network.init(key_network, observation_space, gain.size, gain)
         critic = init_value(self, "critic_network", key_critic, observation_space)
         parameters = Parameters(network, head, critic)

@@ -76,6 +76,7 @@ class REINFORCE:
     max_grad_norm: float = setting(0.5, above=0, infinite=True)
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
+    clip_rewards: bool = False  # learn from their signs, as usual for Atari games
     num_environments: int = setting(8, low=1, high=2**20)
     rollout_length: int = setting(128, low=1)
     updates_per_rollout: ClassVar[int] = 1

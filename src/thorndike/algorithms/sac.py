@@ -69,6 +69,7 @@ class SAC:
     target_entropy: float | None = None  # None: minus the number of the action's dimensions
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
+    clip_rewards: bool = False  # learn from their signs, as usual for Atari games
     num_environments: int = setting(1, low=1, high=2**20)
     rollout_length: int = setting(1, low=1)
     updates_per_rollout: int = setting(1, low=1, high=2**20)

@@ -82,6 +82,7 @@ class TD3:
     target_noise_clip: float = setting(0.5, low=0, infinite=True)
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
+    clip_rewards: bool = False  # learn from their signs, as usual for Atari games
     num_environments: int = setting(1, low=1, high=2**20)
     rollout_length: int = setting(2, low=1)
     updates_per_rollout: int = setting(1, low=1, high=2**20)
@@ -101,8 +102,7 @@ class TD3:
         masks.check(observation_space, action_space)
 
     def optimizer(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
-        rate = self.learning_rate if rate is None else rate
-        return optax.adam(falling(rate, self.learning_rate_end, fraction))
+        return optax.adam(falling(self.learning_rate if rate is None else rate, self.learning_rate_end, fraction))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         key_actor, key_critics = random.split(key)

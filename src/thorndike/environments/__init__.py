@@ -13,6 +13,7 @@ from thorndike.environments.boundary import PASSING, guarded
 from thorndike.errors import SettingError, shown
 
 MASK_FROM_INFO = "mask_from_info"
+ATARI = "atari:"
 
 if TYPE_CHECKING:
     from thorndike.core import Environment
@@ -23,11 +24,12 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     """`num_environments` copies of an environment, side by side.
 
     `environment` is an id ("CartPole-v1": its compiled twin where there is one that takes the arguments, else
-    Gymnasium's; "gymnasium:ID": Gymnasium's; "envpool:ID": EnvPool's; "my_module:MyEnv-v0": imports the module, which
-    registers it), a gymnasium.Env class, a function that makes a gymnasium.Env or a compiled environment, a compiled
-    environment or its class, an EnvSpec, or an environment object: of that, fresh copies where they are sure to equal
-    it, else it is itself the one copy (`single`), and asking for more is an error. `arguments` go to whatever makes it;
-    `mask_from_info=True` is for a Gymnasium environment that says in `info["action_mask"]` which actions are legal.
+    Gymnasium's; "gymnasium:ID": Gymnasium's; "envpool:ID": EnvPool's; "atari:GAME": an Atari game;
+    "my_module:MyEnv-v0": imports the module, which registers it), a gymnasium.Env class, a function that makes a
+    gymnasium.Env or a compiled environment, a compiled environment or its class, an EnvSpec, or an environment object:
+    of that, fresh copies where they are sure to equal it, else it is itself the one copy (`single`), and asking for
+    more is an error. `arguments` go to whatever makes it; `mask_from_info=True` is for a Gymnasium environment that
+    says in `info["action_mask"]` which actions are legal.
 
     Raises UnknownNameError, SettingError, UnsuitableError, MissingExtraError with the pip line, or EnvironmentFault
     for whatever goes wrong inside.
@@ -103,6 +105,15 @@ def ours(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name == MASK_FROM_INFO}
 
 
+def to_evaluate_with(environment: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of an environment trained in, less those that are for training alone."""
+    if not isinstance(environment, str) or not environment.startswith(ATARI):
+        return dict(arguments)
+    from thorndike.environments.atari import TRAINING_ONLY
+
+    return {name: value for name, value in arguments.items() if name not in TRAINING_ONLY}
+
+
 def _mask_from_info(arguments: dict[str, Any]) -> bool:
     """The flag among the arguments, which it is taken from."""
     value = arguments.pop(MASK_FROM_INFO, False)
@@ -122,6 +133,12 @@ def _made(environment: Any, name: str, n: int, arguments: dict[str, Any], mask_f
             raise SettingError(f"{MASK_FROM_INFO} is for Gymnasium's environments, {environment} is EnvPool's")
         pool: HostEnvironment = envpool.copies_of_id(environment.removeprefix("envpool:"), n, arguments)
         return pool
+    if isinstance(environment, str) and environment.startswith(ATARI):
+        from thorndike.environments import atari
+
+        if mask_from_info:
+            raise SettingError(f"{MASK_FROM_INFO} is for Gymnasium's environments: in {environment} all is legal")
+        return atari.copies_of_id(environment.removeprefix(ATARI), n, arguments)
     is_one = not isinstance(environment, type) and (_is_functional(environment) or host.is_environment(environment))
     if is_one and arguments:
         raise SettingError(f"{name} is made already: give {', '.join(arguments)} where it is made")

@@ -322,6 +322,13 @@ def _library(id: str) -> Any:
     return envpool
 
 
+def ids_of(family: str) -> list[str]:
+    """All environments of a part of EnvPool."""
+    from envpool.registration import registry
+
+    return [id for id in registry.specs if _family(id) == family]
+
+
 def _family(id: str) -> str:
     """The part of EnvPool that an environment belongs to, "envpool.classic_control" for example."""
     from envpool.registration import registry

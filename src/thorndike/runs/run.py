@@ -113,7 +113,7 @@ class Run:
             run, where, self._given[EVALUATION_ENVIRONMENT], EVALUATION_ENVIRONMENT
         )
         if other is None:
-            return chosen, run.environment_arguments
+            return chosen, environments.to_evaluate_with(chosen, run.environment_arguments)
         return other, environments.ours(run.environment_arguments)
 
     def watch(

@@ -69,7 +69,8 @@ def _to_evaluate_in(
 def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, str]:
     """Copies of the environment trained in for evaluations: new ones, or `training` where it can only exist once."""
     try:
-        made = environments.make(environment, number_of_copies(run), **run.environment_arguments)
+        arguments = environments.to_evaluate_with(environment, run.environment_arguments)
+        made = environments.make(environment, number_of_copies(run), **arguments)
         environments.check_distinct(training, made)
     except ThorndikeError as error:
         alone = not training.compiled and training.num_environments == 1
