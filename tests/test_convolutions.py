@@ -60,6 +60,20 @@ def test_a_convolution_equals_xlas_in_outputs_and_gradients(sides, strides):
     assert_equal(ours, theirs)
 
 
+def test_bytes_become_numbers_after_they_were_put_in_order():
+    _, kernel = numbers((1,), (4, 4, 3, 5))
+    images = np.random.default_rng(1).integers(0, 256, (2, 12, 8, 3), np.uint8)
+
+    def halves(x):
+        return x.astype(jnp.float32) / 2
+
+    def gradient(f):
+        return jax.jit(jax.value_and_grad(lambda kernel: jnp.sin(f(kernel)).sum()))(kernel)
+
+    ours = gradient(lambda kernel: convolution(images, kernel, (4, 2), halves))
+    assert_equal(ours, gradient(lambda kernel: reference(halves(images), kernel, (4, 2))))
+
+
 def several(f, images, kernel):
     """Two kernels side by side, as twin critics are, on the same images."""
     return jax.vmap(partial(f, images, strides=(2, 2)))(kernel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import equinox as eqx
@@ -37,9 +38,10 @@ class ConvolutionalPerceptron(Perceptron):
         return self._convolved(part, leaf_of(part, observation), *stack)
 
     def _convolved(self, part: Part, x: jax.Array, layout: Layout, kernels: tuple, biases: tuple) -> jax.Array:
-        x = as_numbers(part, _channels_last(x, layout))
-        for kernel, bias, stride in zip(kernels, biases, self.strides, strict=True):
-            x = ACTIVATIONS[self.activation](convolution(x, kernel, (stride, stride)) + bias[None, None, None])
+        x = _channels_last(x, layout)
+        for i, (kernel, bias, stride) in enumerate(zip(kernels, biases, self.strides, strict=True)):
+            numbers = partial(as_numbers, part) if i == 0 else None
+            x = ACTIVATIONS[self.activation](convolution(x, kernel, (stride, stride), numbers) + bias[None, None, None])
         return x.reshape(x.shape[0], -1)
 
 

@@ -19,13 +19,21 @@ from jax.extend.core.primitives import closed_call_p, conv_general_dilated_p
 Strides = tuple[int, int]
 
 
-def convolution(images: jax.Array, kernel: jax.Array, strides: Strides) -> jax.Array:
-    """Images [B, height, width, channels] under a kernel [height, width, channels, outputs], without padding."""
+def convolution(
+    images: jax.Array, kernel: jax.Array, strides: Strides, as_numbers: Callable[[jax.Array], jax.Array] | None = None
+) -> jax.Array:
+    """Images [B, height, width, channels] under a kernel [height, width, channels, outputs], without padding.
+
+    Where images are bytes, `as_numbers` makes floats of them, element by element: bytes are quicker to put in order.
+    """
+    as_numbers = as_numbers or (lambda x: x)
 
     def by_xla(images, kernel):
-        return lax.conv_general_dilated(images, kernel, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(as_numbers(images), kernel, strides, "VALID", dimension_numbers=numbers)
 
-    return lax.platform_dependent(images, kernel, cpu=partial(_product, strides=strides), default=by_xla)
+    product = partial(_product, strides=strides, as_numbers=as_numbers)
+    return lax.platform_dependent(images, kernel, cpu=product, default=by_xla)
 
 
 def with_quick_convolutions(function: Callable) -> Callable:
@@ -42,10 +50,20 @@ def with_quick_convolutions(function: Callable) -> Callable:
     return call
 
 
-def _product(images: jax.Array, kernel: jax.Array, strides: Strides) -> jax.Array:
+def _product(
+    images: jax.Array, kernel: jax.Array, strides: Strides, as_numbers: Callable[[jax.Array], jax.Array] = lambda x: x
+) -> jax.Array:
+    """A convolution as one matrix product, of pixels or, where strides do not divide the kernel, of patches."""
+    if strides != (1, 1) and kernel.shape[0] % strides[0] == 0 == kernel.shape[1] % strides[1]:
+        images, kernel = _space_to_depth(images, kernel, strides)
+        if images.dtype == jnp.uint8:
+            images = lax.optimization_barrier(images)  # else XLA puts them in order once for each use, as floats
+        return _of_pixels(as_numbers(images), kernel)
+    return _of_patches(as_numbers(images), kernel, strides)
+
+
+def _of_patches(images: jax.Array, kernel: jax.Array, strides: Strides) -> jax.Array:
     """Every patch that the kernel meets is a row: what it sees of each of its places is one slice of the images."""
-    if kernel.shape[0] % strides[0] == 0 == kernel.shape[1] % strides[1]:
-        images, kernel, strides = _space_to_depth(images, kernel, strides)
     (height, width, _, outputs), (y, x) = kernel.shape, strides
     rows, columns = _places(images, kernel, strides)
     seen = [
@@ -57,7 +75,58 @@ def _product(images: jax.Array, kernel: jax.Array, strides: Strides) -> jax.Arra
     return (patches @ kernel.reshape(-1, outputs)).reshape(-1, rows, columns, outputs)
 
 
-def _space_to_depth(images: jax.Array, kernel: jax.Array, strides: Strides) -> tuple[jax.Array, jax.Array, Strides]:
+def _of_pixels(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A convolution of stride 1 of images with many channels: every pixel is a row, and meets all of the kernel.
+
+    What it gives to each place is then added up there, which is a slice of rows from another one on. So no patches are
+    put together, of which every pixel would be in several; places beyond an edge are computed too, and left out.
+    """
+    batch, rows, columns, channels = images.shape
+    height, width, _, outputs = kernel.shape
+    pixels = _sums_of_pixels(images.reshape(-1, channels), kernel, columns)
+    return pixels.reshape(batch, rows, columns, outputs)[:, : rows - height + 1, : columns - width + 1]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _sums_of_pixels(pixels: jax.Array, kernel: jax.Array, columns: int) -> jax.Array:
+    """[P, outputs] of pixels [P, channels], in rows of so many columns; of the last ones, zeros."""
+    flat, after = _flat(kernel), _after(kernel, columns)
+    given = (pixels @ flat).reshape(len(pixels), len(after), -1)
+    whole = len(pixels) - after[-1]
+    return jnp.pad(sum(given[n : n + whole, i] for i, n in enumerate(after)), ((0, after[-1]), (0, 0)))
+
+
+def _sums_forward(pixels: jax.Array, kernel: jax.Array, columns: int) -> tuple:
+    return _sums_of_pixels(pixels, kernel, columns), (pixels, kernel)
+
+
+def _sums_backward(columns: int, kept: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Written out: what JAX derives from slices are sums over arrays of zeros."""
+    pixels, kernel = kept
+    after = _after(kernel, columns)
+    later = jnp.pad(gradient, ((after[-1], 0), (0, 0)))
+    shifted = [later[after[-1] - n :][: len(pixels)] for n in after]
+    each = jnp.stack(shifted, axis=1).reshape(len(pixels), -1)
+    height, width, channels, outputs = kernel.shape
+    of_kernel = jnp.moveaxis((pixels.T @ each).reshape(channels, height, width, outputs), 0, 2)
+    return each @ _flat(kernel).T, of_kernel
+
+
+_sums_of_pixels.defvjp(_sums_forward, _sums_backward)
+
+
+def _flat(kernel: jax.Array) -> jax.Array:
+    """[channels, height * width * outputs]"""
+    return jnp.moveaxis(kernel, 2, 0).reshape(kernel.shape[2], -1)
+
+
+def _after(kernel: jax.Array, columns: int) -> list[int]:
+    """How many pixels after the first of a patch each of its places is."""
+    height, width = kernel.shape[:2]
+    return [i * columns + j for i in range(height) for j in range(width)]
+
+
+def _space_to_depth(images: jax.Array, kernel: jax.Array, strides: Strides) -> tuple[jax.Array, jax.Array]:
     """The same convolution with strides of 1, blocks of the strides' size becoming channels: it has fewer slices."""
     (height, width), (y, x), (rows, columns) = kernel.shape[:2], strides, _places(images, kernel, strides)
     images = images[:, : (rows - 1) * y + height, : (columns - 1) * x + width]  # the rest is never met
@@ -67,7 +136,7 @@ def _space_to_depth(images: jax.Array, kernel: jax.Array, strides: Strides) -> t
         apart = array.reshape(*first, height // y, y, width // x, x, channels)
         return jnp.swapaxes(apart, -4, -3).reshape(*first, height // y, width // x, y * x * channels)
 
-    return blocks(images), jnp.moveaxis(blocks(jnp.moveaxis(kernel, -1, 0)), 0, -1), (1, 1)
+    return blocks(images), jnp.moveaxis(blocks(jnp.moveaxis(kernel, -1, 0)), 0, -1)
 
 
 def _places(images: jax.Array, kernel: jax.Array, strides: Strides) -> tuple[int, int]:
