@@ -90,10 +90,11 @@ def _of_pixels(images: jax.Array, kernel: jax.Array) -> jax.Array:
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _sums_of_pixels(pixels: jax.Array, kernel: jax.Array, columns: int) -> jax.Array:
     """[P, outputs] of pixels [P, channels], in rows of so many columns; of the last ones, zeros."""
-    flat, after = _flat(kernel), _after(kernel, columns)
-    given = (pixels @ flat).reshape(len(pixels), len(after), -1)
-    whole = len(pixels) - after[-1]
-    return jnp.pad(sum(given[n : n + whole, i] for i, n in enumerate(after)), ((0, after[-1]), (0, 0)))
+    count, after = pixels.shape[0], _after(kernel, columns)
+    given = (pixels @ _flat(kernel)).reshape(count, len(after), -1)
+    whole = count - after[-1]
+    sums = sum(lax.slice_in_dim(given[:, i], n, n + whole) for i, n in enumerate(after))
+    return jnp.pad(sums, ((0, after[-1]), (0, 0)))
 
 
 def _sums_forward(pixels: jax.Array, kernel: jax.Array, columns: int) -> tuple:
@@ -103,10 +104,10 @@ def _sums_forward(pixels: jax.Array, kernel: jax.Array, columns: int) -> tuple:
 def _sums_backward(columns: int, kept: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Written out: what JAX derives from slices are sums over arrays of zeros."""
     pixels, kernel = kept
-    after = _after(kernel, columns)
+    count, after = pixels.shape[0], _after(kernel, columns)
     later = jnp.pad(gradient, ((after[-1], 0), (0, 0)))
-    shifted = [later[after[-1] - n :][: len(pixels)] for n in after]
-    each = jnp.stack(shifted, axis=1).reshape(len(pixels), -1)
+    each = jnp.stack([lax.slice_in_dim(later, after[-1] - n, after[-1] - n + count) for n in after], axis=1)
+    each = each.reshape(count, -1)
     height, width, channels, outputs = kernel.shape
     of_kernel = jnp.moveaxis((pixels.T @ each).reshape(channels, height, width, outputs), 0, 2)
     return each @ _flat(kernel).T, of_kernel
