@@ -1,4 +1,4 @@
-"""The command: `thorndike train dqn CartPole-v1`, `resume`, `evaluate`, `watch`, `plot`, `verify`, `list`.
+"""The command: `thorndike train dqn CartPole-v1`, `check`, `resume`, `evaluate`, `watch`, `plot`, `verify`, `list`.
 
 Every field of an algorithm is a flag, made by tyro from its dataclass; a small pass before it picks recipes
 (`--memory prioritized`), reads numbers as people write them (1M) and answers other libraries' words.
@@ -26,12 +26,13 @@ from thorndike.interface.words import RUN_WORDS, OnFullDisk, spelled_out
 HELP = """thorndike: deep reinforcement learning
 
   thorndike train ALGORITHM ENVIRONMENT [--steps N] [--seeds N] [--gamma 0.98] ...
+  thorndike check ENVIRONMENT [--steps 2000] [--seed 0] [--environment.NAME VALUE]
   thorndike resume RUN [--steps N] [--environment ID]
   thorndike evaluate RUN [--episodes 100] [--best] [--environment ID]
   thorndike watch RUN [--episodes 1] [--best] [--out FILM.webp]
   thorndike plot RUN ... [--metric return_mean] [--out CURVES.svg]
   thorndike verify RUN
-  thorndike list algorithms | environments | runs
+  thorndike list algorithms | environments [WORD] | runs
 
   thorndike train dqn CartPole-v1            an example that takes less than a minute
   thorndike train ALGORITHM --help           every flag of an algorithm
@@ -78,6 +79,15 @@ class TrainOptions:
     keep_checkpoints: int | None = None  # the last three unless given
     metrics_every: int | None = None  # steps between rows of metrics; 200 rows a run unless given
     record_info: tuple[str, ...] = ()  # numbers in the environment's info at the ends of episodes: is_success
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckOptions:
+    """How long an environment is played in; --environment.NAME VALUE is an argument of its own."""
+
+    steps: int = 2_000  # random ones
+    seconds: float = 10.0  # that the check takes at most; half of them for those steps
+    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +138,10 @@ class PlotOptions:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit code: 0, 2 for what the user can mend, 130 and 143 for Ctrl-C and SIGTERM."""
+    """Run the command; the exit code: 0, 2 for what the user can mend, 130 and 143 for Ctrl-C and SIGTERM.
+
+    `check` leaves with 1 where something is wrong with the environment.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     path = list(sys.path)
     usual, warnings.formatwarning = warnings.formatwarning, lambda said, *_, **__: f"warning: {one_line(str(said))}\n"
@@ -157,7 +170,7 @@ def run(given: list[str]) -> int:
         return 0
     verbs: dict[str, Callable[[list[str]], int]]
     verbs = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot}
-    verbs |= {"verify": verify, "list": list_}
+    verbs |= {"check": check, "verify": verify, "list": list_}
     if given[0] not in verbs:
         near = nearest(given[0], verbs)
         raise UnknownNameError(f"unknown verb '{given[0]}'.{near} There are: {', '.join(verbs)}")
@@ -190,6 +203,21 @@ def train(given: list[str]) -> int:
     _import_modules(environment, chosen.evaluation_environment)
     begin(made, environment, environment_arguments=environment_arguments, **dataclasses.asdict(chosen))
     return 0
+
+
+def check(given: list[str]) -> int:
+    """`thorndike check ENVIRONMENT ...`; 1 where something is wrong with it."""
+    places, flags = _split(_understood(given))
+    places = _placed(places, flags, ("environment",))
+    flags, environment_arguments = _take_environment_arguments(flags)
+    (options,) = _parse("thorndike check ENVIRONMENT", flags, CheckOptions())
+    if not places:
+        raise UnknownNameError("which environment? For example: thorndike check my_module:MyEnv-v0")
+    examine = td.check
+    _import_modules(places[0])
+    found = examine(places[0], environment_arguments=environment_arguments, **dataclasses.asdict(options))
+    print(found)
+    return 1 if found.wrong else 0
 
 
 def resume(given: list[str]) -> int:

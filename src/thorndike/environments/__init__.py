@@ -75,6 +75,15 @@ def known_ids() -> list[str]:
     return sorted({*twins(), *registered()})
 
 
+def newest_version(environment: Any) -> str:
+    """The id of the newest version of what an id names; "" where there is no newer one, or it is no id."""
+    from thorndike.environments import advice
+
+    id = environment.rpartition(":")[2] if isinstance(environment, str) else ""
+    newest = advice.newest_version(id, known_ids())
+    return newest if newest and int(newest.rpartition("-v")[2]) > int(id.rpartition("-v")[2]) else ""
+
+
 def name_of(environment: Any) -> str:
     """A name for run folders: the id without its prefix, or that of the class or function."""
     if isinstance(environment, str):
