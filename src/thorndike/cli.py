@@ -319,7 +319,8 @@ def list_(given: list[str]) -> int:
     if not places or places[0] not in tables or flags:
         near = nearest(places[0], tables) if places else ""
         raise UnknownNameError(f"list what? {', '.join(tables)}.{near}")
-    for line in listing.aligned(tables[places[0]](*places[1:2])):
+    _only(places, 1 if places[0] == "algorithms" else 2)
+    for line in listing.aligned(tables[places[0]](*places[1:])):
         print(line)
     return 0
 
@@ -490,7 +491,7 @@ def _recipe(flag: str, choice: str, kind: str, present: Any) -> Any:
     if choice.lower() not in (*names, *(("same",) if kind == "network" else ())):
         options = ", ".join(names)
         raise UnknownNameError(f"{flag} takes one of {options}, got '{choice}'.{nearest(choice, names)}")
-    cls: Any = getattr(td, next(name for name in td.__all__ if name.lower() == choice.lower()))
+    cls = _class_of(choice)
     shared = {(field.name, field.type) for field in dataclasses.fields(cls)}
     kept = dataclasses.fields(present) if present is not None else ()
     return cls(**{field.name: getattr(present, field.name) for field in kept if (field.name, field.type) in shared})
@@ -520,7 +521,7 @@ def _parse(title: str, flags: list[str], *defaults: Any) -> tuple[Any, ...]:
     parsed, unknown = result
     if unknown:
         verb = " ".join(title.split()[:3]).removesuffix(" RUN")
-        raise UnknownNameError(_answer(unknown[0], list(_flags_of(defaults)), verb))
+        raise UnknownNameError(_answer(unknown, list(_flags_of(defaults)), verb))
     values = (getattr(parsed, name) for name, *_ in fields)
     return tuple(type(part)(**vars(value)) for part, value in zip(defaults, values, strict=True))
 
@@ -588,13 +589,16 @@ def _flags_of(values: Iterable[Any], prefix: str = "") -> Iterable[str]:
                 yield f"{prefix}{field.name}"
 
 
-def _answer(word: str, known: list[str], verb: str) -> str:
-    """The line for a flag that does not exist."""
+def _answer(unknown: list[str], known: list[str], verb: str) -> str:
+    """The line for a flag that does not exist, the first of what tyro does not know."""
     from thorndike.hyperparameters import OR, first_word, in_our_words
 
+    word = unknown[0]
     if not word.startswith("-"):
         return f"what is '{word}'? A flag begins with --"
     name = word.lstrip("-").replace("-", "_")
+    if of_another := _of_another_recipe(name, unknown[1:2], known):
+        return f"no flag {word}: {of_another}"
     nested = [flag for flag in known if flag.rpartition(".")[2] == name]
     top = {flag.partition(".")[0] for flag in known}
     ours = nested[0] if nested else in_our_words(name, top, verb) or RUN_WORDS.get(name)
@@ -603,6 +607,28 @@ def _answer(word: str, known: list[str], verb: str) -> str:
     firsts = [(first_word(part), part) for part in ours.split(OR)]
     flags = OR.join(_flag(first) + part.removeprefix(first) for first, part in firsts)
     return f"no flag {word}: here it is {FOR_A_FLAG.get(name, flags)}"
+
+
+def _of_another_recipe(name: str, value: list[str], known: list[str]) -> str:
+    """What to say of `network.torso`, where a recipe has no such field but others do; "" of any other name."""
+    field, _, part = name.partition(".")
+    kind, part = field.rpartition("_")[2], part.partition(".")[0]
+    own = [flag.removeprefix(f"{field}.").partition(".")[0] for flag in known if flag.startswith(f"{field}.")]
+    if kind not in CHOICES or not own or (part not in own and nearest(part, own)):
+        return ""
+    if part in own and name != f"{field}.{part}":
+        return ""
+    if part in own:
+        return f"which recipe stands there is said in Python, {field}=td.LSTM({part}=td.CNN()) for example"
+    if value and value[0].lower() in CHOICES[kind]:
+        return f"here it is {_flag(field)} {value[0].lower()}"
+    having = [choice for choice in CHOICES[kind] if part in {f.name for f in dataclasses.fields(_class_of(choice))}]
+    return f"it belongs to {', '.join(having)}: {_flag(field)} {having[0]}" if having else ""
+
+
+def _class_of(choice: str) -> Any:
+    """The recipe that a word stands for, in any case."""
+    return getattr(td, next(name for name in td.__all__ if name.lower() == choice.lower()))
 
 
 def _flag(name: str) -> str:

@@ -28,6 +28,7 @@ from thorndike.interface.words import whole_number
 STEPS = 2_000
 SECONDS = 10.0
 WIDTH = 110  # characters of a line
+WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}  # so that ids can be copied
 HEEDED = (UserWarning, RuntimeWarning)
 COLORS = re.compile(r"\x1b\[\d*m")
 
@@ -47,7 +48,7 @@ class Examination:
         for title, sentences in (("WRONG", self.wrong), ("UNWISE", self.unwise)):
             lines += ["", title] if sentences else []
             for sentence in sentences:
-                lines += textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ")
+                lines += textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ", **WHOLE)
         return "\n".join([*lines, "", *aligned(list(self.facts.items()))])
 
     __repr__ = __str__
@@ -78,21 +79,18 @@ def check(
     if environment_arguments is not None and not isinstance(environment_arguments, Mapping):
         raise SettingError(f"environment_arguments must be a dict, got {shown(environment_arguments)}")
     given = {**arguments, **(environment_arguments or {})}
-    name = environment if isinstance(environment, str) else environments.name_of(environment)
     report = Report()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _examine(environment, given, report, steps, float(seconds), seed)
+        name = _examine(environment, given, report, steps, float(seconds), seed)
     report.warned([COLORS.sub("", str(w.message)) for w in caught if issubclass(w.category, HEEDED)])
     if newest := environments.newest_version(environment):
         report.facts["newest version"] = newest
     return Examination(name, tuple(report.wrong), tuple(report.unwise), report.facts)
 
 
-def _examine(
-    environment: Any, arguments: dict[str, Any], report: Report, steps: int, seconds: float, seed: int
-) -> None:
-    """Fill the report; whatever is the environment's own fault stands in it, what is the caller's is raised."""
+def _examine(environment: Any, arguments: dict[str, Any], report: Report, steps: int, seconds: float, seed: int) -> str:
+    """Fill the report, and name the environment; its own faults stand in the report, the caller's are raised."""
     from thorndike.examination import compiled, host
 
     def make(n: int) -> Any:
@@ -104,7 +102,8 @@ def _examine(
         raise
     except (UnsuitableError, EnvironmentFault) as error:
         report.wrong.append(f"It cannot be trained in: {error}")
-        return
+        return environments.name_of(environment)
+    name = environment if isinstance(environment, str) else environments.name_of(environment, made)
     try:
         report.spaces(made)
         fitting, reason = _fitting(made.observation_space, made.action_space)
@@ -117,6 +116,7 @@ def _examine(
             host.examine(made, make, report, steps, seconds, seed)
     finally:
         made.close()
+    return name
 
 
 def _fitting(observation_space: Any, action_space: Any) -> tuple[list[str], str]:

@@ -303,11 +303,12 @@ def _bounds(pairs: list[tuple[Leaf, Ranges]]) -> list[str]:
         below, above = seen.low < low - slack * np.abs(low), seen.high > high + slack * np.abs(high)
         outside = below | above
         if outside.any():
-            worst = tuple(np.argwhere(outside)[0])
+            excess = np.where(outside, np.maximum(low - seen.low, seen.high - high), -np.inf)
+            worst = np.unravel_index(np.argmax(excess), excess.shape)
+            numbers = [f"{x[worst]:.6g}" for x in (seen.low, seen.high, low, high)]
             said.append(
-                f"{_elements(leaf.name, outside)} leaves its space: {number(seen.low[worst])} to "
-                f"{number(seen.high[worst])} was seen, its bounds are {number(low[worst])} to {number(high[worst])}. "
-                "Learning here does not rely on bounds, others' wrappers do."
+                f"{_elements(leaf.name, outside)} leaves its space: {numbers[0]} to {numbers[1]} was seen, its bounds "
+                f"are {numbers[2]} to {numbers[3]}. Learning here does not rely on bounds, others' wrappers do."
             )
     return said
 
