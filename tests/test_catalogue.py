@@ -82,7 +82,7 @@ def test_each_family_is_installed_or_has_a_line_that_installs_it():
 
 def test_the_examples_of_what_is_there_can_be_made():
     for family in catalogue.families():
-        if not family.pip and family.quick and family.name != "Gymnasium: JAX":
+        if not family.pip and family.quick:
             assert family.example in family.ids()
             td.make(family.example, 1).close()
 
@@ -123,6 +123,7 @@ def test_a_package_is_imported_only_when_it_is_asked_for(listed, minigrid):
     minigrid(FAKE)
     (line,) = [line for line in listed() if line.startswith("MiniGrid and BabyAI")]
     assert "many" in line
+    listed("frozenlake")  # which is looked for among what is quick to find
     assert "minigrid" not in sys.modules
     for word in ("minigrid", "MiniGrid-Fa"):
         ids = [line.split()[0] for line in listed(word)[1:]]
@@ -142,8 +143,7 @@ def test_a_package_that_cannot_be_imported_is_an_error_with_its_line(capsys, min
 def test_ids_that_a_user_registers_are_shown(listed):
     gymnasium.register("OfMyOwn-v0", entry_point=lambda: None)
     try:
-        (line,) = [line for line in listed() if line.startswith("registered by others")]
-        assert "OfMyOwn-v0" in line
+        assert any(line.startswith("registered by others") for line in listed())
         assert listed("ofmyown")[1:] == ["OfMyOwn-v0   host"]
     finally:
         del gymnasium.registry["OfMyOwn-v0"]

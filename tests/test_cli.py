@@ -192,7 +192,7 @@ WRONG = {
     "train ppo CartPole-v1 --network lstm --network.torso cnn": "said in Python, network=td.LSTM(torso=td.CNN())",
     "train ppo CartPole-v1 --critic-network.torso gru": "here it is --critic-network gru\n",
     "train ppo CartPole-v1 --network lstm --network.torso.siz 4": "Did you mean '--network.torso.sizes'?",
-    "train dqn CartPole-v1 --steps 5000 --run-dir none --evaluate-every 0 --final-episodes 50": "final_episodes=50 would play nothing",
+    "train dqn CartPole-v1 --steps 5000 --run-dir none --evaluate-every 0 --final-episodes 5": "would play nothing",
     "train dqn CartPole-v1 --nonsense 1": "no flag --nonsense.\n",
     "train dqn CartPole-v1 --bogus 1": "no flag --bogus.\n",
     "train dqn CartPole-v1 --memory same": "--memory takes one of replay, prioritized, got 'same'",

@@ -9,10 +9,12 @@ import time
 import numpy as np
 import pytest
 from gymnasium import spaces
+from hypothesis import HealthCheck, given, settings
 from jax import random
 
 import examined
 import thorndike as td
+from strategies import broken_environments, check_said, environment_of, play_as_told
 from thorndike import cli
 from thorndike.environments import twins
 from thorndike.examination.findings import Ranges, Seen
@@ -275,6 +277,18 @@ def test_the_command_leaves_with_1_only_where_something_is_wrong(capsys, monkeyp
     assert max(map(len, out.splitlines())) < 130
     assert cli.main(["check", "FrozenLake-v1", "--environment.is-slippery", "false", "--seconds", "2"]) == 0
     assert capsys.readouterr().out.startswith("FrozenLake-v1: healthy\n")
+
+
+@settings(deadline=None, max_examples=15, database=None, suppress_health_check=list(HealthCheck))
+@given(broken_environments())
+def test_environments_that_do_as_they_please_end_in_a_report_or_in_a_typed_error(behaviour):
+    try:
+        found = td.check(environment_of(behaviour), steps=30)
+    except td.ThorndikeError as error:
+        check_said(error)
+        return
+    assert str(found).replace("\n", "").isprintable()
+    assert found.wrong or play_as_told(behaviour) is None
 
 
 def test_what_is_found_is_frozen():

@@ -61,7 +61,7 @@ OF_GYMNASIUM = {  # the package that makes them, a module that they need, the ex
     "toy text": ("gymnasium.envs.toy_text", "", "", "FrozenLake-v1"),
     "Box2D": ("gymnasium.envs.box2d", "Box2D", "gymnasium[box2d]", "LunarLander-v3"),
     "MuJoCo": ("gymnasium.envs.mujoco", "mujoco", "gymnasium[mujoco]", "HalfCheetah-v5"),
-    "JAX": ("gymnasium.envs.phys2d gymnasium.envs.tabular", "", "", "tabular/Blackjack-v0"),
+    "JAX": ("gymnasium.envs.phys2d gymnasium.envs.tabular", "flax", "gymnasium[jax]", "tabular/Blackjack-v0"),
 }
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thorndike import environments
+from thorndike.environments.boundary import guarded
 from thorndike.errors import (
     EnvironmentFault,
     MissingExtraError,
@@ -84,7 +85,7 @@ def check(
         warnings.simplefilter("always")
         name = _examine(environment, given, report, steps, float(seconds), seed)
     report.warned([COLORS.sub("", str(w.message)) for w in caught if issubclass(w.category, HEEDED)])
-    if newest := environments.newest_version(environment):
+    if newest := environments.newest_version(name):
         report.facts["newest version"] = newest
     return Examination(name, tuple(report.wrong), tuple(report.unwise), report.facts)
 
@@ -102,8 +103,8 @@ def _examine(environment: Any, arguments: dict[str, Any], report: Report, steps:
         raise
     except (UnsuitableError, EnvironmentFault) as error:
         report.wrong.append(f"It cannot be trained in: {error}")
-        return environments.name_of(environment)
-    name = environment if isinstance(environment, str) else environments.name_of(environment, made)
+        return _name_of(environment)
+    name = _name_of(environment, made)
     try:
         report.spaces(made)
         fitting, reason = _fitting(made.observation_space, made.action_space)
@@ -117,6 +118,15 @@ def _examine(environment: Any, arguments: dict[str, Any], report: Report, steps:
     finally:
         made.close()
     return name
+
+
+def _name_of(environment: Any, made: Any = None) -> str:
+    """An id as it is, a name for anything else."""
+    try:
+        with guarded("the environment could not be looked at"):
+            return environment if isinstance(environment, str) else environments.name_of(environment, made)
+    except EnvironmentFault:
+        return type(environment).__name__
 
 
 def _fitting(observation_space: Any, action_space: Any) -> tuple[list[str], str]:

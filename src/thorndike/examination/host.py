@@ -18,10 +18,10 @@ import numpy as np
 
 from thorndike import environments, masks
 from thorndike.core import Step
-from thorndike.environments.boundary import PASSING
+from thorndike.environments.boundary import PASSING, guarded
 from thorndike.environments.gymnasium import Gymnasium
 from thorndike.environments.likeness import alike
-from thorndike.errors import EnvironmentFault, SettingError, ThorndikeError, UnsuitableError
+from thorndike.errors import EnvironmentFault, SettingError, ThorndikeError
 from thorndike.examination.findings import Report, Seen, number
 
 REPEATED = 300  # steps, at most, that are played again
@@ -192,8 +192,10 @@ def _with_copies(made: Any, make: Make, play: Play, report: Report, seed: int, s
         )
         return None
     try:
-        environments.check_distinct(made, fresh)
-        if fresh.observation_space != made.observation_space or fresh.action_space != made.action_space:
+        with guarded("copies could not be compared"):
+            environments.check_distinct(made, fresh)
+            same = fresh.observation_space == made.observation_space and fresh.action_space == made.action_space
+        if not same:
             report.wrong.append("Copies differ in their spaces.")
             return None
         watched = _Watched(fresh)
@@ -207,9 +209,12 @@ def _with_copies(made: Any, make: Make, play: Play, report: Report, seed: int, s
                 difference.rounding,
             )
             return difference
-    except (SettingError, UnsuitableError) as error:
+    except SettingError as error:
         report.wrong.append(f"Copies are one and the same: {error}.")
         return Difference("", False)
+    except EnvironmentFault as fault:
+        report.wrong.append(f"It breaks its word: {fault}")
+        return None
     finally:
         fresh.close()
     if _beside(make, play, report, seed) is None and saved is not None:
@@ -222,12 +227,15 @@ def _beside(make: Make, play: Play, report: Report, seed: int) -> Difference | N
     try:
         pair = make(2)
     except ThorndikeError as error:
-        report.wrong.append(f"Two copies side by side cannot be made: {error}")
-        return Difference("", False)
+        report.unwise.append(f"Two copies more cannot be made beside the first: {error}")
+        return None
     try:
         watched = _Watched(pair)
         difference = _repeated(pair, play, np.random.default_rng(seed + 1))
         reason = watched.reason()
+    except EnvironmentFault as fault:
+        report.wrong.append(f"It breaks its word: {fault}")
+        return None
     finally:
         pair.close()
     if difference:
@@ -242,7 +250,11 @@ def _beside(make: Make, play: Play, report: Report, seed: int) -> Difference | N
 
 def _resumed(make: Make, saved: dict[str, np.ndarray], report: Report) -> None:
     """Go on in a fresh copy where the play had stopped, as a resumed run does."""
-    fresh = make(1)
+    try:
+        fresh = make(1)
+    except ThorndikeError as error:
+        report.facts["resuming"] = f"fails: {error}"
+        return
     try:
         fresh.restore(saved)
         report.facts["resuming"] = "exact" if fresh.exact else f"not exact: {'; '.join(fresh.notes)}"
@@ -312,7 +324,8 @@ class _Watched:
     def __init__(self, copies: Any) -> None:
         """Note how all that is shared stands."""
         inner = copies.copies[0] if isinstance(copies, Gymnasium) else None
-        self._class = type(getattr(inner, "unwrapped", inner))
+        with guarded("copies could not be compared"):
+            self._class = type(getattr(inner, "unwrapped", inner))
         self._held = {name: _deep_copy(value) for name, value in _held_by(self._class).items()}
         self._numpy, self._python = _numpy_state(), random.getstate()
 
