@@ -44,7 +44,7 @@ WRONG = {
     "CompiledCounting": ("not pure: the same state, action and key gave",),
     "CompiledStartByNumpy": ("not pure: the same key began episodes that differ",),
     "CompiledNaN": ("The reward is not finite",),
-    "CompiledDtype": ("was given the state float32[2] and made float16[2] of it",),
+    "CompiledDtype": ("was given the state float", "[2] and made float16[2] of it"),
     "CompiledBranch": ("TracerBoolConversionError",),
     "CompiledUnhashable": ("must be hashable",),
     "CompiledNoChoice": ("observation is no choice of Discrete(3): 0 to ",),
