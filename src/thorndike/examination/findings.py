@@ -262,7 +262,9 @@ def _rewards(seen: Seen) -> str:
     if not seen.steps:
         return "none seen"
     if low == high:
-        return f"always {number(low)} under random actions" + (": it is sparse" if not low else "")
+        return f"always {number(low)} under random actions" + (
+            ": it is sparse" if not low and seen.steps >= ENOUGH else ""
+        )
     return f"{number(low)} to {number(high)}, mean {number(float(seen.rewards.mean))}"
 
 
