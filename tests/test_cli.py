@@ -187,6 +187,12 @@ WRONG = {
     "train ppo CartPole-v1 --num_envs 5": "here it is --num-environments",
     "train ppo CartPole-v1 --net-arch 5": "here it is --network.sizes 64 64\n",
     "train ppo CartPole-v1 --anneal-lr true": "here it is --learning-rate-end 0\n",
+    "train ppo CartPole-v1 --network.torso lstm": "no flag --network.torso: here it is --network lstm\n",
+    "train ppo CartPole-v1 --network.torso.sizes 4": "it belongs to lstm, gru, mingru, attention: --network lstm\n",
+    "train ppo CartPole-v1 --network lstm --network.torso cnn": "said in Python, network=td.LSTM(torso=td.CNN())",
+    "train ppo CartPole-v1 --critic-network.torso gru": "here it is --critic-network gru\n",
+    "train ppo CartPole-v1 --network lstm --network.torso.siz 4": "Did you mean '--network.torso.sizes'?",
+    "train dqn CartPole-v1 --steps 5000 --run-dir none --evaluate-every 0 --final-episodes 5": "would play nothing",
     "train dqn CartPole-v1 --nonsense 1": "no flag --nonsense.\n",
     "train dqn CartPole-v1 --bogus 1": "no flag --bogus.\n",
     "train dqn CartPole-v1 --memory same": "--memory takes one of replay, prioritized, got 'same'",
@@ -198,6 +204,8 @@ WRONG = {
     "train ppo CartPole-v1 --rollout-length 100 --batch-size 64": "does not divide into batch_size 64",
     "train dqn Pendulum-v1 --steps 5 --run-dir none": "These fit: ppo, reinforce",
     "train dqn CartPole-v1 --environment.zebra 1 --run-dir none": "zebra",
+    "train dqn FrozenLake-v1 --environment.is-slipery false --steps 9 --run-dir none": "Did you mean 'is_slippery'?",
+    "train dqn CartPole-v1 --environment.max-step 5 --steps 9 --run-dir none": "Did you mean 'max_steps'?",
     "train dqn CartPole-v1 --environment.zebra": "needs a value",
     "train dqn CartPole-v1 --steps 9 --environment.num-environments 3": "num_environments is the algorithm's",
     "train dqn CartPole-v1 --num-environments 1000000000": "num_environments must be at least 1 and at most 1,048,576",
@@ -215,6 +223,14 @@ WRONG = {
     "evaluate nowhere": "nowhere is not a run folder",
     "list": "list what?",
     "list algorithm": "Did you mean 'algorithms'?",
+    "list algorithms dqn": "what is 'dqn'?",
+    "list environments nonsense": "no environments are called 'nonsense'. thorndike list environments shows all",
+    "list environments mini grid": "what is 'grid'?",
+    "check": "which environment?",
+    "check CartPol-v1": "Did you mean 'CartPole-v1'?",
+    "check highway-v0": 'pip install "highway-env"',
+    "check CartPole-v1 --step 5": "Did you mean '--steps'?",
+    "check CartPole-v1 --steps 0": "steps must be at least 1, got 0",
     "list runs": "there is no folder 'runs' here",
 }
 
@@ -229,6 +245,12 @@ def test_what_is_wrong_is_answered_in_one_line_with_exit_code_2(capsys, monkeypa
     assert err.count("\n") == 1
     assert WRONG[line] in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_evaluation_and_episodes_of_one_are_refused_with_what_leaves_the_final_one():
+    for asked in ({"final_episodes": 50}, {"evaluate_episodes": 5}):
+        with pytest.raises(td.SettingError, match=r"would play nothing\. evaluate_every=999 leaves only the final one"):
+            td.train(td.DQN(warmup_steps=0), "CartPole-v1", 999, evaluate_every=0, run_dir=None, **asked)
 
 
 def test_help_shows_every_flag_with_the_recorded_values(capsys):
@@ -270,7 +292,7 @@ def test_lists(capsys, monkeypatch, tmp_path):
     assert "\ndqn " in capsys.readouterr().out
     assert cli.main(["list", "environments"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.split()[:2] == ["CartPole-v1", "compiled"] for line in lines)
+    assert any(line.split()[:4] == ["compiled", "twins", "5", "CartPole-v1"] for line in lines)
     (tmp_path / "runs" / "a").mkdir(parents=True)
     (tmp_path / "runs" / "a" / "config.json").write_text("{}")
     (tmp_path / "runs" / "a" / "summary.json").write_text(

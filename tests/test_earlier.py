@@ -72,7 +72,7 @@ def test_a_run_of_an_earlier_version_goes_on_as_if_it_had_been_of_this_one(tmp_p
         network=MLP((4,)), learning_rate_end=5e-4, num_environments=2, rollout_length=8, updates_per_rollout=1,
         warmup_steps=16, memory=td.Prioritized(64, 8, beta=0.7),
     )  # fmt: skip
-    options = {"evaluate_every": 0, "final_episodes": 2, "evaluation_copies": 2, "quiet": True}
+    options = {"evaluate_every": 0, "evaluation_copies": 2, "quiet": True}
     td.train(algorithm, "CartPole-v1", 128, run_dir=tmp_path / "whole", **options)
     td.train(algorithm, "CartPole-v1", 128, run_dir=tmp_path / "run", checkpoint_every=64, **options)
     shutil.rmtree(newest(tmp_path / "run"))

@@ -52,6 +52,7 @@ MAY_KNOW = {
     "trainer": PARTS | {"compilation", "snapshots", "algorithms", "unrolls", "environments", "machine"},
     "evaluation": LEAVES | {"core", "compilation", "environments", "episodes", "trainer", "unrolls"},
     "interface": LEAVES | {"algorithms", "environments", "evaluation", "persistence", "settings"},
+    "examination": LEAVES | {"algorithms", "compilation", "core", "environments", "interface"},
 }
 BELOW = set(MAY_KNOW)
 # All else sits on top: it may know everything below, and of each other what stands further down in this list.
@@ -259,8 +260,10 @@ def test_no_compiling_device_clock_file_or_logger_inside_the_mathematics(path):
 
 def test_only_training_and_evaluation_compile_the_loop():
     compiling = {shown(path) for path in FILES if "thorndike.compilation.jit" in imported(tree_of(path))}
-    # Beside them: the one act of a host step, an agent's own act, and what is exported, which is never called here.
-    names = ("trainer.py", "evaluation.py", "unrolls/host.py", "runs/agents.py", "runs/export.py")
+    # Beside them: the one act of a host step, an agent's own act, what is exported and never called here,
+    # and what is examined, which may be anything.
+    names = ("trainer.py", "evaluation.py", "unrolls/host.py", "runs/agents.py", "runs/export.py",
+             "examination/compiled.py")  # fmt: skip
     assert compiling == {f"src/thorndike/{name}" for name in names}
 
 

@@ -555,6 +555,41 @@ def test_every_environment_has_a_name_fit_for_a_folder(environment, name):
     assert name_of(environment) == name
 
 
+@pytest.mark.parametrize(
+    ("make_it", "name"),
+    [
+        (lambda: gymnasium.make("CartPole-v1"), "CartPole-v1"),
+        (lambda: CartPoleEnv(), "CartPoleEnv"),
+        (lambda: gymnasium.wrappers.TimeLimit(CartPoleEnv(), 9), "CartPoleEnv"),
+        (functools.partial(lambda steps: CartPole(max_steps=steps), 9), "CartPole"),
+        (lambda: gymnasium.make("MountainCar-v0", max_episode_steps=9), "MountainCar-v0"),
+    ],
+)
+def test_what_a_lambda_makes_gives_it_its_name(make_it, name):
+    made = make(make_it, 1)
+    assert name_of(make_it) == "environment"
+    assert name_of(make_it, made) == name
+    assert name_of("Own-v0", made) == "Own-v0"
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "meant"),
+    [
+        ("FrozenLake-v1", {"is_slipery": False}, "is_slippery"),
+        ("CartPole-v1", {"max_step": 5}, "max_steps"),
+        ("gymnasium:CartPole-v1", {"suton_barto_reward": True}, "sutton_barto_reward"),
+        ("gymnasium:CartPole-v1", {"max_episode_step": 5}, "max_episode_steps"),
+        (CartPoleEnv, {"render_mod": None}, "render_mode"),
+        (CartPole, {"max_step": 5}, "max_steps"),
+        (lambda gravity=9.8: CartPoleEnv(), {"gravty": 1.0}, "gravity"),
+    ],
+)
+def test_an_argument_that_is_almost_one_is_answered_with_it(environment, arguments, meant):
+    with pytest.raises(SettingError, match=rf"has no argument '{next(iter(arguments))}'\. Did you mean '{meant}'\?"):
+        make(environment, 1, **arguments)
+
+
 def test_importing_environments_loads_nothing_heavy():
     script = "import sys, thorndike.environments; print({'jax', 'gymnasium', 'numpy'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -390,7 +390,7 @@ def test_a_player_acts_as_the_evaluation_does_and_keeps_several_episodes_apart()
 
 
 def test_a_recurrent_agent_is_saved_with_all_that_acts(tmp_path):
-    run = td.train(PPO, Cue(length=5), 96, run_dir=tmp_path / "run", quiet=True, evaluate_every=0, final_episodes=2)
+    run = td.train(PPO, Cue(length=5), 96, run_dir=tmp_path / "run", quiet=True, evaluate_every=0)
     loaded = td.Agent.load(run.agent.save(tmp_path / "agent"))
     mine, theirs, draw = run.agent.player(), loaded.player(), np.random.default_rng(0)
     for _ in range(6):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UnsafeCheckpointError,
         UnsuitableError,
     )
+    from thorndike.examination import Examination, check
     from thorndike.learner import Learner
     from thorndike.memories import Latest, Prioritized, Replay
     from thorndike.networks import CNN, GRU, LSTM, MLP, Attention, MinGRU, Same
@@ -46,6 +47,7 @@ _HOMES = {
     "CNN": "networks",
     "DDPG": "algorithms.td3",
     "DQN": "algorithms.dqn",
+    "Examination": "examination",
     "GRU": "networks",
     "LSTM": "networks",
     "Latest": "memories",
@@ -61,6 +63,7 @@ _HOMES = {
     "Same": "networks",
     "TD3": "algorithms.td3",
     "Vectorized": "environments.functional",
+    "check": "examination",
     "load": "runs.load",
     "make": "environments",
     "resume": "runs.resume",

@@ -1,4 +1,4 @@
-"""The command: `thorndike train dqn CartPole-v1`, `resume`, `evaluate`, `watch`, `plot`, `verify`, `list`.
+"""The command: `thorndike train dqn CartPole-v1`, `check`, `resume`, `evaluate`, `watch`, `plot`, `verify`, `list`.
 
 Every field of an algorithm is a flag, made by tyro from its dataclass; a small pass before it picks recipes
 (`--memory prioritized`), reads numbers as people write them (1M) and answers other libraries' words.
@@ -26,12 +26,13 @@ from thorndike.interface.words import RUN_WORDS, OnFullDisk, spelled_out
 HELP = """thorndike: deep reinforcement learning
 
   thorndike train ALGORITHM ENVIRONMENT [--steps N] [--seeds N] [--gamma 0.98] ...
+  thorndike check ENVIRONMENT [--steps 2000] [--seed 0] [--environment.NAME VALUE]
   thorndike resume RUN [--steps N] [--environment ID]
   thorndike evaluate RUN [--episodes 100] [--best] [--environment ID]
   thorndike watch RUN [--episodes 1] [--best] [--out FILM.webp]
   thorndike plot RUN ... [--metric return_mean] [--out CURVES.svg]
   thorndike verify RUN
-  thorndike list algorithms | environments | runs
+  thorndike list algorithms | environments [WORD] | runs
 
   thorndike train dqn CartPole-v1            an example that takes less than a minute
   thorndike train ALGORITHM --help           every flag of an algorithm
@@ -78,6 +79,15 @@ class TrainOptions:
     keep_checkpoints: int | None = None  # the last three unless given
     metrics_every: int | None = None  # steps between rows of metrics; 200 rows a run unless given
     record_info: tuple[str, ...] = ()  # numbers in the environment's info at the ends of episodes: is_success
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckOptions:
+    """How long an environment is played in; --environment.NAME VALUE is an argument of its own."""
+
+    steps: int = 2_000  # random ones
+    seconds: float = 10.0  # that the check takes at most; half of them for those steps
+    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +138,10 @@ class PlotOptions:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit code: 0, 2 for what the user can mend, 130 and 143 for Ctrl-C and SIGTERM."""
+    """Run the command; the exit code: 0, 2 for what the user can mend, 130 and 143 for Ctrl-C and SIGTERM.
+
+    `check` leaves with 1 where something is wrong with the environment.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     path = list(sys.path)
     usual, warnings.formatwarning = warnings.formatwarning, lambda said, *_, **__: f"warning: {one_line(str(said))}\n"
@@ -157,7 +170,7 @@ def run(given: list[str]) -> int:
         return 0
     verbs: dict[str, Callable[[list[str]], int]]
     verbs = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot}
-    verbs |= {"verify": verify, "list": list_}
+    verbs |= {"check": check, "verify": verify, "list": list_}
     if given[0] not in verbs:
         near = nearest(given[0], verbs)
         raise UnknownNameError(f"unknown verb '{given[0]}'.{near} There are: {', '.join(verbs)}")
@@ -190,6 +203,21 @@ def train(given: list[str]) -> int:
     _import_modules(environment, chosen.evaluation_environment)
     begin(made, environment, environment_arguments=environment_arguments, **dataclasses.asdict(chosen))
     return 0
+
+
+def check(given: list[str]) -> int:
+    """`thorndike check ENVIRONMENT ...`; 1 where something is wrong with it."""
+    places, flags = _split(_understood(given))
+    places = _placed(places, flags, ("environment",))
+    flags, environment_arguments = _take_environment_arguments(flags)
+    (options,) = _parse("thorndike check ENVIRONMENT", flags, CheckOptions())
+    if not places:
+        raise UnknownNameError("which environment? For example: thorndike check my_module:MyEnv-v0")
+    examine = td.check
+    _import_modules(places[0])
+    found = examine(places[0], environment_arguments=environment_arguments, **dataclasses.asdict(options))
+    print(found)
+    return 1 if found.wrong else 0
 
 
 def resume(given: list[str]) -> int:
@@ -291,7 +319,8 @@ def list_(given: list[str]) -> int:
     if not places or places[0] not in tables or flags:
         near = nearest(places[0], tables) if places else ""
         raise UnknownNameError(f"list what? {', '.join(tables)}.{near}")
-    for line in listing.aligned(tables[places[0]](*places[1:2])):
+    _only(places, 1 if places[0] == "algorithms" else 2)
+    for line in listing.aligned(tables[places[0]](*places[1:])):
         print(line)
     return 0
 
@@ -462,7 +491,7 @@ def _recipe(flag: str, choice: str, kind: str, present: Any) -> Any:
     if choice.lower() not in (*names, *(("same",) if kind == "network" else ())):
         options = ", ".join(names)
         raise UnknownNameError(f"{flag} takes one of {options}, got '{choice}'.{nearest(choice, names)}")
-    cls: Any = getattr(td, next(name for name in td.__all__ if name.lower() == choice.lower()))
+    cls = _class_of(choice)
     shared = {(field.name, field.type) for field in dataclasses.fields(cls)}
     kept = dataclasses.fields(present) if present is not None else ()
     return cls(**{field.name: getattr(present, field.name) for field in kept if (field.name, field.type) in shared})
@@ -492,7 +521,7 @@ def _parse(title: str, flags: list[str], *defaults: Any) -> tuple[Any, ...]:
     parsed, unknown = result
     if unknown:
         verb = " ".join(title.split()[:3]).removesuffix(" RUN")
-        raise UnknownNameError(_answer(unknown[0], list(_flags_of(defaults)), verb))
+        raise UnknownNameError(_answer(unknown, list(_flags_of(defaults)), verb))
     values = (getattr(parsed, name) for name, *_ in fields)
     return tuple(type(part)(**vars(value)) for part, value in zip(defaults, values, strict=True))
 
@@ -560,13 +589,16 @@ def _flags_of(values: Iterable[Any], prefix: str = "") -> Iterable[str]:
                 yield f"{prefix}{field.name}"
 
 
-def _answer(word: str, known: list[str], verb: str) -> str:
-    """The line for a flag that does not exist."""
+def _answer(unknown: list[str], known: list[str], verb: str) -> str:
+    """The line for a flag that does not exist, the first of what tyro does not know."""
     from thorndike.hyperparameters import OR, first_word, in_our_words
 
+    word = unknown[0]
     if not word.startswith("-"):
         return f"what is '{word}'? A flag begins with --"
     name = word.lstrip("-").replace("-", "_")
+    if of_another := _of_another_recipe(name, unknown[1:2], known):
+        return f"no flag {word}: {of_another}"
     nested = [flag for flag in known if flag.rpartition(".")[2] == name]
     top = {flag.partition(".")[0] for flag in known}
     ours = nested[0] if nested else in_our_words(name, top, verb) or RUN_WORDS.get(name)
@@ -575,6 +607,28 @@ def _answer(word: str, known: list[str], verb: str) -> str:
     firsts = [(first_word(part), part) for part in ours.split(OR)]
     flags = OR.join(_flag(first) + part.removeprefix(first) for first, part in firsts)
     return f"no flag {word}: here it is {FOR_A_FLAG.get(name, flags)}"
+
+
+def _of_another_recipe(name: str, value: list[str], known: list[str]) -> str:
+    """What to say of `network.torso`, where a recipe has no such field but others do; "" of any other name."""
+    field, _, part = name.partition(".")
+    kind, part = field.rpartition("_")[2], part.partition(".")[0]
+    own = [flag.removeprefix(f"{field}.").partition(".")[0] for flag in known if flag.startswith(f"{field}.")]
+    if kind not in CHOICES or not own or (part not in own and nearest(part, own)):
+        return ""
+    if part in own and name != f"{field}.{part}":
+        return ""
+    if part in own:
+        return f"which recipe stands there is said in Python, {field}=td.LSTM({part}=td.CNN()) for example"
+    if value and value[0].lower() in CHOICES[kind]:
+        return f"here it is {_flag(field)} {value[0].lower()}"
+    having = [choice for choice in CHOICES[kind] if part in {f.name for f in dataclasses.fields(_class_of(choice))}]
+    return f"it belongs to {', '.join(having)}: {_flag(field)} {having[0]}" if having else ""
+
+
+def _class_of(choice: str) -> Any:
+    """The recipe that a word stands for, in any case."""
+    return getattr(td, next(name for name in td.__all__ if name.lower() == choice.lower()))
 
 
 def _flag(name: str) -> str:

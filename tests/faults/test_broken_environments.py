@@ -35,6 +35,24 @@ def test_playing_succeeds_or_ends_in_a_typed_error(told):
     told("environments that do as they please, 20 steps of each", len(outcomes), len(outcomes))
 
 
+def test_whatever_playing_ends_in_an_examination_says_too(told):
+    examined = []
+
+    @at_most(PLAYED // 4)
+    @given(broken_environments())
+    def examine(behaviour):
+        try:
+            wrong = td.check(environment_of(behaviour), steps=30).wrong
+        except td.ThorndikeError as error:
+            check_said(error)
+        else:
+            assert wrong or play_as_told(behaviour) is None
+        examined.append(behaviour)
+
+    examine()
+    told("the same, examined", len(examined), len(examined))
+
+
 def test_training_succeeds_or_ends_in_a_typed_error(told):
     trained = []
 

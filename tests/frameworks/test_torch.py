@@ -196,7 +196,7 @@ def test_what_is_frozen_stays_and_tied_weights_train_as_one():
 
 
 QUICK = {"num_environments": 2, "rollout_length": 8}
-OPTIONS = {"quiet": True, "evaluate_every": 0, "final_episodes": 2}
+OPTIONS = {"quiet": True, "evaluate_every": 0}
 LITTLE = td.Replay(200, 8)
 
 

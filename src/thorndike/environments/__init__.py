@@ -77,17 +77,33 @@ def known_ids() -> list[str]:
     return sorted({*twins(), *registered()})
 
 
-def name_of(environment: Any) -> str:
-    """A name for run folders: the id without its prefix, or that of the class or function."""
+def newest_version(environment: Any) -> str:
+    """The id of the newest version of what an id names; "" where there is no newer one, or it is no id."""
+    from thorndike.environments import advice
+
+    id = environment.rpartition(":")[2] if isinstance(environment, str) else ""
+    newest = advice.newest_version(id, known_ids())
+    return newest if newest and int(newest.rpartition("-v")[2]) > int(id.rpartition("-v")[2]) else ""
+
+
+def name_of(environment: Any, made: Any = None) -> str:
+    """A name for run folders: the id without its prefix, or that of the class or function.
+
+    Of a lambda, which has none, the name of what `made`, its product here, holds.
+    """
     if isinstance(environment, str):
         name = environment.rpartition(":")[2]
     elif isinstance(environment, functools.partial):
-        name = name_of(environment.func)
+        name = name_of(environment.func, made)
     else:
         spec = environment if _attribute(environment, "entry_point") else _attribute(environment, "spec")
         names = (_attribute(spec, "id"), _attribute(environment, "__name__"))
         name = next((given for given in names if given and isinstance(given, str)), type(environment).__name__)
-    return re.sub(r"[^\w.-]+", "-", name.replace("<lambda>", "")).strip(".-") or "environment"
+    name = re.sub(r"[^\w.-]+", "-", name.replace("<lambda>", "")).strip(".-")
+    if name or made is None:
+        return name or "environment"
+    one = _attribute(made, "environment") or next(iter(_attribute(made, "copies") or ()), None)
+    return name_of(_attribute(one, "unwrapped") or one)
 
 
 def _attribute(value: Any, name: str) -> Any:
@@ -148,7 +164,8 @@ def _made(environment: Any, name: str, n: int, arguments: dict[str, Any], mask_f
     if not is_one:
         is_id = isinstance(environment, str)
         factory = _factory_of_id(environment, arguments) if is_id else host.factory_of_object(environment)
-    first = host.create(factory, name, arguments) if factory else environment
+    also = [field.name for field in dataclasses.fields(twins()[name])] if name in twins() else []
+    first = host.create(factory, name, arguments, also) if factory else environment
     if _is_functional(first) and mask_from_info:
         raise SettingError(
             f"{MASK_FROM_INFO} is for Gymnasium's environments: {name} is compiled and has no info, it can put "
@@ -158,9 +175,9 @@ def _made(environment: Any, name: str, n: int, arguments: dict[str, Any], mask_f
         return Vectorized(first, n)
     copies: HostEnvironment = host.copies_of(factory, first, name, n, arguments, mask_from_info)
     if isinstance(environment, str) and name in twins():
-        taken = ", ".join(field.name for field in dataclasses.fields(twins()[name]))
         warnings.warn(
-            f"{name} with {', '.join(arguments)} runs on the host, as Gymnasium's: the compiled one takes only {taken}",
+            f"{name} with {', '.join(arguments)} runs on the host, as Gymnasium's: the compiled one takes only "
+            f"{', '.join(also)}",
             stacklevel=1,  # one place, so that it is shown once for all that a run makes
         )
     return copies

@@ -15,37 +15,56 @@ from thorndike.spaces import stored
 class Package(NamedTuple):
     """A well-known package of environments, which registers them when its module is imported."""
 
+    name: str
     ids: str  # a regular expression for their beginnings
     module: str  # "" where there is nothing to import
     pip: str
+    example: str  # an id
     id: str = "{module}:{id}"  # as it is written with the module
+    also: str = ""  # a module that it needs beside its own
 
 
 PACKAGES = (
     Package(
+        "Atari (ale-py)",
         r"ALE/|\w+(NoFrameskip|Deterministic)-v\d|(Asterix|BeamRider|Breakout|Enduro|Freeway|MontezumaRevenge|MsPacman|"
         r"Pong|Qbert|Seaquest|SpaceInvaders)(-ram)?-v\d",
         "ale_py",
         "gymnasium[atari]",
+        "ALE/Pong-v5",
     ),
-    Package(r"(MiniGrid|BabyAI)-", "minigrid", "minigrid"),
-    Package(r"MiniWorld-", "miniworld", "miniworld"),
+    Package("MiniGrid and BabyAI", r"(MiniGrid|BabyAI)-", "minigrid", "minigrid", "MiniGrid-Empty-5x5-v0"),
+    Package("MiniWorld", r"MiniWorld-", "miniworld", "miniworld", "MiniWorld-Hallway-v0"),
     Package(
+        "highway-env",
         r"(highway|merge|roundabout|parking|intersection|racetrack|exit|two-way|lane-keeping|u-turn)(-\w+)*-v\d",
         "highway_env",
         "highway-env",
+        "highway-v0",
     ),
     Package(
+        "Gymnasium-Robotics",
         r"Fetch(Reach|Push|Slide|PickAndPlace)|Hand(Reach|Manipulate)|AdroitHand|(Point|Ant)Maze_|FrankaKitchen",
         "gymnasium_robotics",
         "gymnasium-robotics",
+        "FetchReach-v4",
     ),
-    Package(r"dm_control/", "shimmy", "shimmy[dm-control]"),
-    Package(r"procgen-", "", "thorndike[envpool]", "envpool:{game}Easy-v0"),  # procgen itself registers in the old gym
-    Package(r"Panda(Reach|Push|Slide|PickAndPlace|Stack|Flip)", "panda_gym", "panda-gym"),
-    Package(r"FlappyBird-", "flappy_bird_gymnasium", "flappy-bird-gymnasium"),
-    Package(r"Vizdoom", "vizdoom.gymnasium_wrapper", "vizdoom"),
-    Package(r"PyFlyt/", "PyFlyt.gym_envs", "PyFlyt"),
+    Package("Meta-World", r"Meta-World/", "metaworld", "metaworld", "Meta-World/MT1"),
+    Package(
+        "dm_control",
+        r"dm_control/",
+        "shimmy",
+        "shimmy[dm-control]",
+        "dm_control/cartpole-swingup-v0",
+        also="dm_control",
+    ),
+    Package(  # procgen itself registers in the old gym
+        "Procgen", r"procgen-", "", "thorndike[envpool]", "procgen-coinrun-v0", "envpool:{game}Easy-v0"
+    ),
+    Package("panda-gym", r"Panda(Reach|Push|Slide|PickAndPlace|Stack|Flip)", "panda_gym", "panda-gym", "PandaReach-v3"),
+    Package("Flappy Bird", r"FlappyBird-", "flappy_bird_gymnasium", "flappy-bird-gymnasium", "FlappyBird-v0"),
+    Package("ViZDoom", r"Vizdoom", "vizdoom.gymnasium_wrapper", "vizdoom", "VizdoomBasic-v1"),
+    Package("PyFlyt", r"PyFlyt/", "PyFlyt.gym_envs", "PyFlyt", "PyFlyt/QuadX-Hover-v4"),
 )
 
 

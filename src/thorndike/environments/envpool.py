@@ -183,7 +183,9 @@ class EnvPool(Repeatable):
         except (TypeError, ValueError, AssertionError) as error:
             word = re.search(r"unexpected keyword argument '(\w+)'", str(error))
             if word and word[1] in self._arguments:
-                raise SettingError(f"{self._id} has no argument '{word[1]}'") from error
+                taken = _library(self._id).make_spec(self._id).config._fields
+                near = nearest(word[1], [name for name in taken if name not in OURS])
+                raise SettingError(f"{self._id} has no argument '{word[1]}'.{near}") from error
             raise SettingError(f"{self._id} cannot be made with {self._arguments}: {error!s:.200}") from error
         except Exception as error:
             raise EnvironmentFault(f"{self._id} could not be made: {told(error)}") from error
@@ -309,6 +311,11 @@ def copies_of_id(id: str, n: int, arguments: Mapping[str, Any]) -> EnvPool:
     if type(limit) is not int or not 1 <= limit < NO_LIMIT:
         raise SettingError(f"max_episode_steps must be a whole number, at least 1, got {limit!r}")
     return EnvPool(id, n, arguments)
+
+
+def known_ids() -> list[str]:
+    """Every id that EnvPool has; MissingExtraError where it is not installed."""
+    return sorted(_library("").list_all_envs())
 
 
 def _library(id: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import math
 import re
 import warnings
@@ -305,6 +306,28 @@ def registered() -> list[str]:
     return sorted(gymnasium.registry)
 
 
+def origins() -> dict[str, str]:
+    """The module that makes each id that Gymnasium knows; not of those that only say what has become of them."""
+    found = {}
+    for id, spec in gymnasium.registry.items():
+        entry = spec.entry_point
+        module = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+        if entry is not None and module != "gymnasium.envs":
+            found[id] = module
+    return found
+
+
+def ids_of_package(package: advice.Package) -> list[str]:
+    """The ids that a well-known package registers, which is imported for it. MissingExtraError where it cannot be."""
+    try:
+        importlib.import_module(package.module)
+    except Exception as error:
+        raise MissingExtraError(
+            f'{package.module} cannot be imported ({told(error)}): pip install "{package.pip}"'
+        ) from error
+    return sorted(id for id in origins() if advice.package_of(id) is package)
+
+
 def factory_of_id(name: str, known: Sequence[str] = ()) -> Callable[..., Any]:
     """A function that makes the environment `name`, "ID" or "module:ID"; the module is imported.
 
@@ -352,8 +375,11 @@ def factory_of_object(environment: Any) -> Callable[..., Any]:
     raise SettingError(f"an environment is an id, a class, or a function that makes one, got {name}{lacking}")
 
 
-def create(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> Any:
-    """What `factory` makes; whatever goes wrong in it becomes a plain error about `name`."""
+def create(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any], also: Sequence[str] = ()) -> Any:
+    """What `factory` makes; whatever goes wrong in it becomes a plain error about `name`.
+
+    `also` are arguments that are taken for `name`, though not by `factory`, to suggest from.
+    """
     try:
         with guarded(f"{name} could not be made"):
             return adapted(factory(**arguments))
@@ -363,8 +389,24 @@ def create(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any])
             raise _missing(name, error) from error
         word = re.search(r"unexpected keyword argument '(\w+)'", str(fault))
         if isinstance(error, TypeError) and word and word[1] in arguments:
-            raise SettingError(f"{name} has no argument '{word[1]}'") from error
+            near = nearest(word[1], [*also, *_parameters(factory)])
+            raise SettingError(f"{name} has no argument '{word[1]}'.{near}") from error
         raise
+
+
+def _parameters(factory: Callable[..., Any]) -> list[str]:
+    """The arguments that a factory takes, by name: of a class those of all its bases, of an id those of its class."""
+    made: Any = factory
+    names = []
+    if isinstance(factory, partial) and factory.func is _made_of_id:
+        entry, names = gymnasium.spec(factory.args[0]).entry_point, ["max_episode_steps"]
+        made = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+    functions = [vars(base).get("__init__") for base in made.__mro__] if isinstance(made, type) else [made]
+    for function in filter(callable, functions):
+        with contextlib.suppress(TypeError, ValueError):  # of code that is not Python's
+            parameters = inspect.signature(function).parameters.values()
+            names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return [name for name in names if name != "self"]
 
 
 def checked_picture(picture: Any, name: str) -> np.ndarray:

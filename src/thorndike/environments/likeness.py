@@ -42,6 +42,15 @@ def check_alike(environment: Any, fresh: Any) -> None:
         _compare(environment, fresh, "", {})
 
 
+def alike(a: Any, b: Any) -> bool:
+    """Whether two values hold the same data; False also where they cannot be compared."""
+    try:
+        _compare(a, b, "", {})
+    except UnlikeError:
+        return False
+    return True
+
+
 def _compare(a: Any, b: Any, path: str, seen: dict[tuple[int, int], Any]) -> None:
     a, b = _unchecked(a), _unchecked(b)
     if a is b or (id(a), id(b)) in seen:

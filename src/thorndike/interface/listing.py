@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thorndike import persistence
-from thorndike.errors import RunError, ThorndikeError, one_line
+from thorndike.errors import RunError, ThorndikeError, UnknownNameError, nearest, one_line
+
+if TYPE_CHECKING:
+    from thorndike.environments.catalogue import Family
 
 Table = list[tuple[str, ...]]
+WITH_A_WORD = "thorndike list environments WORD shows every id: thorndike list environments mujoco"
 
 
 def aligned(table: Table) -> list[str]:
-    """Rows of text in columns, which any screen can show."""
-    table = [tuple(map(one_line, row)) for row in table]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+    """Rows of text in columns, which any screen can show; a row of one cell stands between tables of their own."""
+    lines = []
+    for alone, rows in itertools.groupby(([*map(one_line, row)] for row in table), key=lambda row: len(row) == 1):
+        block = list(rows)
+        widths = [0] if alone else [max(map(len, column)) for column in zip(*block, strict=True)]
+        lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in block]
+    return lines
 
 
 def algorithms() -> Table:
@@ -28,18 +37,53 @@ def algorithms() -> Table:
     return rows
 
 
-def environments() -> Table:
-    """Id, where it runs, and the algorithms that have recorded settings for it."""
-    from thorndike import environments as known
+def environments(word: str | None = None) -> Table:
+    """The families of environments; or of those that `word` names, or whose ids hold it, every id."""
+    from thorndike.environments.catalogue import families
+
+    known = families()
+    if word is not None:
+        return _found(word, known)
+    rows: Table = [("installed", "ids", "for example", "runs", "recorded settings")]
+    for family in known:
+        if not family.pip:
+            ids = family.ids() if family.quick else []
+            number = f"{len(ids):,}" if ids else "many"
+            rows.append((family.name, number, family.example, family.runs, _recorded(ids)))
+    rows += [("",), ("one install away", "for example", "runs", "install")]
+    rows += [(family.name, family.example, family.runs, family.pip) for family in known if family.pip]
+    return [*rows, ("",), (WITH_A_WORD,)]
+
+
+def _found(word: str, known: list[Family]) -> Table:
+    """Every id of the families that are named so, else every id that has `word` in it."""
+    meant = [family for family in known if family.bears(word)]
+    rows: Table = [("environment", "runs", "recorded settings")]
+    for family in meant or known:
+        if family.pip:
+            rows += [(family.example, family.runs, f"not installed: {family.pip}")] if meant else []
+            continue
+        if not meant and not family.quick and family.name != "EnvPool":  # whose packages are slow to import, one by one
+            continue
+        ids = family.ids()
+        named = ids if word.lower() in family.name.lower() else [id for id in ids if word.lower() in id.lower()]
+        rows += [(id, family.runs, ", ".join(_algorithms(id))) for id in named]
+    if len(rows) == 1:
+        near = nearest(word, [family.name for family in known])
+        raise UnknownNameError(f"no environments are called '{word}'.{near} thorndike list environments shows all")
+    return rows
+
+
+def _algorithms(id: str) -> list[str]:
+    """Those that have recorded settings for an id, with any prefix."""
     from thorndike.settings import RECORDED
 
-    twins = known.twins()
-    rows: Table = [("environment", "runs", "recorded settings")]
-    for environment in dict.fromkeys([*twins, *sorted(known.known_ids())]):
-        names = [algorithm for algorithm, of in RECORDED if of == environment]
-        rows.append((environment, "compiled" if environment in twins else "on the host", ", ".join(names)))
-    rows.append(("envpool:ID", "on the host: EnvPool's, in C++", ""))
-    return rows
+    return [algorithm for algorithm, of in RECORDED if of == id.rpartition(":")[2]]
+
+
+def _recorded(ids: list[str]) -> str:
+    """The algorithms that have recorded settings for some of these ids."""
+    return ", ".join(dict.fromkeys(name for id in ids for name in _algorithms(id)))
 
 
 def runs(folder: str = "runs") -> Table:

@@ -98,6 +98,7 @@ def train(
             metrics_every=_count(metrics_every, "metrics_every"),
             record_info=configuration.check_record_info(record_info),
         )
+        _check_evaluation(run)
         environments.record_info(copies, run.record_info)
         given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
         run, worlds = worlds_for(run.begun(), given, copies, stack)
@@ -194,7 +195,7 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitSta
     is_id = isinstance(chosen.environment, str)
     run = Configuration(
         algorithm=chosen.algorithm,
-        environment=chosen.environment if is_id else environments.name_of(chosen.environment),
+        environment=chosen.environment if is_id else environments.name_of(chosen.environment, copies),
         environment_is_id=is_id,
         environment_arguments=chosen.arguments,
         compiled=copies.compiled,
@@ -214,6 +215,16 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitSta
 
 def _count(value: Any, name: str, low: int = 1, high: int = words.MOST) -> int | None:
     return None if value is None else words.whole_number(value, name, low, high)
+
+
+def _check_evaluation(run: Configuration) -> None:
+    """SettingError where a number of episodes is asked for, and no evaluation that could play them."""
+    for name, episodes in (("final_episodes", run.final_episodes), ("evaluate_episodes", run.evaluate_episodes)):
+        if run.evaluate_every == 0 and episodes:
+            raise SettingError(
+                f"evaluate_every=0 switches every evaluation off, the final one too: {name}={episodes} would play "
+                f"nothing. evaluate_every={run.steps} leaves only the final one"
+            )
 
 
 def _checkpoint_interval(steps: Any, run: Configuration) -> int:

@@ -43,6 +43,8 @@ def worlds_for(
     if not run.evaluation_interval:
         return run, Worlds(training, None, [])
     made, reason = _to_evaluate_in(run, given, training, stack)
+    if other is not None and not isinstance(other, str):
+        run = dataclasses.replace(run, evaluation_environment=environments.name_of(other, made))
     if made is not training:
         return run, Worlds(training, made, [])
     note = "evaluations play in the one copy that there is, and cut its running episode (a truncation)"
