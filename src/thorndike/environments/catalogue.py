@@ -75,6 +75,8 @@ def families() -> list[Family]:
     found += [_of_suite(prefix, suite) for prefix, suite in SUITES.items()]
     pip = _missing("thorndike[envpool]", "envpool")
     found.append(Family("EnvPool", HOST, "envpool:Pong-v5", pip, _of_envpool, False, "envpool:"))
+    pip = pip and _missing("thorndike[atari]", "ale_py", "cv2")
+    found.append(Family("Atari", HOST, "atari:Breakout", pip, _of_atari, False, "atari:"))
     found += [_of_package(package) for package in advice.PACKAGES if package.module]
     others = [id for id, origin in known.items() if not origin.startswith("gymnasium.") and not advice.package_of(id)]
     if others:
@@ -104,6 +106,12 @@ def _of_envpool() -> list[str]:
     from thorndike.environments import envpool
 
     return [f"envpool:{id}" for id in envpool.known_ids()]
+
+
+def _of_atari() -> list[str]:
+    from thorndike.environments import atari
+
+    return [f"atari:{game}" for game in atari.games()]
 
 
 def _prefixed(ids: list[str]) -> list[str]:
