@@ -125,9 +125,10 @@ class Gymnasium(Repeatable):
         self._observation = _stack(rows)
         return self._observation
 
-    def put(self, state: np.ndarray) -> None:
-        """Have the first copy, one of classic control, stand in `state`."""
-        self.copies[0].unwrapped.state = np.asarray(state, np.float64)
+    def put(self, attributes: Mapping[str, Any]) -> None:
+        """Have the first copy, a twin's original, stand in the state that these attributes of it describe."""
+        for name, value in attributes.items():
+            setattr(self.copies[0].unwrapped, name, value)
 
     def follow(self) -> None:
         """Have MuJoCo's robots drawn by the camera that goes with them, where nothing else was asked for.
