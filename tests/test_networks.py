@@ -392,7 +392,7 @@ GRIDS = {
     "minigrid": spaces.MultiDiscrete(NVEC),
     "with one number of choices": spaces.MultiDiscrete(np.full((5, 5, 2), 14)),
     "with a start": spaces.MultiDiscrete(NVEC, start=np.broadcast_to(np.array([-1, 4, 0]), (7, 7, 3))),
-    "with other choices in a cell": spaces.MultiDiscrete(NVEC + np.eye(7, dtype=int)[..., None]),
+    "with other choices in a cell": spaces.MultiDiscrete(NVEC + np.eye(7, k=1, dtype=int)[..., None]),
     "wide": spaces.MultiDiscrete(np.full((6, 7, 2), 90)),
 }
 
