@@ -58,9 +58,9 @@ def test_an_id_is_its_compiled_twin_where_that_takes_the_arguments_and_else_gymn
     environment = make("gymnasium:CartPole-v1", 3)
     assert isinstance(environment, Gymnasium)
     assert environment.num_environments == 3
-    assert isinstance(make("FrozenLake-v1", 1), Gymnasium)
+    assert isinstance(make("CartPole-v0", 1), Gymnasium)
     assert set(twins()) <= set(known_ids())
-    assert "FrozenLake-v1" in known_ids()
+    assert "CartPole-v0" in known_ids()
 
 
 def test_arguments_that_the_compiled_one_does_not_take_lead_to_gymnasiums_with_a_warning():

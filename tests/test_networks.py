@@ -387,6 +387,82 @@ def test_where_the_channels_are_is_told_from_the_shape(shape, layout):
     assert layout_of(shape) == layout
 
 
+NVEC = np.broadcast_to(np.array([11, 6, 3]), (7, 7, 3))  # MiniGrid's: object, colour, state
+GRIDS = {
+    "minigrid": spaces.MultiDiscrete(NVEC),
+    "with one number of choices": spaces.MultiDiscrete(np.full((5, 5, 2), 14)),
+    "with a start": spaces.MultiDiscrete(NVEC, start=np.broadcast_to(np.array([-1, 4, 0]), (7, 7, 3))),
+    "with other choices in a cell": spaces.MultiDiscrete(NVEC + np.eye(7, k=1, dtype=int)[..., None]),
+    "wide": spaces.MultiDiscrete(np.full((6, 7, 2), 90)),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout"), [*[(kind, "channels_last") for kind in GRIDS], ("with a start", "channels_first")]
+)
+def test_a_grid_of_choices_is_convolved_as_planes_of_one_hots(kind, layout):
+    """The planes are written out by hand, choice by choice, and convolved by the definition in float64."""
+    space, axes = GRIDS[kind], (0, 1, 2) if layout == "channels_last" else (2, 0, 1)
+    given = spaces.MultiDiscrete(space.nvec.transpose(axes), start=space.start.transpose(axes))
+    net, grids = filled(dataclasses.replace(SMALL_CNN, layout=layout), given, 2), batch_of(given)
+    rows = []
+    for grid in np.asarray(grids).transpose(0, *(1 + np.argsort(axes))):
+        planes = []
+        for name in range(space.shape[2]):
+            low, high = space.start[..., name].min(), (space.start + space.nvec)[..., name].max()
+            planes += [grid[..., name] == value for value in range(low, high)]
+        rows.append(convolved(net, 255.0 * np.stack(planes, -1), 0))
+    np.testing.assert_allclose(call(net, grids), dense(net, np.array(rows)), atol=1e-5)
+    gradient = jax.grad(lambda net: net(grids).sum())(net).kernels[0][0]
+    assert np.isfinite(gradient).all()
+    assert gradient.any()
+
+
+def test_a_grid_has_convolutions_beside_all_else_and_an_mlp_sees_its_one_hots():
+    space = spaces.Dict(image=GRIDS["minigrid"], direction=spaces.Discrete(4), wide=GRIDS["wide"])
+    net = make(SMALL_CNN, space, 2)
+    assert [kernels[0].shape for kernels in net.kernels] == [(3, 3, 20, 4), (3, 3, 180, 4)]
+    assert call(net, batch_of(space)).shape == (BATCH, 2)
+    assert make(MLP((5,)), GRIDS["minigrid"], 2).weights[0].shape == (49 * 20, 5)
+
+
+def test_the_names_of_a_grid_are_where_their_choices_differ():
+    for shape in ((7, 7, 3), (3, 7, 3), (2, 9, 9)):
+        sizes = np.arange(2, 2 + shape[-1])
+        last = spaces.MultiDiscrete(np.broadcast_to(sizes, shape))
+        first = spaces.MultiDiscrete(np.broadcast_to(sizes[:, None, None], shape[::-1]))
+        recipe = CNN((2,), (1,), (1,), ())
+        assert make(recipe, last, 2).layouts == ("channels_last",)
+        assert make(recipe, first, 2).layouts == ("channels_first",)
+
+
+@pytest.mark.parametrize("space", [spaces.Box(0, 1, (10, 10, 4), np.bool_), spaces.MultiBinary((10, 10, 4))])
+def test_planes_of_bits_are_taken_as_they_are(space):
+    net, x = filled(SMALL_CNN, space, 2), batch_of(space)
+    rows = [convolved(net, 255.0 * one, 0) for one in np.asarray(x)]
+    np.testing.assert_allclose(call(net, x), dense(net, np.array(rows)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("space", "notes", "doubts"),
+    [
+        (IMAGE, "", ""),
+        (spaces.Box(0, 255, (4, 84, 84), np.uint8), "(4, 84, 84) is read with its channels first", ""),
+        (spaces.Box(-np.inf, np.inf, (9, 9, 4)), "", "(9, 9, 4) holds numbers without bounds"),
+        (spaces.Box(0, 1, (2, 2, 4)), "", "(2, 2, 4) is 2 high and 2 wide"),
+        (spaces.Dict(a=GRIDS["minigrid"], b=VECTOR), "", ""),
+    ],
+)
+def test_where_channels_were_found_to_be_is_said_and_what_hardly_is_an_image(space, notes, doubts):
+    remarks = CNN(channels=(2,), kernels=(2,), strides=(1,)).remarks(space)
+    assert len(remarks.notes) == bool(notes)
+    assert len(remarks.doubts) == bool(doubts)
+    assert notes in " ".join(remarks.notes)
+    assert doubts in " ".join(remarks.doubts)
+    told = CNN(channels=(2,), kernels=(2,), strides=(1,), layout="channels_first").remarks(IMAGE)
+    assert not told.notes
+
+
 # What JAX may rely on
 
 RECIPES = [MLP(), MLP((), head="dueling"), SMALL_CNN, CNN((4,), (3,), (1,), (), head="dueling")]
@@ -458,6 +534,11 @@ def test_networks_side_by_side_are_the_networks_alone():
         (lambda: CNN(channels=(4,)), "must be of one length, got 1, 3 and 3"),
         (lambda: CNN(strides=(4, 2, 0)), "strides must be a tuple of whole numbers"),
         (lambda: make(CNN(), spaces.Box(0, 255, (10, 10, 4), np.uint8), 2), "read as channels_last, is too small"),
+        (
+            lambda: make(CNN(), GRIDS["minigrid"], 2),
+            r"such as CNN\(channels=\(16,\), kernels=\(3,\), strides=\(1,\), sizes",
+        ),
+        (lambda: make(CNN(), spaces.Box(0, 1, (2, 2, 4)), 2), r"kernels=\(2,\)"),
         (lambda: layout_of((4, 5, 5)), r'write CNN\(layout="channels_first"\) or'),
         (lambda: layout_of((4, 30, 6)), "cannot tell which axis"),
         (lambda: CNN(layout="NCHW"), "layout must be one of 'auto', 'channels_last', 'channels_first'"),

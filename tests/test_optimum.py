@@ -16,7 +16,8 @@ from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
 from thorndike.environments.functional import Vectorized
-from thorndike.environments.tabular import LinearQuadratic, chain, cliff_walking, frozen_lake, garnet, two_states
+from thorndike.environments.tabular import LinearQuadratic, chain, garnet, two_states
+from thorndike.environments.toy_text import CliffWalking, FrozenLake
 from thorndike.memories import Replay
 from thorndike.networks import MLP, critic_values
 
@@ -123,7 +124,7 @@ def test_continuous_control_finds_the_gain_that_solves_riccatis_equation_and_its
     assert abs(np.median(gains) / best - 1) <= 0.05
 
 
-TABLES = [garnet(0), garnet(2), chain(), frozen_lake(), two_states()]
+TABLES = [garnet(0), garnet(2), chain(), FrozenLake().process, two_states()]
 
 
 @pytest.mark.parametrize("environment", TABLES, ids=lambda e: e.name)
@@ -143,7 +144,9 @@ def test_q_learning_finds_the_optimal_values_of_every_state_it_meets(environment
     assert sum(right) >= 9
 
 
-@pytest.mark.parametrize("environment", [garnet(0), chain(), cliff_walking(), frozen_lake()], ids=lambda e: e.name)
+@pytest.mark.parametrize(
+    "environment", [garnet(0), chain(), CliffWalking(max_steps=100).process, FrozenLake().process], ids=lambda e: e.name
+)
 def test_ppo_finds_a_policy_worth_nearly_the_best(environment):
     """B4: the regret of the final greedy policy, evaluated exactly."""
     algorithm = PPO(
@@ -158,7 +161,7 @@ def test_ppo_finds_a_policy_worth_nearly_the_best(environment):
     scale = max(abs(optimum), abs(optimum - worst @ environment.start_probability))
     good = []
     for state in final_states(algorithm, environment, 400_000):
-        logits = np.asarray(state.network(np.eye(environment.states, dtype=np.float32)))
+        logits = np.asarray(state.network(environment.observations))
         policy = np.eye(environment.actions)[logits.argmax(-1)]
         value = environment.policy_values(policy, gamma) @ environment.start_probability
         good.append(optimum - value <= 0.02 * scale)
@@ -191,7 +194,7 @@ def test_reinforce_finds_the_best_action_everywhere_it_matters():
     optimum = environment.optimal_values(GAMMA) @ environment.start_probability
     good = []
     for state in final_states(algorithm, environment, 500_000):
-        logits = np.asarray(state.network(np.eye(environment.states, dtype=np.float32)))
+        logits = np.asarray(state.network(environment.observations))
         value = environment.policy_values(np.eye(2)[logits.argmax(-1)], GAMMA) @ environment.start_probability
         good.append(optimum - value <= 0.02 * optimum)
     assert sum(good) >= 9

@@ -1,8 +1,7 @@
-"""Decision processes against Gymnasium's tables, sampling against probabilities, optima against slow definitions."""
+"""Decision processes: sampling against probabilities, optima against slow definitions."""
 
 from __future__ import annotations
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,12 +14,11 @@ from thorndike.environments.tabular import (
     LinearQuadratic,
     Tabular,
     chain,
-    cliff_walking,
     deep_sea,
-    frozen_lake,
     garnet,
     two_states,
 )
+from thorndike.environments.toy_text import CliffWalking, FrozenLake
 from thorndike.errors import SettingError
 
 PROCESSES = [
@@ -28,46 +26,29 @@ PROCESSES = [
     garnet(7),
     chain(),
     two_states(),
-    cliff_walking(),
-    frozen_lake(),
+    CliffWalking().process,
+    FrozenLake().process,
     deep_sea(6),
     deep_sea(5, seed=3),
 ]
 NAMES = [process.name for process in PROCESSES]
 
 
-@pytest.mark.parametrize(
-    ("process", "gym_id"), [(frozen_lake(), "FrozenLake-v1"), (cliff_walking(), "CliffWalking-v1")]
-)
-def test_tables_are_gymnasiums(process, gym_id):
-    theirs = gymnasium.make(gym_id).unwrapped
-    probability, reward = np.zeros(process.reward.shape), np.zeros(process.reward.shape)
-    for state, actions in theirs.P.items():
-        for action, outcomes in actions.items():
-            for p, following, r, terminated in outcomes:
-                probability[state, action, following] += p
-                reward[state, action, following] = r
-                assert terminated == process.terminal[following]
-    inside = ~process.terminal
-    np.testing.assert_allclose(process.transition_probability[inside], probability[inside], atol=1e-12)
-    possible = (probability > 0) & inside[:, None, None]
-    np.testing.assert_array_equal(process.reward[possible], reward[possible])
-    np.testing.assert_array_equal(process.start_probability, theirs.initial_state_distrib)
-
-
-@pytest.mark.parametrize("gamma", [0.0, 0.9, 0.99])
+@pytest.mark.parametrize("gamma", [0.0, 0.9, 0.97])
 @pytest.mark.parametrize("process", PROCESSES, ids=NAMES)
 def test_optimal_values_are_those_of_value_iteration(process, gamma):
     values = np.zeros(process.states)
     for _ in range(int(np.log(1e-11) / np.log(gamma)) if gamma else 1):
-        following = values
-        for state in range(process.states):
-            if not process.terminal[state]:
-                bootstrapped = process.reward[state] + gamma * np.where(process.terminal, 0, values)
-                best = (process.transition_probability[state] * bootstrapped).sum(-1).max()
-                following = np.where(np.arange(process.states) == state, best, following)
-        values = following
+        values = np.array([max(worth(process, values, s, a, gamma) for a in range(process.actions))
+                           for s in range(process.states)])  # fmt: skip
     np.testing.assert_allclose(process.optimal_values(gamma), values, atol=1e-8)
+
+
+def worth(process, values, state, action, gamma):
+    """What an action earns on average, way by way, and is followed by."""
+    at = state, action
+    following = np.where(process.terminated[at], 0, values[process.next_state[at]])
+    return float(process.probability[at] @ (process.reward[at] + gamma * following))
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=NAMES)
@@ -75,24 +56,46 @@ def test_policy_values_obey_bellmans_equation_and_the_best_policys_are_optimal(p
     gamma = 0.95
     policy = np.random.default_rng(1).dirichlet(np.ones(process.actions), process.states)
     values = process.policy_values(policy, gamma)
-    expected = np.zeros(process.states)
-    for s in np.flatnonzero(~process.terminal):
-        for a in range(process.actions):
-            for t in range(process.states):
-                after = 0 if process.terminal[t] else gamma * values[t]
-                expected[s] += (
-                    policy[s, a] * process.transition_probability[s, a, t] * (process.reward[s, a, t] + after)
-                )
+    expected = [
+        sum(policy[s, a] * worth(process, values, s, a, gamma) for a in range(process.actions))
+        for s in range(process.states)
+    ]
     np.testing.assert_allclose(values, expected, atol=1e-10)
-    beyond = np.where(process.terminal, 99, values)  # what lies beyond an end counts for nothing
-    np.testing.assert_array_equal(process.action_values(beyond, gamma), process.action_values(values, gamma))
     optimal = process.optimal_values(gamma)
     assert (values <= optimal + 1e-10).all()
     greedy = np.eye(process.actions)[process.action_values(optimal, gamma).argmax(1)]
     np.testing.assert_allclose(process.policy_values(greedy, gamma), optimal, atol=1e-9)
 
 
-@pytest.mark.parametrize("process", [garnet(3), frozen_lake(), chain()], ids=["garnet", "frozen-lake", "chain"])
+@pytest.mark.parametrize("process", [garnet(0), chain(), deep_sea(5, seed=3)], ids=lambda process: process.name)
+def test_a_process_from_dense_tables_ends_where_it_arrives_in_a_terminal_state(process):
+    """Of a chain: both ends; nothing is earned in them, and what lies beyond counts for nothing."""
+    terminal = {"chain-7": [0, 6], "deep-sea-5": [25], "garnet-0": []}[process.name]
+    np.testing.assert_array_equal(process.next_state, np.broadcast_to(np.arange(process.states), process.reward.shape))
+    arriving, beyond = process.terminated[..., terminal], process.terminated[terminal]
+    assert arriving.all()
+    assert beyond.all()
+    assert not process.reward[terminal].any()
+    assert process.terminated.sum() == arriving.sum() + beyond.sum() - process.terminated[terminal][..., terminal].sum()
+    values = process.optimal_values(0.9)
+    assert not values[terminal].any()
+    elsewhere = np.where(np.isin(np.arange(process.states), terminal), 99, values)
+    np.testing.assert_array_equal(process.action_values(elsewhere, 0.9), process.action_values(values, 0.9))
+
+
+def test_returns_are_undiscounted_and_end_at_the_time_limit():
+    stay = np.tile([1.0, 0.0], (2, 1))
+    assert two_states(max_steps=8).policy_return(stay) == 0.5 * 8
+    assert two_states(max_steps=8).optimal_return == 0.5 * 8 + 0.5 * 7  # from the worse one a change and 7 steps
+    assert np.isnan(two_states(max_steps=None).optimal_return)
+    assert deep_sea(6, seed=1).optimal_return == pytest.approx(0.99)
+    process = chain(5, slip=0.0, max_steps=None)
+    assert process.optimal_return == 1
+    right_but_from_the_first = np.eye(2)[[1, 0, 1, 1, 1]]
+    assert process.policy_return(right_but_from_the_first) == pytest.approx((0.1 + 1 + 1) / 3)
+
+
+@pytest.mark.parametrize("process", [garnet(3), FrozenLake().process, chain()], ids=["garnet", "frozen-lake", "chain"])
 def test_transitions_are_drawn_with_their_probabilities(process):
     draws = 4000
 
@@ -104,15 +107,20 @@ def test_transitions_are_drawn_with_their_probabilities(process):
     following, reward, terminated = jax.jit(jax.vmap(outcomes))(pairs[:, 0], pairs[:, 1], keys)
     p_values = []
     for (state, action), drawn in zip(pairs, np.asarray(following), strict=True):
-        probability = process.transition_probability[state, action]
+        probability = np.bincount(process.next_state[state, action], process.probability[state, action], process.states)
         counts = np.bincount(drawn, minlength=process.states)
         assert counts[probability == 0].sum() == 0
         if (probability > 0).sum() > 1:
             p_values.append(stats.chisquare(counts[probability > 0], draws * probability[probability > 0]).pvalue)
     assert min(p_values) > 1e-3 / len(p_values)
+    earned = np.full((*process.reward.shape[:2], process.states), np.nan)
+    ended = np.zeros(earned.shape, bool)
+    for at in np.argwhere(process.probability > 0):
+        arriving = *at[:2], process.next_state[tuple(at)]
+        earned[arriving], ended[arriving] = process.reward[tuple(at)], process.terminated[tuple(at)]
     index = (*pairs.T[..., None], np.asarray(following))
-    np.testing.assert_allclose(reward, process.reward[index], rtol=1e-6)
-    np.testing.assert_array_equal(terminated, process.terminal[following])
+    np.testing.assert_allclose(reward, earned[index], rtol=1e-6)
+    np.testing.assert_array_equal(terminated, ended[index])
     starts = np.asarray(jax.jit(jax.vmap(process.initial))(random.split(random.key(1), draws)))
     expected = process.start_probability
     counts = np.bincount(starts, minlength=process.states)
@@ -161,9 +169,9 @@ def test_processes_are_equal_and_hash_by_their_tables():
 
 def test_probabilities_that_do_not_sum_to_one_are_refused():
     good = two_states()
-    for broken in (0.9 * good.transition_probability, 2 * np.eye(2)[:, None] - good.transition_probability):
-        with pytest.raises(SettingError, match="two: each row of transition_probability"):
-            Tabular("two", broken, good.reward, good.terminal, good.start_probability)
+    for broken in (0.9 * good.probability, 2 * np.eye(2)[:, None] - good.probability):
+        with pytest.raises(SettingError, match="two: each row of probability"):
+            Tabular("two", broken, good.next_state, good.reward, good.terminated, good.start_probability)
 
 
 @pytest.mark.parametrize("gamma", [0.9, 0.99])

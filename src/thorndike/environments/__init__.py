@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+import inspect
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, KeysView, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thorndike.environments.boundary import PASSING, guarded
@@ -28,8 +28,8 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     "my_module:MyEnv-v0": imports the module, which registers it), a gymnasium.Env class, a function that makes a
     gymnasium.Env or a compiled environment, a compiled environment or its class, an EnvSpec, or an environment object:
     of that, fresh copies where they are sure to equal it, else it is itself the one copy (`single`), and asking for
-    more is an error. `arguments` go to whatever makes it; `mask_from_info=True` is for a Gymnasium environment that
-    says in `info["action_mask"]` which actions are legal.
+    more is an error. `arguments` go to whatever makes it; `mask_from_info=True` is for one of Gymnasium's that
+    says in `info["action_mask"]` which actions are legal, and its twin.
 
     Raises UnknownNameError, SettingError, UnsuitableError, MissingExtraError with the pip line, or EnvironmentFault
     for whatever goes wrong inside.
@@ -63,11 +63,11 @@ def record_info(environment: Environment, names: Sequence[str]) -> None:
     environment.record_info(names)
 
 
-def twins() -> dict[str, type]:
-    """The compiled environments that equal one of Gymnasium's, by its id."""
-    from thorndike.environments.classic_control import TWINS
+def twins() -> dict[str, Callable[..., Any]]:
+    """What makes the compiled environments that equal one of Gymnasium's, by its id."""
+    from thorndike.environments import classic_control, toy_text
 
-    return dict(TWINS)
+    return {**classic_control.TWINS, **toy_text.TWINS}
 
 
 def known_ids() -> list[str]:
@@ -161,10 +161,14 @@ def _made(environment: Any, name: str, n: int, arguments: dict[str, Any], mask_f
     if is_one and not _is_functional(environment):
         return host.copies_of_object(environment, name, n, mask_from_info)
     factory: Any = None  # of what is made already there is none
-    if not is_one:
+    if not is_one and _is_twin_of(environment, arguments):
+        factory = twins()[environment]
+        if mask_from_info and MASK_FROM_INFO in _taken_by(factory):
+            arguments, mask_from_info = arguments | {MASK_FROM_INFO: True}, False
+    elif not is_one:
         is_id = isinstance(environment, str)
-        factory = _factory_of_id(environment, arguments) if is_id else host.factory_of_object(environment)
-    also = [field.name for field in dataclasses.fields(twins()[name])] if name in twins() else []
+        factory = _factory_of_id(environment) if is_id else host.factory_of_object(environment)
+    also = _taken_by(twins()[name]) if name in twins() else []
     first = host.create(factory, name, arguments, also) if factory else environment
     if _is_functional(first) and mask_from_info:
         raise SettingError(
@@ -175,23 +179,32 @@ def _made(environment: Any, name: str, n: int, arguments: dict[str, Any], mask_f
         return Vectorized(first, n)
     copies: HostEnvironment = host.copies_of(factory, first, name, n, arguments, mask_from_info)
     if isinstance(environment, str) and name in twins():
+        foreign = [argument for argument in arguments if argument not in also]
+        reason = f"the compiled one takes only {', '.join(also)}" if foreign else "it draws maps at random"
         warnings.warn(
-            f"{name} with {', '.join(arguments)} runs on the host, as Gymnasium's: the compiled one takes only "
-            f"{', '.join(also)}",
+            f"{name} with {', '.join(foreign or arguments)} runs on the host, as Gymnasium's: {reason}",
             stacklevel=1,  # one place, so that it is shown once for all that a run makes
         )
     return copies
 
 
-def _factory_of_id(name: str, arguments: dict[str, Any]) -> Any:
+def _is_twin_of(name: Any, arguments: Mapping[str, Any]) -> bool:
+    """Whether `name` is an id whose compiled twin makes of these arguments what Gymnasium would."""
+    from thorndike.environments.toy_text import random_map
+
+    twin = twins().get(name) if isinstance(name, str) else None
+    return twin is not None and arguments.keys() <= _taken_by(twin) and not random_map(name, arguments)
+
+
+def _taken_by(twin: Callable[..., Any]) -> KeysView[str]:
+    return inspect.signature(twin).parameters.keys()
+
+
+def _factory_of_id(name: str) -> Any:
     from thorndike.environments import gymnasium as host
 
     prefix, _, id = name.partition(":")
-    compiled = twins()
-    twin = compiled.get(name)
-    if twin is not None and arguments.keys() <= {field.name for field in dataclasses.fields(twin)}:
-        return twin
-    return host.factory_of_id(id if prefix == "gymnasium" else name, list(compiled))
+    return host.factory_of_id(id if prefix == "gymnasium" else name, list(twins()))
 
 
 def _is_functional(environment: Any) -> bool:

@@ -58,7 +58,7 @@ class Family(NamedTuple):
 HOST, COMPILED = "host", "compiled"
 OF_GYMNASIUM = {  # the package that makes them, a module that they need, the extra that brings it, an example
     "classic control": ("gymnasium.envs.classic_control", "", "", "gymnasium:CartPole-v1"),
-    "toy text": ("gymnasium.envs.toy_text", "", "", "FrozenLake-v1"),
+    "toy text": ("gymnasium.envs.toy_text", "", "", "gymnasium:FrozenLake-v1"),
     "Box2D": ("gymnasium.envs.box2d", "Box2D", "gymnasium[box2d]", "LunarLander-v3"),
     "MuJoCo": ("gymnasium.envs.mujoco", "mujoco", "gymnasium[mujoco]", "HalfCheetah-v5"),
     "JAX": ("gymnasium.envs.phys2d gymnasium.envs.tabular", "flax", "gymnasium[jax]", "tabular/Blackjack-v0"),

@@ -12,7 +12,7 @@ import inspect
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -126,9 +126,10 @@ class Gymnasium(Repeatable):
         self._observation = _stack(rows)
         return self._observation
 
-    def put(self, state: np.ndarray) -> None:
-        """Have the first copy, one of classic control, stand in `state`."""
-        self.copies[0].unwrapped.state = np.asarray(state, np.float64)
+    def put(self, attributes: Mapping[str, Any]) -> None:
+        """Have the first copy, a twin's original, stand in the state that these attributes of it describe."""
+        for name, value in attributes.items():
+            setattr(self.copies[0].unwrapped, name, value)
 
     def follow(self) -> None:
         """Have MuJoCo's robots drawn by the camera that goes with them, where nothing else was asked for.
@@ -375,7 +376,7 @@ def factory_of_object(environment: Any) -> Callable[..., Any]:
     raise SettingError(f"an environment is an id, a class, or a function that makes one, got {name}{lacking}")
 
 
-def create(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any], also: Sequence[str] = ()) -> Any:
+def create(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any], also: Iterable[str] = ()) -> Any:
     """What `factory` makes; whatever goes wrong in it becomes a plain error about `name`.
 
     `also` are arguments that are taken for `name`, though not by `factory`, to suggest from.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -9,13 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from thorndike.environments import MASK_FROM_INFO, make, twins
 from thorndike.environments import gymnasium as host
-from thorndike.environments import make, twins
 from thorndike.environments.boundary import guarded
 from thorndike.errors import MissingExtraError, SettingError, UnsuitableError
 
 FPS = 30.0  # where an environment does not say
 DRAWN = {"render_mode": "rgb_array"}
+OF_TWINS_ALONE = {"max_steps", MASK_FROM_INFO}  # settings that Gymnasium's environments do not have
 
 
 class Stage(NamedTuple):
@@ -61,11 +63,13 @@ def _stage_of_compiled(made: Any) -> Stage:
     if id is None:
         name = type(inner).__name__
         raise UnsuitableError(f"{name} draws nothing: give it render(state), an RGB array uint8 [height, width, 3]")
-    original = make(f"gymnasium:{id}", 1, **DRAWN)
+    settings = {field.name: getattr(inner, field.name) for field in dataclasses.fields(inner)}
+    original = make(f"gymnasium:{id}", 1, **DRAWN, **{k: v for k, v in settings.items() if k not in OF_TWINS_ALONE})
     original.reset(jax.random.key(0))
 
     def of_twin(env_state: Any) -> np.ndarray:
-        original.put(_first(env_state))  # type: ignore[attr-defined]
+        state = _first(env_state)
+        original.put(inner.posed(state) if hasattr(inner, "posed") else {"state": np.asarray(state, np.float64)})  # type: ignore[attr-defined]
         return original.picture()  # type: ignore[attr-defined]
 
     return Stage(made, of_twin, original.fps or FPS)  # type: ignore[attr-defined]

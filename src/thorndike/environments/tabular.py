@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -15,39 +16,65 @@ from jax import random
 from thorndike.environments.probes import Solution
 from thorndike.errors import SettingError
 
+MOST_STEPS = 100_000  # of an episode without a time limit, until its return is given up
+
 
 @dataclass(frozen=True, eq=False)
 class Tabular:
-    """A finite decision process from its tables; S states, observed one-hot, and A actions.
+    """A finite decision process from its tables: S states, A actions, and K ways that an action may go.
 
-    Two are equal, and of equal hash, if their tables are. Values are in float64 and of the process without its time
-    limit; those of terminal states are 0.
+    What is seen of the states is `observations`, a tree of arrays [S, ...] as `observation_space` promises, by default
+    states one-hot. States may look alike: then values are those of a player who knows the state. Two processes are
+    equal, and of equal hash, if their tables are. `Tabular.dense` makes one from tables [S, A, S].
 
     Raises SettingError where a probability is negative or probabilities do not sum to 1.
     """
 
     name: str
-    transition_probability: Any  # [S, A, S]
-    reward: Any  # [S, A, S], of each transition
-    terminal: Any  # [S] bool: arriving there ends the episode
+    probability: Any  # [S, A, K]
+    next_state: Any  # [S, A, K]
+    reward: Any  # [S, A, K]
+    terminated: Any  # [S, A, K] bool
     start_probability: Any  # [S]
     max_steps: int | None = None
+    observation_space: Any = None
+    observations: Any = None
 
     def __post_init__(self) -> None:
-        tables = {"transition_probability": float, "reward": float, "terminal": bool, "start_probability": float}
-        for table, dtype in tables.items():
-            array = np.array(getattr(self, table), dtype)
-            array.setflags(write=False)
-            object.__setattr__(self, table, array)
-        for table in ("transition_probability", "start_probability"):
+        tables = {"probability": float, "next_state": np.int32, "reward": float, "terminated": bool}
+        for table, dtype in (tables | {"start_probability": float}).items():
+            object.__setattr__(self, table, _fixed(np.array(getattr(self, table), dtype)))
+        for table in ("probability", "start_probability"):
             probability = getattr(self, table)
             if (probability < 0).any() or not np.allclose(probability.sum(-1), 1, rtol=0, atol=1e-9):
                 raise SettingError(f"{self.name}: each row of {table} must be probabilities that sum to 1")
+        if self.observation_space is None:
+            object.__setattr__(self, "observation_space", spaces.Box(0.0, 1.0, (self.states,), np.float32))
+            object.__setattr__(self, "observations", np.eye(self.states, dtype=np.float32))
+        object.__setattr__(self, "observations", jax.tree.map(_fixed, self.observations))
+
+    @classmethod
+    def dense(
+        cls,
+        name: str,
+        transition_probability: np.ndarray,
+        reward: np.ndarray,
+        terminal: np.ndarray,
+        start_probability: np.ndarray,
+        max_steps: int | None = None,
+    ) -> Tabular:
+        """From the probability and the reward [S, A, S] of each transition; arriving in a `terminal` state [S] ends."""
+        terminal = np.asarray(terminal, bool)
+        following = np.broadcast_to(np.arange(len(terminal)), np.shape(reward))
+        reward = np.where(terminal[:, None, None], 0.0, reward)  # nothing is earned after the end
+        ends = terminal[following] | terminal[:, None, None]
+        return cls(name, transition_probability, following, reward, ends, start_probability, max_steps)
 
     @cached_property
     def _identity(self) -> tuple:
-        tables = (self.transition_probability, self.reward, self.terminal, self.start_probability)
-        return self.name, self.max_steps, self.reward.shape, *(table.tobytes() for table in tables)
+        tables = (self.probability, self.next_state, self.reward, self.terminated, self.start_probability)
+        seen = (repr(self.observation_space), *(array.tobytes() for array in jax.tree.leaves(self.observations)))
+        return self.name, self.max_steps, self.reward.shape, *(table.tobytes() for table in tables), *seen
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tabular) and self._identity == other._identity
@@ -64,31 +91,33 @@ class Tabular:
         return self.reward.shape[1]
 
     @property
-    def observation_space(self) -> spaces.Box:
-        return spaces.Box(0.0, 1.0, (self.states,), np.float32)
-
-    @property
     def action_space(self) -> spaces.Discrete:
         return spaces.Discrete(self.actions)
 
     def initial(self, key: jax.Array) -> jax.Array:
         return _draw(key, jnp.asarray(_cumulative(self.start_probability)))
 
-    def observe(self, state: jax.Array) -> jax.Array:
-        return jax.nn.one_hot(state, self.states)
+    def observe(self, state: jax.Array) -> Any:
+        return jax.tree.map(lambda table: jnp.asarray(table)[state], self.observations)
 
     def transition(self, state: jax.Array, action: jax.Array, key: jax.Array) -> tuple:
-        following = _draw(key, jnp.asarray(_cumulative(self.transition_probability))[state, action])
-        return following, jnp.asarray(self.reward)[state, action, following], jnp.asarray(self.terminal)[following]
+        way = _draw(key, jnp.asarray(_cumulative(self.probability))[state, action])
+        return tuple(jnp.asarray(x)[state, action, way] for x in (self.next_state, self.reward, self.terminated))
 
     def action_values(self, values: np.ndarray, gamma: float) -> np.ndarray:
-        """[S, A] what each action earns at once, and `values` [S] of where it leads; 0 in terminal states."""
-        after = self.reward + gamma * np.where(self.terminal, 0, values)[None, None]
-        return np.where(self.terminal[:, None], 0, (self.transition_probability * after).sum(-1))
+        """[S, A] what each action earns at once, and `values` [S] of where it leads, unless it ends the episode."""
+        after = np.where(self.terminated, 0, np.asarray(values)[self.next_state])
+        return (self.probability * (self.reward + gamma * after)).sum(-1)
 
     def optimal_values(self, gamma: float) -> np.ndarray:
-        """[S] the values of the best policy, by policy iteration: exact but for the rounding of float64."""
-        choice = np.zeros(self.states, int)
+        """[S] the values of the best policy, by policy iteration: exact but for the rounding of float64.
+
+        As if there were no time limit; `gamma` is below 1.
+        """
+        values = np.zeros(self.states)
+        for _ in range(self.states):  # sweeps are cheap, and leave few policies to improve on
+            values = self.action_values(values, gamma).max(1)
+        choice = self.action_values(values, gamma).argmax(1)
         while True:
             values = self.policy_values(np.eye(self.actions)[choice], gamma)
             action_values = self.action_values(values, gamma)
@@ -99,21 +128,50 @@ class Tabular:
 
     def policy_values(self, policy: np.ndarray, gamma: float) -> np.ndarray:
         """[S] the values of a policy given as probabilities [S, A], by solving Bellman's linear equations."""
-        going_on = ~self.terminal
-        moves = np.einsum("sa,sat->st", policy, self.transition_probability) * np.outer(going_on, going_on)
-        earned = np.einsum("sa,sa->s", policy, self.action_values(np.zeros(self.states), gamma))
+        moves = np.zeros((self.states, self.states))
+        at = np.broadcast_to(np.arange(self.states)[:, None, None], self.next_state.shape)
+        np.add.at(moves, (at, self.next_state), np.where(self.terminated, 0, policy[..., None] * self.probability))
+        earned = (policy * self.action_values(np.zeros(self.states), gamma)).sum(1)
         return np.linalg.solve(np.eye(self.states) - gamma * moves, earned)
+
+    @cached_property
+    def optimal_return(self) -> float:
+        """The most that an episode earns on average, undiscounted and within its time limit.
+
+        That takes a player who counts the steps; one who does not may earn a little less where the limit is short.
+        """
+        return self._return(lambda action_values: action_values.max(1))
+
+    def policy_return(self, policy: np.ndarray) -> float:
+        """What an episode of a policy [S, A] earns on average, undiscounted and within its time limit."""
+        return self._return(lambda action_values: (policy * action_values).sum(1))
+
+    def _return(self, choose: Callable[[np.ndarray], np.ndarray]) -> float:
+        """By backward induction from the last step; without a limit until nothing changes, NaN where that never is."""
+        values = np.zeros(self.states)
+        for _ in range(self.max_steps or MOST_STEPS):
+            before, values = values, choose(self.action_values(values, 1.0))
+            if self.max_steps is None and np.abs(values - before).max() <= 1e-12 * (1 + np.abs(values).max()):
+                return float(self.start_probability @ values)
+        return float(self.start_probability @ values) if self.max_steps else float("nan")
 
     def solution(self, gamma: float) -> Solution:
         """Of all states that an episode can come to act in; of equally good actions the first."""
-        reached = self.start_probability > 0
+        acting = self.start_probability > 0
+        goes_on = (self.probability > 0) & ~self.terminated
         for _ in range(self.states):
-            reached |= self.transition_probability[reached & ~self.terminal].any((0, 1))
-        acting = reached & ~self.terminal
+            acting[self.next_state[acting][goes_on[acting]]] = True
         values = self.optimal_values(gamma)
         good = self.action_values(values, gamma) > values[:, None] - 1e-9 * (1 + np.abs(values).max())
         best = good.argmax(1).astype(np.int32)
-        return Solution(np.eye(self.states, dtype=np.float32)[acting], values[acting], best[acting])
+        return Solution(jax.tree.map(lambda table: table[acting], self.observations), values[acting], best[acting])
+
+
+def _fixed(array: np.ndarray) -> np.ndarray:
+    """An array that nobody can change: processes are compared by their tables."""
+    array = np.array(array)
+    array.setflags(write=False)
+    return array
 
 
 def _cumulative(probability: np.ndarray) -> np.ndarray:
@@ -138,7 +196,7 @@ def garnet(seed: int, states: int = 10, actions: int = 3, branching: int = 3, ma
         row[generator.choice(states, branching, replace=False)] = np.diff(cuts, prepend=0.0, append=1.0)
     reward = np.broadcast_to(generator.uniform(size=(states, actions, 1)), probability.shape)
     start = np.full(states, 1 / states)
-    return Tabular(f"garnet-{seed}", probability, reward, np.zeros(states, bool), start, max_steps)
+    return Tabular.dense(f"garnet-{seed}", probability, reward, np.zeros(states, bool), start, max_steps)
 
 
 def chain(length: int = 7, slip: float = 0.1, max_steps: int | None = 100) -> Tabular:
@@ -153,44 +211,14 @@ def chain(length: int = 7, slip: float = 0.1, max_steps: int | None = 100) -> Ta
             probability[state, action, np.clip(unlikely, 0, length - 1)] += slip
     reward[..., 0], reward[..., -1] = 0.1, 1.0
     terminal = np.isin(np.arange(length), [0, length - 1])
-    return Tabular(f"chain-{length}", probability, reward, terminal, ~terminal / (length - 2), max_steps)
+    return Tabular.dense(f"chain-{length}", probability, reward, terminal, ~terminal / (length - 2), max_steps)
 
 
 def two_states(max_steps: int | None = 8) -> Tabular:
     """Stay or change between a state that earns 1 a step and one that earns 0, for ever but for the time limit."""
     probability = np.array([np.eye(2), np.eye(2)[::-1]]).swapaxes(0, 1)
     reward = np.broadcast_to(np.array([0.0, 1.0])[:, None, None], probability.shape)
-    return Tabular("two-states", probability, reward, np.zeros(2, bool), np.full(2, 0.5), max_steps)
-
-
-def cliff_walking(max_steps: int | None = 100) -> Tabular:
-    """CliffWalking: 4 rows of 12, up, right, down, left; -1 a step, -100 and back to the start for the cliff."""
-    rows, columns = 4, 12
-    states, start = rows * columns, (rows - 1) * columns
-    probability, reward = np.zeros((states, 4, states)), np.full((states, 4, states), -1.0)
-    for state in range(states):
-        for action, move in enumerate([(-1, 0), (0, 1), (1, 0), (0, -1)]):
-            following = _moved(state, move, rows, columns)
-            fell = start < following < states - 1
-            following = start if fell else following
-            probability[state, action, following] = 1
-            reward[state, action, following] = -100.0 if fell else -1.0
-    return Tabular("cliff-walking", probability, reward, np.eye(states)[-1], np.eye(states)[start], max_steps)
-
-
-def frozen_lake(max_steps: int | None = 100) -> Tabular:
-    """FrozenLake, 4x4 and slippery: left, down, right, up, or to either side of it; 1 for the goal, holes are ends."""
-    lake = "SFFF" "FHFH" "FFFH" "HFFG"  # fmt: skip
-    letters, moves = np.array(list(lake)), [(0, -1), (1, 0), (0, 1), (-1, 0)]
-    terminal = np.isin(letters, ["H", "G"])
-    probability, reward = np.zeros((16, 4, 16)), np.zeros((16, 4, 16))
-    for state in range(16):
-        for action in range(4):
-            for way in (action - 1, action, action + 1):
-                following = state if terminal[state] else _moved(state, moves[way % 4], 4, 4)
-                probability[state, action, following] += 1 / 3
-    reward[~terminal, :, -1] = 1.0
-    return Tabular("frozen-lake", probability, reward, terminal, letters == "S", max_steps)
+    return Tabular.dense("two-states", probability, reward, np.zeros(2, bool), np.full(2, 0.5), max_steps)
 
 
 def deep_sea(size: int, seed: int | None = None) -> Tabular:
@@ -212,12 +240,7 @@ def deep_sea(size: int, seed: int | None = None) -> Tabular:
                 probability[state, action, below if row + 1 < size else states - 1] = 1
                 if goes_right:
                     reward[state, action] = -0.01 / size + (column == size - 1)
-    return Tabular(f"deep-sea-{size}", probability, reward, np.eye(states)[-1], np.eye(states)[0])
-
-
-def _moved(state: int, move: tuple[int, int], rows: int, columns: int) -> int:
-    row, column = divmod(state, columns)
-    return int(np.clip(row + move[0], 0, rows - 1) * columns + np.clip(column + move[1], 0, columns - 1))
+    return Tabular.dense(f"deep-sea-{size}", probability, reward, np.eye(states)[-1], np.eye(states)[0])
 
 
 @dataclass(frozen=True)

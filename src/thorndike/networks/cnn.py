@@ -16,8 +16,8 @@ from thorndike.hyperparameters import hyperparameters
 from thorndike.networks.convolutions import convolution
 from thorndike.networks.initialization import Initialization, check_sizes, dense_shapes, draw_weights
 from thorndike.networks.mlp import ACTIVATIONS, Activation, Perceptron
-from thorndike.networks.network import Network
-from thorndike.networks.observations import Part, as_numbers, leaf_of, visible_parts, width_of
+from thorndike.networks.network import Network, Remarks
+from thorndike.networks.observations import Part, as_numbers, leaf_of, planes, visible_parts, width_of
 
 Layout = Literal["auto", "channels_last", "channels_first"]
 
@@ -30,15 +30,19 @@ class ConvolutionalPerceptron(Perceptron):
     strides: tuple[int, ...] = eqx.field(static=True)
     layouts: tuple[Layout, ...] = eqx.field(static=True)  # of each image
 
+    def picks(self, part: Part) -> bool:
+        return part.is_wide and not _is_seen(part)
+
     def features(self, part: Part, observation: Any) -> jax.Array:
-        if not part.is_image:
+        if not _is_seen(part):
             return super().features(part, observation)
-        image = [part for part in self.parts if part.is_image].index(part)
+        image = [part for part in self.parts if _is_seen(part)].index(part)
         stack = self.layouts[image], self.kernels[image], self.kernel_biases[image]
         return self._convolved(part, leaf_of(part, observation), *stack)
 
     def _convolved(self, part: Part, x: jax.Array, layout: Layout, kernels: tuple, biases: tuple) -> jax.Array:
         x = _channels_last(x, layout)
+        x = planes(_names_last(part, layout), x) if part.is_grid else x
         for i, (kernel, bias, stride) in enumerate(zip(kernels, biases, self.strides, strict=True)):
             numbers = partial(as_numbers, part) if i == 0 else None
             x = ACTIVATIONS[self.activation](convolution(x, kernel, (stride, stride), numbers) + bias[None, None, None])
@@ -51,8 +55,9 @@ class CNN(Network):
 
     Images are [height, width, channels] or [channels, height, width]: `layout` says which, and "auto" tells it from the
     shape, the channels being the axis whose length is unlike the others (84, 84, 4). A fourth axis before them is a
-    stack of frames, which joins the channels. In a Dict or Tuple every image has convolutions of its own, and the
-    other leaves join their outputs, in the one order of features. The other fields are those of `MLP`.
+    stack of frames, which joins the channels. A grid of choices, a MultiDiscrete [height, width, names], is seen as
+    planes of one-hots. In a Dict or Tuple every image has convolutions of its own, and the other leaves join their
+    outputs, in the one order of features. The other fields are those of `MLP`.
     """
 
     channels: tuple[int, ...] = (32, 64, 64)
@@ -77,14 +82,15 @@ class CNN(Network):
         self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0
     ) -> ConvolutionalPerceptron:
         parts = visible_parts(observation_space)
-        images = [part for part in parts if part.is_image]
+        images = [part for part in parts if _is_seen(part)]
         if not images:
             raise UnsuitableError(
                 "CNN needs an image, a Box of shape (height, width, channels) or (channels, height, width) with 1 "
-                f"channel for gray, got {observation_space}: use MLP"
+                "channel for gray, or a grid, a MultiDiscrete of shape (height, width, names), got "
+                f"{observation_space}: use MLP"
             )
-        convolutions, inputs = [], sum(width_of(part) for part in parts if not part.is_image)
-        layouts = tuple(_layout(part.shape) if self.layout == "auto" else self.layout for part in images)
+        convolutions, inputs = [], sum(width_of(part) for part in parts if not _is_seen(part))
+        layouts = tuple(map(self._layout_of, images))
         for part, layout in zip(images, layouts, strict=True):
             kernels, outputs_of_image = self._convolutions(part, layout)
             convolutions += kernels
@@ -99,9 +105,29 @@ class CNN(Network):
             tuple(weights[i] for i in stacks), tuple(biases[i] for i in stacks), self.strides, layouts,
         )  # fmt: skip
 
+    def remarks(self, observation_space: spaces.Space) -> Remarks:
+        """Where channels were found to be first, and what is called an image but hardly is one."""
+        images = [part for part in visible_parts(observation_space) if _is_seen(part)]
+        notes, doubts = [], []
+        for part in images:
+            layout, name = self._layout_of(part), f"the image of shape {part.shape}"
+            height, width, _ = _shape_channels_last(part, layout)
+            if self.layout == "auto" and layout == "channels_first":
+                notes.append(f"{name} is read with its channels first: CNN(layout=...) says otherwise")
+            space: Any = leaf_of(part, observation_space)
+            unbounded = isinstance(space, spaces.Box) and not (space.bounded_below.all() and space.bounded_above.all())
+            if unbounded or min(height, width) < 3:
+                small = f"is {height} high and {width} wide, too little for convolutions to move on"
+                reason = "holds numbers without bounds, as images seldom do" if unbounded else small
+                doubts.append(f"CNN: {name} {reason}: MLP takes such numbers one by one")
+        return Remarks(tuple(notes), tuple(doubts))
+
+    def _layout_of(self, part: Part) -> Layout:
+        return _layout(part) if self.layout == "auto" else self.layout
+
     def _convolutions(self, part: Part, layout: Layout) -> tuple[list[tuple[int, ...]], int]:
         """The shapes of the kernels for one image, and how many numbers they make of it."""
-        _, height, width, inputs = jax.eval_shape(lambda x: _channels_last(x, layout), np.empty((1, *part.shape))).shape
+        height, width, inputs = _shape_channels_last(part, layout)
         shapes: list[tuple[int, ...]] = []
         for channels, side, stride in zip(self.channels, self.kernels, self.strides, strict=True):
             shapes.append((side, side, inputs, channels))
@@ -109,16 +135,34 @@ class CNN(Network):
             if min(height, width) < 1:
                 raise SettingError(
                     f"CNN: an image of shape {part.shape}, read as {layout}, is too small for kernels {self.kernels} "
-                    f"with strides {self.strides}: give smaller ones, or another layout"
+                    f"with strides {self.strides}: give smaller ones, such as {_small(part, layout)}, or another layout"
                 )
         return shapes, height * width * inputs
 
 
-def _layout(shape: tuple[int, ...]) -> Layout:
+def _is_seen(part: Part) -> bool:
+    """Whether convolutions look at a part."""
+    return part.is_image or part.is_grid
+
+
+def _small(part: Part, layout: Layout) -> str:
+    """A CNN for an image that is too small for others, as one writes it."""
+    side = min(3, *_shape_channels_last(part, layout)[:2])
+    return f"CNN(channels=(16,), kernels=({side},), strides=(1,), sizes=(128,))"
+
+
+def _layout(part: Part) -> Layout:
     """Where an image's channels are: of its first and last axis the one more unlike the middle one, which is a side.
 
-    Raises SettingError where the first is, but not clearly so.
+    A grid's names are where their numbers of choices differ, or else the same. Raises SettingError where the first axis
+    is more unlike, but not clearly so.
     """
+    shape = part.shape
+    if part.is_grid:
+        choices = np.stack([np.array(part.choices), np.array(part.start)]).reshape(2, *shape)
+        differ_first, differ_last = ((choices != choices.take([0], axis)).any() for axis in (1, 3))
+        if differ_first != differ_last:
+            return "channels_first" if differ_first else "channels_last"
     first, middle, last = shape[-3:]
     unlike_first, unlike_last = (max(axis / middle, middle / axis) for axis in (first, last))
     if unlike_first <= unlike_last:
@@ -129,6 +173,25 @@ def _layout(shape: tuple[int, ...]) -> Layout:
             'CNN(layout="channels_first") or CNN(layout="channels_last")'
         )
     return "channels_first"
+
+
+def _shape_channels_last(part: Part, layout: Layout) -> tuple[int, int, int]:
+    """Height, width and channels of what convolutions see of an image, or of a grid."""
+    see = jax.eval_shape(lambda x: _channels_last(x, layout), np.empty((1, *part.shape)))
+    if part.is_grid:
+        see = jax.eval_shape(lambda x: planes(_names_last(part, layout), x), see)
+    _, height, width, channels = see.shape
+    return height, width, channels
+
+
+def _names_last(part: Part, layout: Layout) -> Part:
+    """A grid's description for the order of axes that convolutions see."""
+    if layout == "channels_last":
+        return part
+    start, choices = (np.moveaxis(np.reshape(x, part.shape), 0, -1) for x in (part.start, part.choices))
+    return part._replace(
+        shape=start.shape, start=tuple(start.ravel().tolist()), choices=tuple(choices.ravel().tolist())
+    )
 
 
 def _channels_last(x: jax.Array, layout: Layout) -> jax.Array:

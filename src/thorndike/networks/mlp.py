@@ -31,10 +31,14 @@ class Perceptron(eqx.Module):
     activation: str = eqx.field(static=True)
     dueling: bool = eqx.field(static=True)
 
+    def picks(self, part: Part) -> bool:
+        """Whether a part's weights are looked up."""
+        return part.is_wide
+
     def features(self, part: Part, observation: Any) -> jax.Array:
-        """A part's features [B, F]; of a wide one, the rows that it picks."""
+        """A part's features [B, F]; the rows that it picks, where weights are looked up."""
         x = leaf_of(part, observation)
-        return picked_rows(part, x) if part.is_wide else flat(part, x)
+        return picked_rows(part, x) if self.picks(part) else flat(part, x)
 
     def __call__(self, observation: Any) -> jax.Array:
         """Observations with one leading batch axis [B, ...] to outputs [B, outputs]."""
@@ -50,11 +54,13 @@ class Perceptron(eqx.Module):
     def _first(self, observation: Any, weight: jax.Array) -> jax.Array:
         """All features times a weight [inputs, outputs]: one product or, where some are looked up, a sum over parts."""
         columns = [self.features(part, observation) for part in self.parts]
-        if not any(part.is_wide for part in self.parts):
+        if not any(self.picks(part) for part in self.parts):
             return (columns[0] if len(columns) == 1 else jnp.concatenate(columns, axis=1)) @ weight
-        widths = [width_of(part) if part.is_wide else x.shape[1] for part, x in zip(self.parts, columns, strict=True)]
+        widths = [
+            width_of(part) if self.picks(part) else x.shape[1] for part, x in zip(self.parts, columns, strict=True)
+        ]
         terms = [
-            block.at[x].get(mode="fill", fill_value=0).sum(1) if part.is_wide else x @ block
+            block.at[x].get(mode="fill", fill_value=0).sum(1) if self.picks(part) else x @ block
             for part, x, block in zip(self.parts, columns, jnp.split(weight, np.cumsum(widths)[:-1]), strict=True)
         ]
         return sum(terms[1:], terms[0])

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 from gymnasium import spaces
+
+
+class Remarks(NamedTuple):
+    """Sentences about a recipe and a space."""
+
+    notes: tuple[str, ...] = ()  # what was found out
+    doubts: tuple[str, ...] = ()  # what was hardly meant
 
 
 class Network:
@@ -28,6 +35,10 @@ class Network:
         module takes a carry as well, and also gives the next one: see `thorndike.sequences`.
         """
         raise NotImplementedError
+
+    def remarks(self, observation_space: spaces.Space) -> Remarks:
+        """What to tell whoever trains it on observations of this space."""
+        return Remarks()
 
     def initial_carry(self, n: int) -> Any:
         """What the module carries where an episode begins: zeros [n, ...]; () without a memory."""

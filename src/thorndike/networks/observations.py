@@ -2,8 +2,9 @@
 
 The one order of features: dictionary keys sorted, tuples in order, every leaf raveled row by row. A choice
 (Discrete, MultiDiscrete) becomes its one-hot, counted from its `start`, and where that is wide, dense layers look up
-the row of weights that it picks instead of multiplying; an image (uint8 of three axes, or of four: a stack of them) is
-divided by 255; a dictionary's `action_mask` is reserved and never a feature.
+the row of weights that it picks instead of multiplying; convolutions see a grid of choices as planes of one-hots. An
+image (uint8 of three axes, or of four: a stack of them) is divided by 255; a dictionary's `action_mask` is reserved and
+never a feature.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class Part(NamedTuple):
     def is_image(self) -> bool:
         """Whether convolutions may look at it: numbers with axes of height, width and channels, or a stack of such."""
         return len(self.shape) in (3, 4) and not self.choices
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether it is choices with axes of height, width and names: of each cell what lies there, its colour, ..."""
+        return len(self.shape) == 3 and bool(self.choices)
 
     @property
     def is_wide(self) -> bool:
@@ -100,6 +106,17 @@ def flat(part: Part, x: jax.Array) -> jax.Array:
     column = np.repeat(np.arange(len(part.choices)), part.choices)
     value = np.concatenate([np.arange(low, low + n) for low, n in zip(part.start, part.choices, strict=True)])
     return (x[:, column] == value[None]).astype(jnp.float32)
+
+
+def planes(part: Part, x: jax.Array) -> jax.Array:
+    """A batch of grids [B, height, width, names] as one-hots [B, height, width, planes], one name after the other.
+
+    A name has as many planes as it has values in all cells together.
+    """
+    low, size = (np.array(values).reshape(-1, part.shape[-1]) for values in (part.start, part.choices))
+    ranges = [np.arange(begin, end) for begin, end in zip(low.min(0), (low + size).max(0), strict=True)]
+    name = np.repeat(np.arange(len(ranges)), [len(values) for values in ranges])
+    return (x[..., name] == np.concatenate(ranges)[None, None, None]).astype(jnp.float32)
 
 
 def picked_rows(part: Part, x: jax.Array) -> jax.Array:

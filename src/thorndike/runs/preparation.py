@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,6 +13,7 @@ import jax
 from thorndike import algorithms, compilation, trainer
 from thorndike.errors import SettingError, UnsuitableError, shown
 from thorndike.interface import words
+from thorndike.networks.network import Network, Remarks
 
 
 def prepare() -> None:
@@ -19,7 +23,10 @@ def prepare() -> None:
 
 
 def check_suitable(algorithm: Any, observation_space: Any, action_space: Any) -> None:
-    """Where the algorithm refuses the spaces, say which others do not; refuse networks that do not fit them."""
+    """Where the algorithm refuses the spaces, say which others do not; refuse networks that do not fit them.
+
+    UserWarning where a network hardly suits the observations.
+    """
     try:
         algorithm.check(observation_space, action_space)
     except UnsuitableError as error:
@@ -37,6 +44,24 @@ def check_suitable(algorithm: Any, observation_space: Any, action_space: Any) ->
         raise UnsuitableError(f"{error}. These fit: {', '.join(fitting)}") from None
     jax.eval_shape(lambda key: algorithm.init(key, observation_space, action_space), jax.random.key(0))
     algorithms.check_learning(algorithm, observation_space, action_space)
+    for doubt in remarks(algorithm, observation_space).doubts:
+        warnings.warn(doubt, stacklevel=2)
+
+
+def remarks(algorithm: Any, observation_space: Any) -> Remarks:
+    """What the networks of an algorithm have to say of what they see: each sentence once."""
+    said = [network.remarks(observation_space) for network in _networks_in(algorithm)]
+    notes, doubts = ((dict.fromkeys(line for one in said for line in one[i])) for i in (0, 1))
+    return Remarks(tuple(notes), tuple(doubts))
+
+
+def _networks_in(recipe: Any) -> Iterator[Network]:
+    """The networks among the fields of an algorithm, and of one another, that see its observations."""
+    for field in dataclasses.fields(recipe) if dataclasses.is_dataclass(recipe) else ():
+        value = getattr(recipe, field.name)
+        if isinstance(value, Network) and field.name != "head":  # which sees what a cell made
+            yield value
+            yield from _networks_in(value)
 
 
 def check_beyond_warmup(algorithm: Any, steps: int) -> None:

@@ -25,7 +25,7 @@ from thorndike.runs.configuration import (
     Configuration,
 )
 from thorndike.runs.drive import drive
-from thorndike.runs.preparation import check_beyond_warmup, check_options, check_suitable, prepare
+from thorndike.runs.preparation import check_beyond_warmup, check_options, check_suitable, prepare, remarks
 from thorndike.runs.run import Run
 from thorndike.runs.worlds import Worlds, chunk_maker, worlds_for
 
@@ -104,7 +104,7 @@ def train(
         run, worlds = worlds_for(run.begun(), given, copies, stack)
         worlds.make_chunk = chunk_maker(run, given, worlds, stack)
         place = None if run_dir is None else folder_of("runs" if _is_auto(run_dir) else run_dir)
-        worlds.notes.append(sizes.check(run, place))
+        worlds.notes += [sizes.check(run, place), *remarks(run.algorithm, run.observation_space).notes]
         folder = None if run_dir is None else _new_folder(run_dir, run)
         if folder is not None:
             stack.enter_context(locked(folder))
