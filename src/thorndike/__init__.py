@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         UnsuitableError,
     )
     from thorndike.learner import Learner
-    from thorndike.memories import Latest, Prioritized, Replay
+    from thorndike.memories import FrameReplay, Latest, Prioritized, PrioritizedFrames, Replay
     from thorndike.networks import CNN, GRU, LSTM, MLP, Attention, MinGRU, Same
     from thorndike.runs.agents import Agent
     from thorndike.runs.load import load
@@ -46,6 +46,7 @@ _HOMES = {
     "CNN": "networks",
     "DDPG": "algorithms.td3",
     "DQN": "algorithms.dqn",
+    "FrameReplay": "memories",
     "GRU": "networks",
     "LSTM": "networks",
     "Latest": "memories",
@@ -54,6 +55,7 @@ _HOMES = {
     "MinGRU": "networks",
     "PPO": "algorithms.ppo",
     "Prioritized": "memories",
+    "PrioritizedFrames": "memories",
     "REINFORCE": "algorithms.reinforce",
     "Replay": "memories",
     "Run": "runs.run",

@@ -17,6 +17,7 @@ from thorndike.networks.initialization import Initialization, check_sizes, dense
 from thorndike.networks.mlp import ACTIVATIONS, Activation, Perceptron
 from thorndike.networks.network import Network
 from thorndike.networks.observations import Part, as_numbers, leaf_of, visible_parts, width_of
+from thorndike.spaces import channels_axis
 
 Layout = Literal["auto", "channels_last", "channels_first"]
 
@@ -113,20 +114,14 @@ class CNN(Network):
 
 
 def _layout(shape: tuple[int, ...]) -> Layout:
-    """Where an image's channels are: of its first and last axis the one more unlike the middle one, which is a side.
-
-    Raises SettingError where the first is, but not clearly so.
-    """
-    first, middle, last = shape[-3:]
-    unlike_first, unlike_last = (max(axis / middle, middle / axis) for axis in (first, last))
-    if unlike_first <= unlike_last:
-        return "channels_last"
-    if unlike_first < 2 * unlike_last:
+    """Where an image's channels are. Raises SettingError where its shape does not tell."""
+    axis = channels_axis(shape)
+    if axis is None:
         raise SettingError(
             f"CNN cannot tell which axis of an image of shape {shape} holds its channels: write "
             'CNN(layout="channels_first") or CNN(layout="channels_last")'
         )
-    return "channels_first"
+    return "channels_last" if axis == len(shape) - 1 else "channels_first"
 
 
 def _channels_last(x: jax.Array, layout: Layout) -> jax.Array:
