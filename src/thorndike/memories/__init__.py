@@ -8,7 +8,7 @@ All of it is written in place where the caller donates the state or carries it t
 `add` or a `sample` does not depend on the capacity, also under `vmap`.
 """
 
-from thorndike.memories.frames import FrameReplay, PrioritizedFrames
+from thorndike.memories.frames import FrameReplay, PrioritizedFrames, in_frames
 from thorndike.memories.prioritized import Prioritized
 from thorndike.memories.replay import LARGEST_CAPACITY, SEQUENCES, OffPolicy, Replay, check_replay, first_carry
 from thorndike.memories.rollout import Latest, check_rollout, shuffled
@@ -28,5 +28,6 @@ __all__ = [
     "check_replay",
     "check_rollout",
     "first_carry",
+    "in_frames",
     "shuffled",
 ]

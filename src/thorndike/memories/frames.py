@@ -64,6 +64,13 @@ class PrioritizedFrames(Prioritized):
         return Stacks(self.stack_axis, type(self).__name__)
 
 
+def in_frames(memory: Any) -> Any:
+    """A plain replay as one that stores frames; None for any other memory."""
+    kinds: dict[type, type] = {Replay: FrameReplay, Prioritized: PrioritizedFrames}
+    kind = kinds.get(type(memory))
+    return kind and kind(**{field.name: getattr(memory, field.name) for field in dataclasses.fields(memory)})
+
+
 @dataclasses.dataclass(frozen=True)
 class Stacks(Rows):
     """Steps whose one image is stored as frames, which `ring.frames` holds; all else as it is."""
@@ -79,9 +86,7 @@ class Stacks(Rows):
         slot = jax.ShapeDtypeStruct((), jnp.int32)
         both = (self._with_image(x, slot, 0) for x in (step.observation, step.next_observation))
         observation, next_observation = both
-        ring = super().empty(
-            step._replace(observation=observation, next_observation=next_observation), rows, n, length
-        )
+        ring = super().empty(step._replace(observation=observation, next_observation=next_observation), rows, n, length)
         pixels = jnp.zeros((slots, n, math.prod(image.shape) // stack), image.dtype)
         last = jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), step.observation)
         return ring._replace(frames=Frames(pixels, jnp.zeros(n, jnp.int32), jnp.int32(0), jnp.int32(0), last))
@@ -92,23 +97,23 @@ class Stacks(Rows):
         slots, n, _ = frames.pixels.shape
         most = self.forgets(ring, length)
         if most > slots:
-            raise SettingError(f"{self.owner} has no room for the frames of {length} steps: raise capacity")
+            raise SettingError(f"{self.owner} was made for trajectories shorter than one of {length} steps")
         fresh, images = self._fresh(frames, trajectory)
         count = jnp.cumsum(fresh.reshape(-1, n), 0, dtype=jnp.int32)
         slot = jnp.mod(frames.head[None] + count - 1, slots).reshape(fresh.shape)  # of the newest frame so far
         put = jnp.where(fresh, slot, slots), jnp.arange(n, dtype=jnp.int32)[None, None]  # `slots` is nowhere
         pixels = frames.pixels.at[put].set(images, mode="drop")
 
-        oldest = jnp.arange(min(most, rows), dtype=jnp.int32) - frames.rows  # 0 is the first row written
         place, stack = self._place(frames.last, 1), fresh.shape[1] // 2
-        newest = jax.tree.leaves(ring.steps.observation)[place][jnp.mod(ring.head + oldest, rows)]
+        observation = self._with_image(trajectory.observation, slot[:, stack - 1], 2)
+        next_observation = self._with_image(trajectory.next_observation, slot[:, -1], 2)
+        oldest = jnp.arange(min(most, rows), dtype=jnp.int32) - frames.rows  # 0 is the first row written
+        row = jnp.mod(ring.head + oldest, rows)
+        ring = super().write(ring, trajectory._replace(observation=observation, next_observation=next_observation))
+        newest = jax.tree.leaves(ring.steps.observation)[place][row]  # read before it is written, all would be copied
         behind = jnp.mod(frames.head[None] - newest + stack - 2, slots) + 1  # frames since their first one, it included
         gone = (behind + count[-1:] > slots).any(1) | (oldest < length - rows)
         kept = frames.rows + length - (gone & (oldest < 0)).sum(dtype=jnp.int32)
-
-        observation = self._with_image(trajectory.observation, slot[:, stack - 1], 2)
-        next_observation = self._with_image(trajectory.next_observation, slot[:, -1], 2)
-        ring = super().write(ring, trajectory._replace(observation=observation, next_observation=next_observation))
         end = frames.head + count[-1]
         written = jnp.minimum(jnp.maximum(frames.written, end.max()), slots)
         last = jax.tree.map(lambda x, like: jnp.asarray(x[-1], like.dtype), trajectory.next_observation, frames.last)

@@ -50,20 +50,24 @@ class Prioritized(Replay):
         return PrioritizedRing(ring.steps, ring.head, ring.size, sums, jnp.float32(1), ring.frames)
 
     def add(self, ring: PrioritizedRing, trajectory: Transition) -> PrioritizedRing:
-        """As in Replay. Which windows are whole changes in the rows written and the `length - 1` before them."""
+        """As in Replay. Which windows are whole changes in the rows written and the `length - 1` before them.
+
+        The oldest rows before those may have been forgotten.
+        """
         length, rows = len(trajectory.reward), len(ring.steps.reward)
         touched = min(length + self.length - 1, rows)
         offset = jnp.arange(length - touched, length, dtype=jnp.int32)  # 0 is the first row written
-        before, ring = ring, self.storage.write(ring, self._kept(trajectory))
+        most = min(self.storage.forgets(ring, length), rows - touched)
+        oldest = jnp.maximum(-stored(ring), length - rows) + jnp.arange(most, dtype=jnp.int32)
+        oldest = jnp.minimum(oldest, length - touched - 1)
+        index, index_of_oldest = (_steps_at(ring, ring.head + x) for x in (offset, oldest))
+        ring = self.storage.write(ring, self._kept(trajectory))
         whole = (offset <= length - self.length) & (offset >= length - stored(ring))
-        index = _steps_at(ring, before.head + offset)
         priority = jnp.broadcast_to(jnp.where(whole, ring.highest, 0.0)[:, None], index.shape)
-        sums = _set(ring.sums, index.reshape(-1), priority.reshape(-1))
-        oldest = jnp.arange(self.storage.forgets(ring, length), dtype=jnp.int32) - stored(before)
-        offset = jnp.clip(oldest, length - rows, length - 1)  # those of which some may be forgotten
-        index = _steps_at(ring, before.head + offset)
-        priority = jnp.where(offset[:, None] < length - stored(ring), 0.0, _priorities(sums, index))
-        return ring._replace(sums=_set(sums, index.reshape(-1), priority.reshape(-1)))
+        forgotten = (oldest < length - stored(ring))[:, None]
+        kept = jnp.where(forgotten, 0.0, _priorities(ring.sums, index_of_oldest))
+        index, priority = jnp.concatenate([index, index_of_oldest]), jnp.concatenate([priority, kept])
+        return ring._replace(sums=_set(ring.sums, index.reshape(-1), priority.reshape(-1)))
 
     def sample(self, ring: PrioritizedRing, key: jax.Array, fraction: jax.Array) -> Batch:
         """Windows [length, B], the likelier the higher their priority. beta rises linearly (section 3.4)."""
