@@ -452,7 +452,7 @@ def test_side_by_side_each_memory_is_as_it_is_alone(kind):
 
 
 @pytest.mark.parametrize("steps", [0, 3, 30, 60, 200])
-@pytest.mark.parametrize("name", ["no stacks at all", "episodes of one step", "long episodes"])
+@pytest.mark.parametrize("name", ["no stacks at all", "now and then another", "long episodes"])
 def test_a_memory_comes_back_bit_for_bit_from_its_written_rows_and_frames_alone(name, steps):
     """Also where rows have been forgotten before all of them were written once."""
     case = CASES[name]

@@ -51,6 +51,7 @@ FOR_A_FLAG = {  # where the answer to another library's word is, in Python, anot
     "hidden_size": "--network.sizes 64 64, or --network lstm --network.size 64",
     "lstm_hidden_size": "--network lstm --network.size 64",
     "net_arch": "--network.sizes 64 64",
+    "optimize_memory_usage": "--memory frames",
     "policy_kwargs": "--network.sizes 64 64 and --network.activation relu",
 }
 REWORDED = (  # what tyro says, and how it is said here
