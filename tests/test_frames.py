@@ -71,19 +71,19 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "one copy, a step at a time": Case(37, 1, (1,), window=3),
-    "channels first, padded with zeros": Case(64, 2, (3, 1), (4, 3, 2), "first", "zeros", (2, 40), window=2),
-    "a stack of colours": Case(100, 3, (4,), (3, 2, 2, 3), "first", "random", beside=True, restarts=0.05),
-    "equal frames": Case(64, 2, (5, 2), (1, 1, 4), greys=2, pad="zeros", restarts=0.1, window=2),
-    "episodes of one step": Case(60, 2, (2,), episodes=(1, 1), pad="random"),
-    "long episodes": Case(80, 2, (2,), (4, 2, 2), "first", episodes=(70, 200), sequence=4, burn_in=2, window=2),
-    "no stacks at all": Case(50, 1, (3,), shaken=1.0, window=2),
-    "images that are none": Case(90, 3, (4, 1), (2, 2, 3), "none", shaken=1.0, beside=True),
-    "a stack of one": Case(33, 1, (1, 2), (3, 3, 1), window=5),
-    "now and then another": Case(200, 4, (1,), (3, 2, 2), "first", shaken=0.1, restarts=0.02, window=5),
-    "hardly a row": Case(6, 2, (1, 3), window=3),
+    "one-copy": Case(37, 1, (1,), window=3),
+    "first-axis": Case(64, 2, (3, 1), (4, 3, 2), "first", "zeros", (2, 40), window=2),
+    "colours": Case(100, 3, (4,), (3, 2, 2, 3), "first", "random", beside=True, restarts=0.05),
+    "alike": Case(64, 2, (5, 2), (1, 1, 4), greys=2, pad="zeros", restarts=0.1, window=2),
+    "one-step": Case(60, 2, (2,), episodes=(1, 1), pad="random"),
+    "long": Case(80, 2, (2,), (4, 2, 2), "first", episodes=(70, 200), sequence=4, burn_in=2, window=2),
+    "no-stacks": Case(50, 1, (3,), shaken=1.0, window=2),
+    "single-images": Case(90, 3, (4, 1), (2, 2, 3), "none", shaken=1.0, beside=True),
+    "stack-of-one": Case(33, 1, (1, 2), (3, 3, 1), window=5),
+    "shaken": Case(200, 4, (1,), (3, 2, 2), "first", shaken=0.1, restarts=0.02, window=5),
+    "tiny": Case(6, 2, (1, 3), window=3),
 }
-QUICK = ["channels first, padded with zeros", "a stack of colours", "equal frames", "now and then another"]
+QUICK = ["first-axis", "colours", "alike", "shaken"]
 
 
 def those_of(quick):
@@ -433,7 +433,7 @@ def test_a_donated_memory_stays_where_it_is(kind):
 
 @pytest.mark.parametrize("kind", [td.FrameReplay, td.PrioritizedFrames])
 def test_side_by_side_each_memory_is_as_it_is_alone(kind):
-    case = CASES["now and then another"]
+    case = CASES["shaken"]
     memory, lives = case.memory(kind), [life(case, 7, seed)[0] for seed in range(3)]
 
     def live(steps, key):
@@ -452,7 +452,7 @@ def test_side_by_side_each_memory_is_as_it_is_alone(kind):
 
 
 @pytest.mark.parametrize("steps", [0, 3, 30, 60, 200])
-@pytest.mark.parametrize("name", ["no stacks at all", "now and then another", "long episodes"])
+@pytest.mark.parametrize("name", ["no-stacks", "shaken", "long"])
 def test_a_memory_comes_back_bit_for_bit_from_its_written_rows_and_frames_alone(name, steps):
     """Also where rows have been forgotten before all of them were written once."""
     case = CASES[name]

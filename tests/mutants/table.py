@@ -51,6 +51,7 @@ WEIGHTS = "test_continuous_control.py::test_doubling_one_weight_doubles_that_sam
 HARD_COPY = "test_dqn.py::test_target_network_is_the_online_one_of_the_last_period_in_every_leaf"
 SLOW_COPY = "test_continuous_control.py::test_targets_follow_slowly_in_every_leaf_and_share_no_buffer"
 REPLAY = "test_memories.py::test_replay_gives_back_what_happened"
+FRAMES = "test_frames.py::test_what_is_drawn_of_frames_is_what_is_drawn_of_whole_images"
 PRIORITIES = "test_memories.py::test_prioritized_gives_back_what_happened_and_knows_every_priority"
 NEW_WINDOW = "test_memories.py::test_a_new_window_gets_the_highest_priority_so_far_with_the_exponent_applied_once"
 AS_ACTED = "test_normalization.py::test_a_trajectory_is_normalised_as_it_was_acted_and_known_afterwards"
@@ -81,6 +82,12 @@ BUGS = [
                 "outcome.truncated, outcome.observation)",
                 f"{LOOPS}[dqn]",
             ),
+            Mutant(
+                "memories/frames.py",
+                "after[:-1]])).all(range(2, before.ndim))",
+                "after[:-1]])).all(range(2, before.ndim)) | True",
+                f"{FRAMES}[colours]",
+            ),
         ),
     ),
     Bug(
@@ -109,6 +116,12 @@ BUGS = [
                 "jnp.maximum(stored(ring) - window + 1, 0)",
                 "(len(ring.steps.reward) - window + 1)",
                 f"{REPLAY}[17-2-3-1]",
+            ),
+            Mutant(
+                "memories/frames.py",
+                "(behind + count[-1:] > slots)",
+                "(behind + count[-1:] > slots + 1)",
+                f"{FRAMES}[alike]",
             ),
         ),
     ),
