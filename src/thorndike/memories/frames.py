@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from thorndike.core import Transition
 from thorndike.errors import SettingError
@@ -153,7 +152,7 @@ class Stacks(Rows):
         before = jnp.arange(1 - self._length(shape), 1, dtype=jnp.int32)[None, None]
         index = jnp.mod(slot[..., None] + before, slots) * n + copy[None, :, None]
         parts = frames.pixels.reshape(slots * n, size).at[index].get(mode="promise_in_bounds")
-        return self._together(lax.optimization_barrier(parts), shape)  # fused with this, it takes eight times as long
+        return self._together(parts, shape)
 
     def _apart(self, x: jax.Array) -> jax.Array:
         """Images [T, N, ...] as their frames [T, stack, N, F]."""
