@@ -72,6 +72,12 @@ FLAGS = {
     "--memory.capacity 30k --memory.batch-size 32": lambda a: (a.memory.capacity, a.memory.batch_size) == (30_000, 32),
     "--memory replay": lambda a: type(a.memory) is td.Replay and a.memory.capacity == td.DQN().memory.capacity,
     "--memory prioritized --memory.alpha 0.5": lambda a: a.memory.alpha == 0.5,
+    "--memory frames --memory.stack-axis first": lambda a: (
+        type(a.memory) is td.FrameReplay and a.memory.stack_axis == "first" and a.memory.window == 5
+    ),
+    "--memory prioritized_frames --memory.beta 0.5": lambda a: (
+        type(a.memory) is td.PrioritizedFrames and (a.memory.beta, a.memory.alpha) == (0.5, 0.6)
+    ),
     "--memory.alpha 0.5 --memory prioritized": lambda a: a.memory.alpha == 0.5,
     "--network.sizes 32 16": lambda a: a.network == MLP((32, 16), "tanh", "orthogonal"),
     "--network cnn": lambda a: type(a.network) is CNN,
@@ -175,6 +181,9 @@ WRONG = {
     "train dqn CartPole-v1 --steps many": "thorndike: --steps needs a whole number, got 'many'\n",
     "train dqn CartPole-v1 --steps": "thorndike: --steps needs a value\n",
     "train dqn CartPole-v1 --memory prioritised": "Did you mean 'prioritized'?",
+    "train dqn CartPole-v1 --memory frame": "Did you mean 'frames'?",
+    "train dqn CartPole-v1 --memory frames --memory.stack-axis middle": "takes one of auto, first, last, none",
+    "train dqn CartPole-v1 --memory frames --run-dir none": "this observation has 0 ((4,)): use Replay or Prioritized",
     "train dqn CartPole-v1 --memory.batch-size 10 --memory.capacity 5": "thorndike: Prioritized: batch_size 10 is",
     "train dqn CartPole-v1 --batch-size 32": "no flag --batch-size: here it is --memory.batch-size",
     "train dqn CartPole-v1 --buffer-size 5": "no flag --buffer-size: here it is --memory.capacity",
@@ -183,6 +192,7 @@ WRONG = {
     "train dqn CartPole-v1 --learning-starts 5": "here it is --warmup-steps",
     "train ppo CartPole-v1 --n-steps 5": "here it is --rollout-length\n",
     "train dqn CartPole-v1 --n-steps 5": "here it is --rollout-length, or --memory.window for n-step returns\n",
+    "train dqn CartPole-v1 --optimize-memory-usage true": "here it is --memory frames\n",
     "train dqn CartPole-v1 --n-epochs 5": "here it is --epochs, which thorndike train dqn does not have\n",
     "train ppo CartPole-v1 --num_envs 5": "here it is --num-environments",
     "train ppo CartPole-v1 --net-arch 5": "here it is --network.sizes 64 64\n",
@@ -195,7 +205,7 @@ WRONG = {
     "train dqn CartPole-v1 --steps 5000 --run-dir none --evaluate-every 0 --final-episodes 5": "would play nothing",
     "train dqn CartPole-v1 --nonsense 1": "no flag --nonsense.\n",
     "train dqn CartPole-v1 --bogus 1": "no flag --bogus.\n",
-    "train dqn CartPole-v1 --memory same": "--memory takes one of replay, prioritized, got 'same'",
+    "train dqn CartPole-v1 --memory same": "one of replay, prioritized, frames, prioritized-frames, got 'same'",
     "train ppo CartPole-v1 --critic-network.size 4": "Did you mean '--critic-network.sizes'?",
     "train ppo CartPole-v1 --network same --steps 5 --run-dir none": "give the actor's network itself",
     "train ppo CartPole-v1 --value-coef 1": "here it is --vf-coef (of half the mean squared error",
@@ -261,7 +271,7 @@ def test_help_shows_every_flag_with_the_recorded_values(capsys):
     for text in ("--steps", "--seeds", "--gamma", "--memory.capacity", "--network.sizes", "(default: 0.001)"):
         assert text in out
     assert "--network mlp | cnn | lstm | gru | mingru | attention\n" in out
-    assert "--memory replay | prioritized\n" in out
+    assert "--memory replay | prioritized | frames | prioritized-frames\n" in out
     assert "--environment.NAME VALUE" in out
     assert "--critic-network" not in out
     with pytest.raises(SystemExit):

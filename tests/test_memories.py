@@ -17,7 +17,8 @@ from jax import lax, random
 
 from thorndike.core import Batch, Transition
 from thorndike.errors import SettingError
-from thorndike.memories import LARGEST_CAPACITY, Latest, Prioritized, Replay, _first_above
+from thorndike.memories import LARGEST_CAPACITY, Latest, Prioritized, Replay
+from thorndike.memories.prioritized import _first_above
 
 BATCH = 16
 HALF = np.float32(0.5)  # of the run is done

@@ -72,6 +72,34 @@ def test_an_image_memory_too_large_is_refused_with_the_numbers_and_the_capacity_
     assert sizes.check(configured(fitting, CAR), None) == ""
 
 
+ATARI = spaces.Box(0, 255, (84, 84, 4), np.uint8), spaces.Discrete(6)
+
+
+@pytest.mark.parametrize(("plain", "of_frames"), [(td.Replay, td.FrameReplay), (td.Prioritized, td.PrioritizedFrames)])
+def test_where_whole_images_do_not_fit_and_their_frames_would_that_is_said(monkeypatch, plain, of_frames):
+    with_free(monkeypatch, memory=24_000_000_000)
+    whole, frames = (dataclasses.replace(DQN, memory=kind(1_000_000, 32)) for kind in (plain, of_frames))
+    with pytest.raises(SettingError) as caught:
+        sizes.check(configured(whole, ATARI), None)
+    said = r"its memory of 1,000,000 steps takes 56.5 GB: set memory.capacity to 420,000 or less, or store each frame"
+    assert f"{said} once: memory={of_frames.__name__}(...) takes 7.5 GB" in str(caught.value)
+    assert sizes.check(configured(frames, ATARI), None) == ""
+    found = sizes.estimate(frames, *ATARI)
+    assert found.memory < 8e9
+    with_free(monkeypatch, memory=4_000_000_000)
+    with pytest.raises(SettingError, match=r"takes 7.5 GB: set memory.capacity to 530,000 or less$"):
+        sizes.check(configured(frames, ATARI), None)
+
+
+def test_the_size_of_a_checkpoint_of_frames_is_that_of_those_written_and_says_what_it_cannot_know(
+    tmp_path, monkeypatch
+):
+    with_free(monkeypatch)
+    run = configured(dataclasses.replace(DQN, memory=td.FrameReplay(100_000, 8)), ATARI, steps=20_000)
+    assert sizes.check(run, tmp_path) == "each checkpoint takes up to 154 MB, more where episodes are short"
+    assert sizes.check(dataclasses.replace(run, steps=100_000), tmp_path) == "each checkpoint takes up to 755 MB"
+
+
 def test_seeds_side_by_side_need_their_memories_together(monkeypatch):
     with_free(monkeypatch, memory=100_000_000_000)
     monkeypatch.setattr(machine, "cores", lambda: 2)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from thorndike.examination import Examination, check
     from thorndike.learner import Learner
-    from thorndike.memories import Latest, Prioritized, Replay
+    from thorndike.memories import FrameReplay, Latest, Prioritized, PrioritizedFrames, Replay
     from thorndike.networks import CNN, GRU, LSTM, MLP, Attention, MinGRU, Same
     from thorndike.runs.agents import Agent
     from thorndike.runs.load import load
@@ -48,6 +48,7 @@ _HOMES = {
     "DDPG": "algorithms.td3",
     "DQN": "algorithms.dqn",
     "Examination": "examination",
+    "FrameReplay": "memories",
     "GRU": "networks",
     "LSTM": "networks",
     "Latest": "memories",
@@ -56,6 +57,7 @@ _HOMES = {
     "MinGRU": "networks",
     "PPO": "algorithms.ppo",
     "Prioritized": "memories",
+    "PrioritizedFrames": "memories",
     "REINFORCE": "algorithms.reinforce",
     "Replay": "memories",
     "Run": "runs.run",

@@ -37,7 +37,11 @@ HELP = """thorndike: deep reinforcement learning
   thorndike train dqn CartPole-v1            an example that takes less than a minute
   thorndike train ALGORITHM --help           every flag of an algorithm
 """
-CHOICES = {"memory": ("replay", "prioritized"), "network": ("mlp", "cnn", "lstm", "gru", "mingru", "attention")}
+CHOICES = {
+    "memory": ("replay", "prioritized", "frames", "prioritized-frames"),
+    "network": ("mlp", "cnn", "lstm", "gru", "mingru", "attention"),
+}
+OTHERWISE = {"frames": "FrameReplay", "prioritized-frames": "PrioritizedFrames"}  # classes with other names
 UNDERSTOOD = {  # whole flags of other libraries, whatever their dashes
     word: ours for word, ours in RUN_WORDS.items() if ours in ("steps", "environment", "seeds", "run_dir", "algorithm")
 }
@@ -48,6 +52,7 @@ FOR_A_FLAG = {  # where the answer to another library's word is, in Python, anot
     "hidden_size": "--network.sizes 64 64, or --network lstm --network.size 64",
     "lstm_hidden_size": "--network lstm --network.size 64",
     "net_arch": "--network.sizes 64 64",
+    "optimize_memory_usage": "--memory frames",
     "policy_kwargs": "--network.sizes 64 64 and --network.activation relu",
 }
 REWORDED = (  # what tyro says, and how it is said here
@@ -485,13 +490,13 @@ def _of_actor(flags: list[str], prefix: str) -> list[str]:
 
 def _recipe(flag: str, choice: str, kind: str, present: Any) -> Any:
     """A recipe by its name, keeping what it has in common with the one it replaces."""
-    names = CHOICES[kind]
-    if choice.lower() == "none" and kind == "network":
+    names, word = CHOICES[kind], choice.lower().replace("_", "-")
+    if word == "none" and kind == "network":
         return None
-    if choice.lower() not in (*names, *(("same",) if kind == "network" else ())):
+    if word not in (*names, *(("same",) if kind == "network" else ())):
         options = ", ".join(names)
         raise UnknownNameError(f"{flag} takes one of {options}, got '{choice}'.{nearest(choice, names)}")
-    cls = _class_of(choice)
+    cls = _class_of(word)
     shared = {(field.name, field.type) for field in dataclasses.fields(cls)}
     kept = dataclasses.fields(present) if present is not None else ()
     return cls(**{field.name: getattr(present, field.name) for field in kept if (field.name, field.type) in shared})
@@ -628,7 +633,8 @@ def _of_another_recipe(name: str, value: list[str], known: list[str]) -> str:
 
 def _class_of(choice: str) -> Any:
     """The recipe that a word stands for, in any case."""
-    return getattr(td, next(name for name in td.__all__ if name.lower() == choice.lower()))
+    word = choice.lower()
+    return getattr(td, OTHERWISE.get(word) or next(name for name in td.__all__ if name.lower() == word))
 
 
 def _flag(name: str) -> str:

@@ -93,7 +93,8 @@ class Memory(Protocol):
     def init(self, transition: PyTree, shape: tuple[int, int]) -> PyTree:
         """Empty, for one step's shapes (without leading axes) and trajectories of `shape` (T, N).
 
-        Where the state has `steps` [rows, ...] and `size`, rows from `size` on are zeros, and are not saved.
+        Where the state has `steps` [rows, ...] and `size`, rows from `size` on are zeros, and are not saved (nor are
+        those of `frames.pixels` from `frames.written` on).
         """
 
     def add(self, memory: PyTree, trajectory: Transition) -> PyTree: ...

@@ -47,6 +47,7 @@ OTHER_WORDS = {
     "num_envs": "num_environments",
     "num_minibatches": "batch_size (rollout_length * num_environments / minibatches)",
     "num_steps": "rollout_length",
+    "optimize_memory_usage": "memory (for stacked images memory=FrameReplay(...))",
     "pi_lr": "learning_rate",
     "policy_kwargs": "network",
     "policy_lr": "learning_rate",

@@ -1,7 +1,7 @@
 """What a run holds as named arrays, and back: the inside of a checkpoint, before anything is a file.
 
-Of a memory that fills row by row (one whose state has `steps` and `size`) only the rows written are held: the others
-are zeros, and in a large memory that has just begun to fill they are nearly all of it.
+Of a memory that fills row by row (FILLING says by which names) only the rows written are held: the others are zeros,
+and in a large memory that has just begun to fill they are nearly all of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from thorndike.errors import CorruptCheckpointError
 
 Arrays = Mapping[str, np.ndarray]
 STATE, ENVIRONMENT = "state/", "environment/"
-STEPS, SIZE = "memory/steps/", "memory/size"
+# What the names of arrays that fill begin with, and which number says how many of their rows are written.
+FILLING = {"memory/steps/": "memory/size", "memory/frames/pixels": "memory/frames/written"}
 
 
 def to_arrays(progress: Progress, environment: Environment | None, copy: bool = True) -> dict[str, np.ndarray]:
@@ -31,12 +32,11 @@ def to_arrays(progress: Progress, environment: Environment | None, copy: bool = 
     ours = environment if environment is not None and on_host(environment) else None
     if ours:
         progress = progress._replace(actor=progress.actor._replace(env_state=()))
-    size = getattr(progress.memory, "size", None)
-    rows = slice(None if size is None else int(size))
+    leaves = dict(named(progress))
     arrays = {}
-    for name, leaf in named(progress):
-        array = np.asarray(_key_data(leaf))
-        array = array[rows] if name.startswith(STEPS) else array
+    for name, leaf in leaves.items():
+        array, written = np.asarray(_key_data(leaf)), _written(name, leaves)
+        array = array if written is None else array[: int(written)]
         arrays[name] = np.array(array) if copy else array
     if ours:
         arrays |= {ENVIRONMENT + name: np.array(x) for name, x in ours.save().items()}
@@ -51,8 +51,9 @@ def from_arrays(template: Any, arrays: Arrays, prefix: str = "") -> Any:
         is_key = jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key)
         expected = jax.eval_shape(random.key_data, like) if is_key else like
         found = arrays.get(name)
-        if found is not None and name.startswith(STEPS):
-            found = _with_unwritten(found, expected.shape, arrays.get(SIZE))
+        written = _written(name, arrays)
+        if found is not None and written is not None:
+            found = _with_unwritten(found, expected.shape, written)
         if found is None or found.shape != expected.shape or found.dtype != expected.dtype:
             what = "missing" if found is None else f"{found.dtype}{list(found.shape)}"
             raise CorruptCheckpointError(
@@ -73,9 +74,15 @@ def arrays_to_state(algorithm: Any, observation_space: Any, action_space: Any, a
     return from_arrays(template, arrays, STATE)
 
 
-def _with_unwritten(rows: np.ndarray, shape: tuple[int, ...], size: np.ndarray | None) -> np.ndarray:
+def _written(name: str, numbers: Mapping[str, Any]) -> Any:
+    """How many rows of the array `name` are written, as one of `numbers` says; None where that is all or not known."""
+    number = next((number for beginning, number in FILLING.items() if name.startswith(beginning)), "")
+    return numbers.get(number)
+
+
+def _with_unwritten(rows: np.ndarray, shape: tuple[int, ...], written: np.ndarray) -> np.ndarray:
     """A memory's leaf of `shape` from its written rows; as it is, where that is not what `rows` are."""
-    if rows.shape[1:] != shape[1:] or size is None or not size <= len(rows) < shape[0]:
+    if rows.shape[1:] != shape[1:] or not written <= len(rows) < shape[0]:
         return rows
     whole = np.zeros(shape, rows.dtype)
     whole[: len(rows)] = rows

@@ -61,6 +61,18 @@ def stored(space: Space, name: str = "observation") -> PyTree:
     )
 
 
+def channels_axis(shape: tuple[int, ...]) -> int | None:
+    """Where an image's channels are: of its first and last axis the one more unlike the middle one, which is a side.
+
+    None where the first is, but not clearly so. A stack of images has an axis before these three.
+    """
+    first, middle, last = shape[-3:]
+    unlike_first, unlike_last = (max(axis / middle, middle / axis) for axis in (first, last))
+    if unlike_first <= unlike_last:
+        return len(shape) - 1
+    return None if unlike_first < 2 * unlike_last else len(shape) - 3
+
+
 def plain(space: Space, value: Any, name: str = "observation") -> PyTree:
     """One value of `space` as it is stored: a pytree of NumPy arrays, perhaps the very one that was given.
 

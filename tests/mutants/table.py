@@ -51,6 +51,7 @@ WEIGHTS = "test_continuous_control.py::test_doubling_one_weight_doubles_that_sam
 HARD_COPY = "test_dqn.py::test_target_network_is_the_online_one_of_the_last_period_in_every_leaf"
 SLOW_COPY = "test_continuous_control.py::test_targets_follow_slowly_in_every_leaf_and_share_no_buffer"
 REPLAY = "test_memories.py::test_replay_gives_back_what_happened"
+FRAMES = "test_frames.py::test_what_is_drawn_of_frames_is_what_is_drawn_of_whole_images"
 PRIORITIES = "test_memories.py::test_prioritized_gives_back_what_happened_and_knows_every_priority"
 NEW_WINDOW = "test_memories.py::test_a_new_window_gets_the_highest_priority_so_far_with_the_exponent_applied_once"
 AS_ACTED = "test_normalization.py::test_a_trajectory_is_normalised_as_it_was_acted_and_known_afterwards"
@@ -81,6 +82,12 @@ BUGS = [
                 "outcome.truncated, outcome.observation)",
                 f"{LOOPS}[dqn]",
             ),
+            Mutant(
+                "memories/frames.py",
+                "after[:-1]])).all(range(2, before.ndim))",
+                "after[:-1]])).all(range(2, before.ndim)) | True",
+                f"{FRAMES}[colours]",
+            ),
         ),
     ),
     Bug(
@@ -105,10 +112,16 @@ BUGS = [
                 "test_envpool.py::test_no_first_observation_is_ever_what_an_action_led_to",
             ),
             Mutant(
-                "memories.py",
-                "jnp.maximum(ring.size - window + 1, 0)",
+                "memories/rings.py",
+                "jnp.maximum(stored(ring) - window + 1, 0)",
                 "(len(ring.steps.reward) - window + 1)",
                 f"{REPLAY}[17-2-3-1]",
+            ),
+            Mutant(
+                "memories/frames.py",
+                "(behind + count[-1:] > slots)",
+                "(behind + count[-1:] > slots + 1)",
+                f"{FRAMES}[alike]",
             ),
         ),
     ),
@@ -295,7 +308,7 @@ BUGS = [
         17, "rejax 8bcc169, 463e32a", "a memory is full only if its head lands exactly on 0",
         (
             Mutant(
-                "memories.py",
+                "memories/rings.py",
                 "(ring.head + length) % rows, jnp.minimum(ring.size + length, rows)",
                 "(h := (ring.head + length) % rows), jnp.where((ring.size == rows) | (h == 0), rows, h)",
                 f"{REPLAY}[17-5-2-38]",
@@ -304,13 +317,20 @@ BUGS = [
     ),
     Bug(
         18, "flashbax#50, #51", "windows cross the write head",
-        (Mutant("memories.py", "jnp.maximum(ring.size - window + 1, 0)", "ring.size", f"{REPLAY}[17-5-2-38]"),),
+        (
+            Mutant(
+                "memories/rings.py",
+                "jnp.maximum(stored(ring) - window + 1, 0)",
+                "stored(ring)",
+                f"{REPLAY}[17-5-2-38]",
+            ),
+        ),
     ),
     Bug(
         19, "flashbax#58", "priorities are made like the whole numbers that index them: 0.7 becomes 0",
         (
             Mutant(
-                "memories.py",
+                "memories/prioritized.py",
                 "jnp.broadcast_to(jnp.where(whole, ring.highest, 0.0)[:, None], index.shape)",
                 "jnp.where(whole[:, None], jnp.full_like(index, ring.highest), 0)",
                 f"{PRIORITIES}[9-4-2-12]",
@@ -321,13 +341,13 @@ BUGS = [
         20, "torchrl#3925, #2215, #2242", "the exponent is applied twice to new priorities; the highest is not tracked",
         (
             Mutant(
-                "memories.py",
+                "memories/prioritized.py",
                 "jnp.where(whole, ring.highest, 0.0)",
                 "jnp.where(whole, ring.highest**self.alpha, 0.0)",
                 NEW_WINDOW,
             ),
             Mutant(
-                "memories.py",
+                "memories/prioritized.py",
                 "highest=jnp.maximum(ring.highest, priority.max())",
                 "highest=ring.highest",
                 NEW_WINDOW,
@@ -355,9 +375,14 @@ BUGS = [
     Bug(
         22, "acme ff23ae2", "the keys of what was drawn lose their upper bits, so that its priorities never change",
         (
-            Mutant("memories.py", "sums = _set(ring.sums, index, priority)\n", "sums = ring.sums\n", NEW_WINDOW),
             Mutant(
-                "memories.py",
+                "memories/prioritized.py",
+                "sums = _set(ring.sums, index, priority)\n",
+                "sums = ring.sums\n",
+                NEW_WINDOW,
+            ),
+            Mutant(
+                "memories/prioritized.py",
                 'index = batch.index\n',
                 'index = batch.index.astype(jnp.int8)\n',
                 "test_memories.py::test_windows_are_drawn_in_proportion_to_their_priorities[600-0.3]",
@@ -374,7 +399,7 @@ BUGS = [
                 N_STEP,
             ),
             Mutant(
-                "memories.py",
+                "memories/rings.py",
                 "start[None] + n * jnp.arange(window",
                 "start[None] + jnp.arange(window",
                 f"{REPLAY}[17-5-2-38]",
@@ -802,7 +827,7 @@ BUGS = [
         51, "tianshou#65; stable-baselines3#40, #486; lerobot#4558", "a memory stores other types than the space has",
         (
             Mutant(
-                "memories.py",
+                "memories/rings.py",
                 "jnp.zeros((rows, n, *x.shape), x.dtype)",
                 "jnp.zeros((rows, n, *x.shape), jnp.float32)",
                 f"{REPLAY}[17-5-2-38]",

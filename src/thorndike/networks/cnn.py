@@ -18,6 +18,7 @@ from thorndike.networks.initialization import Initialization, check_sizes, dense
 from thorndike.networks.mlp import ACTIVATIONS, Activation, Perceptron
 from thorndike.networks.network import Network, Remarks
 from thorndike.networks.observations import Part, as_numbers, leaf_of, planes, visible_parts, width_of
+from thorndike.spaces import channels_axis
 
 Layout = Literal["auto", "channels_last", "channels_first"]
 
@@ -152,10 +153,9 @@ def _small(part: Part, layout: Layout) -> str:
 
 
 def _layout(part: Part) -> Layout:
-    """Where an image's channels are: of its first and last axis the one more unlike the middle one, which is a side.
+    """Where an image's channels are. Raises SettingError where its shape does not tell.
 
-    A grid's names are where their numbers of choices differ, or else the same. Raises SettingError where the first axis
-    is more unlike, but not clearly so.
+    A grid's names are where their numbers of choices differ, or else the same.
     """
     shape = part.shape
     if part.is_grid:
@@ -163,16 +163,13 @@ def _layout(part: Part) -> Layout:
         differ_first, differ_last = ((choices != choices.take([0], axis)).any() for axis in (1, 3))
         if differ_first != differ_last:
             return "channels_first" if differ_first else "channels_last"
-    first, middle, last = shape[-3:]
-    unlike_first, unlike_last = (max(axis / middle, middle / axis) for axis in (first, last))
-    if unlike_first <= unlike_last:
-        return "channels_last"
-    if unlike_first < 2 * unlike_last:
+    axis = channels_axis(shape)
+    if axis is None:
         raise SettingError(
             f"CNN cannot tell which axis of an image of shape {shape} holds its channels: write "
             'CNN(layout="channels_first") or CNN(layout="channels_last")'
         )
-    return "channels_first"
+    return "channels_last" if axis == len(shape) - 1 else "channels_first"
 
 
 def _shape_channels_last(part: Part, layout: Layout) -> tuple[int, int, int]:

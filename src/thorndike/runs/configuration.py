@@ -287,7 +287,7 @@ def hyperparameter_classes() -> dict[str, type]:
     """The only classes that a config.json can build, by name."""
     from thorndike import memories, networks
 
-    classes = [*networks.NETWORKS.values(), networks.Same, memories.Latest, memories.Replay, memories.Prioritized]
+    classes = [*networks.NETWORKS.values(), networks.Same, *memories.MEMORIES.values()]
     classes += [algorithms.get(name) for name in algorithms.ALGORITHMS]
     return {cls.__name__: cls for cls in classes}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from jax import random
 from thorndike import core, machine, spaces, trainer
 from thorndike.core import Algorithm
 from thorndike.errors import SettingError
+from thorndike.memories import FrameReplay, PrioritizedFrames, in_frames
 from thorndike.runs.configuration import Configuration
 
 LARGE = 100e6  # bytes of a checkpoint that is worth a word
@@ -55,16 +57,17 @@ def check(run: Configuration, folder: Path | None, kept: int = 0) -> str:
     Raises SettingError.
     """
     sizes = estimate(run.algorithm, run.observation_space, run.action_space)
-    check_memory(run.algorithm, sizes, _side_by_side(run), free_memory())
+    check_memory(run, sizes, _side_by_side(run), free_memory())
     if folder is None:
         return ""
     size = checkpoint_size(run, sizes)
     check_disk(run, size, folder, kept)
-    return f"each checkpoint takes up to {in_words(size)}" if size > LARGE else ""
+    return f"each checkpoint takes up to {in_words(size)}{_beside_short_episodes(run)}" if size > LARGE else ""
 
 
-def check_memory(algorithm: Algorithm, sizes: Sizes, seeds: int, free: int | None) -> None:
+def check_memory(run: Configuration, sizes: Sizes, seeds: int, free: int | None) -> None:
     """SettingError where `seeds` side by side need more than `free` bytes; the setting that most of it is due to."""
+    algorithm: Any = run.algorithm
     needed = seeds * sizes.total
     if free is None or needed <= free:
         return
@@ -74,7 +77,7 @@ def check_memory(algorithm: Algorithm, sizes: Sizes, seeds: int, free: int | Non
     if fitting:
         cure = (
             f"its memory of {capacity:,} steps takes {in_words(sizes.memory)}: "
-            f"set memory.capacity to {fitting:,} or less"
+            f"set memory.capacity to {fitting:,} or less{_as_frames(run)}"
         )
     elif sizes.state > rollout:
         cure = f"its networks and optimizers take {in_words(sizes.state)}: choose smaller networks"
@@ -110,6 +113,26 @@ def checkpoint_size(run: Configuration, sizes: Sizes) -> int:
     written = min(1.0, steps / getattr(run.algorithm.memory, "capacity", steps))
     states = 2 if run.evaluation_interval else 1
     return run.seeds * (states * sizes.state + round(written * sizes.memory))
+
+
+def _as_frames(run: Configuration) -> str:
+    """What a replay of whole images would take as one of frames; "" where it is none, or frames are not told apart."""
+    memory = in_frames(run.algorithm.memory)
+    if memory is None:
+        return ""
+    algorithm: Any = run.algorithm
+    try:
+        sizes = estimate(dataclasses.replace(algorithm, memory=memory), run.observation_space, run.action_space)
+    except SettingError:
+        return ""
+    return f", or store each frame once: memory={type(memory).__name__}(...) takes {in_words(sizes.memory)}"
+
+
+def _beside_short_episodes(run: Configuration) -> str:
+    """What has to be added where only part of a memory of frames will be written."""
+    memory = run.algorithm.memory
+    stores_frames = isinstance(memory, (FrameReplay, PrioritizedFrames)) and run.steps < memory.capacity
+    return ", more where episodes are short" if stores_frames else ""
 
 
 def free_memory() -> int | None:
