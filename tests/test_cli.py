@@ -302,7 +302,7 @@ def test_lists(capsys, monkeypatch, tmp_path):
     assert "\ndqn " in capsys.readouterr().out
     assert cli.main(["list", "environments"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.split()[:4] == ["compiled", "twins", "5", "CartPole-v1"] for line in lines)
+    assert any(line.split()[:4] == ["compiled", "twins", "11", "CartPole-v1"] for line in lines)
     (tmp_path / "runs" / "a").mkdir(parents=True)
     (tmp_path / "runs" / "a" / "config.json").write_text("{}")
     (tmp_path / "runs" / "a" / "summary.json").write_text(

@@ -608,11 +608,11 @@ BUGS = [
             *(
                 Mutant(
                     f"algorithms/{name}.py",
-                    "optax.adam(falling(rate, self.learning_rate_end, fraction))",
-                    "optax.adam(rate)",
+                    f"optax.adam(falling({rate}, self.learning_rate_end, fraction))",
+                    f"optax.adam({rate})",
                     f"test_continuous_control.py::test_the_learning_rates_fall_to_their_end[{name}]",
                 )
-                for name in ("sac", "td3")
+                for name, rate in (("sac", "rate"), ("td3", "self.learning_rate if rate is None else rate"))
             ),
         ),
     ),
