@@ -8,9 +8,10 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import thorndike as td
-from thorndike import environments
+from thorndike import environments, settings
 from thorndike.environments import atari
 from thorndike.errors import MissingExtraError, SettingError, UnknownNameError
 
@@ -168,3 +169,12 @@ def test_without_a_library_the_extra_is_named(monkeypatch):
 
 def test_every_game_of_envpool_is_listed():
     assert {"Pong", "Breakout", "MontezumaRevenge"} < set(atari.games())
+
+
+@pytest.mark.parametrize("name", ["dqn", "ppo"])
+def test_every_game_has_recorded_settings(name):
+    recorded = settings.recorded(name, "atari:Qbert")
+    assert recorded.algorithm.clip_rewards
+    assert isinstance(recorded.algorithm.network, td.CNN)
+    assert settings.recorded(name, "envpool:Qbert-v5") is None
+    recorded.algorithm.check(*(environments.make("atari:Qbert", 1).observation_space, spaces.Discrete(6)))

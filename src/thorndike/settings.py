@@ -16,8 +16,8 @@ from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
 from thorndike.core import Algorithm
-from thorndike.memories import Replay
-from thorndike.networks import MLP
+from thorndike.memories import FrameReplay, Replay
+from thorndike.networks import CNN, MLP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +30,14 @@ class Recorded:
 
 
 def recorded(algorithm: str, environment: Any) -> Recorded | None:
-    """The settings recorded for an algorithm's name ("dqn") and an environment's id, with any prefix; else None."""
+    """The settings recorded for an algorithm's name ("dqn") and an environment's id, with any prefix; else None.
+
+    Those of a whole family ("atari:") hold for each of it that has none of its own.
+    """
     if not isinstance(environment, str):
         return None
-    return RECORDED.get((algorithm.lower(), environment.rpartition(":")[2]))
+    prefix, colon, id = environment.rpartition(":")
+    return RECORDED.get((algorithm.lower(), id)) or RECORDED.get((algorithm.lower(), prefix + colon))
 
 
 def solved_at(environment: Any) -> float | None:
@@ -132,6 +136,43 @@ RECORDED: dict[tuple[str, str], Recorded] = {
         ),
         steps=1_000_000,
         result="greedy mean 2480 over seeds that differ by 1110; CleanRL's training episodes 1443",
+    ),
+    # Those of any game: RL Zoo's with one copy, and CleanRL's ppo_atari.py.
+    ("dqn", "atari:"): Recorded(
+        DQN(
+            network=CNN(initialization="default"),
+            learning_rate=1e-4,
+            learning_rate_end=None,
+            double=False,
+            loss="huber",
+            target_period=250,
+            epsilon_end=0.01,
+            exploration_fraction=0.1,
+            clip_rewards=True,
+            num_environments=1,
+            rollout_length=4,
+            updates_per_rollout=1,
+            warmup_steps=100_000,
+            memory=FrameReplay(100_000, 32),
+        ),
+        steps=10_000_000,
+        result="RL Zoo's settings for every game; never run to their end here",
+    ),
+    ("ppo", "atari:"): Recorded(
+        PPO(
+            network=CNN(),
+            critic_network=None,
+            learning_rate=2.5e-4,
+            learning_rate_end=0.0,
+            clip_range=0.1,
+            clip_value=True,
+            ent_coef=0.01,
+            epochs=4,
+            batch_size=256,
+            clip_rewards=True,
+        ),
+        steps=10_000_000,
+        result="CleanRL's settings for every game; never run to their end here",
     ),
     # highway-env's own, of its script for SB3.
     ("dqn", "highway-fast-v0"): Recorded(

@@ -78,7 +78,7 @@ def _algorithms(id: str) -> list[str]:
     """Those that have recorded settings for an id, with any prefix."""
     from thorndike.settings import RECORDED
 
-    return [algorithm for algorithm, of in RECORDED if of == id.rpartition(":")[2]]
+    return [algorithm for algorithm, of in RECORDED if of in (id.rpartition(":")[2], id.partition(":")[0] + ":")]
 
 
 def _recorded(ids: list[str]) -> str:
