@@ -98,13 +98,12 @@ def train(
             metrics_every=_count(metrics_every, "metrics_every"),
             record_info=configuration.check_record_info(record_info),
         )
-        _check_evaluation(run)
         environments.record_info(copies, run.record_info)
         given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
         run, worlds = worlds_for(run.begun(), given, copies, stack)
         worlds.make_chunk = chunk_maker(run, given, worlds, stack)
         place = None if run_dir is None else folder_of("runs" if _is_auto(run_dir) else run_dir)
-        worlds.notes += [sizes.check(run, place), *remarks(run.algorithm, run.observation_space).notes]
+        worlds.notes += [_unplayed(run), sizes.check(run, place), *remarks(run.algorithm, run.observation_space).notes]
         folder = None if run_dir is None else _new_folder(run_dir, run)
         if folder is not None:
             stack.enter_context(locked(folder))
@@ -217,14 +216,15 @@ def _count(value: Any, name: str, low: int = 1, high: int = words.MOST) -> int |
     return None if value is None else words.whole_number(value, name, low, high)
 
 
-def _check_evaluation(run: Configuration) -> None:
-    """SettingError where a number of episodes is asked for, and no evaluation that could play them."""
+def _unplayed(run: Configuration) -> str:
+    """What is to be said where a number of episodes is asked for, and no evaluation that could play them; else ""."""
     for name, episodes in (("final_episodes", run.final_episodes), ("evaluate_episodes", run.evaluate_episodes)):
         if run.evaluate_every == 0 and episodes:
-            raise SettingError(
-                f"evaluate_every=0 switches every evaluation off, the final one too: {name}={episodes} would play "
-                f"nothing. evaluate_every={run.steps} leaves only the final one"
+            return (
+                f"evaluate_every=0 switches every evaluation off, the final one too: {name}={episodes} plays nothing. "
+                f"evaluate_every={run.steps} leaves only the final one"
             )
+    return ""
 
 
 def _checkpoint_interval(steps: Any, run: Configuration) -> int:
