@@ -260,7 +260,7 @@ def test_episodes_that_no_evaluation_will_play_are_told_with_what_leaves_the_fin
     quick = td.PPO(network=td.MLP((4,)), num_environments=2, rollout_length=32, epochs=1)
     for asked in ({"final_episodes": 50}, {"evaluate_episodes": 5}):
         td.train(quick, "CartPole-v1", 64, evaluate_every=0, run_dir=None, **asked)
-        assert "plays nothing. evaluate_every=64 leaves only the final one" in capsys.readouterr().err
+        assert "plays nothing. evaluate_every=64 leaves only the final one" in capsys.readouterr().out
 
 
 def test_help_shows_every_flag_with_the_recorded_values(capsys):
