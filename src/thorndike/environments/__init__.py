@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from thorndike.environments import suites
 from thorndike.environments.boundary import PASSING, guarded
 from thorndike.errors import SettingError, shown
 
@@ -23,11 +24,12 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     """`num_environments` copies of an environment, side by side.
 
     `environment` is an id ("CartPole-v1": its compiled twin where there is one that takes the arguments, else
-    Gymnasium's; "gymnasium:ID": Gymnasium's; "envpool:ID": EnvPool's; "my_module:MyEnv-v0": imports the module, which
-    registers it), a gymnasium.Env class, a function that makes a gymnasium.Env or a compiled environment, a compiled
-    environment or its class, an EnvSpec, or an environment object: of that, fresh copies where they are sure to equal
-    it, else it is itself the one copy (`single`), and asking for more is an error. `arguments` go to whatever makes it;
-    `mask_from_info=True` is for a Gymnasium environment that says in `info["action_mask"]` which actions are legal.
+    Gymnasium's; "gymnasium:ID": Gymnasium's; "envpool:ID": EnvPool's; "gymnax:ID", "brax:ID", ...: that of a JAX suite,
+    compiled; "my_module:MyEnv-v0": imports the module, which registers it), a gymnasium.Env class, a function that
+    makes a gymnasium.Env or a compiled environment, a compiled environment or its class, an EnvSpec, or an environment
+    object: of that, fresh copies where they are sure to equal it, else it is itself the one copy (`single`), and asking
+    for more is an error. `arguments` go to whatever makes it; `mask_from_info=True` is for a Gymnasium environment that
+    says in `info["action_mask"]` which actions are legal.
 
     Raises UnknownNameError, SettingError, UnsuitableError, MissingExtraError with the pip line, or EnvironmentFault
     for whatever goes wrong inside.
@@ -153,6 +155,8 @@ def _factory_of_id(name: str, arguments: dict[str, Any]) -> Any:
     from thorndike.environments import gymnasium as host
 
     prefix, _, id = name.partition(":")
+    if prefix in suites.SUITES:
+        return suites.factory_of_id(prefix, id)
     compiled = twins()
     twin = compiled.get(name)
     if twin is not None and arguments.keys() <= {field.name for field in dataclasses.fields(twin)}:

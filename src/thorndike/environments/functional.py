@@ -23,7 +23,11 @@ PyTree = Any
 
 @runtime_checkable
 class FunctionalEnvironment(Protocol):
-    """One copy of a compiled environment: a frozen, hashable dataclass of settings with pure, traceable methods."""
+    """One copy of a compiled environment: a frozen, hashable dataclass of settings with pure, traceable methods.
+
+    Where a new episode is dear to draw, an attribute `reset_block` says how many to draw at once: then as many blocks
+    are drawn as copies have ended. Without it a step that ends any episode draws new ones for all copies.
+    """
 
     observation_space: Any  # gymnasium.spaces
     action_space: Any
@@ -91,7 +95,10 @@ class Vectorized:
 
     def reset(self, key: jax.Array) -> tuple[EnvironmentState, PyTree]:
         """New episodes in all copies: (env_state, observation [N, ...])."""
-        keys = random.split(key, self.num_environments)
+        return self._begun(random.split(key, self.num_environments))
+
+    def _begun(self, keys: jax.Array) -> tuple[EnvironmentState, PyTree]:
+        """A new episode in each copy, for keys [N]."""
         with guarded(f"{type(self.environment).__name__}.initial"):
             state = jax.tree.map(_strongly_typed, jax.vmap(self.environment.initial)(keys))
         return EnvironmentState(state, jnp.zeros(self.num_environments, jnp.int32)), self._observe(state)
@@ -123,9 +130,28 @@ class Vectorized:
             fresh = self.reset(random.fold_in(random.wrap_key_data(reset_key, impl=kind), 1))
             return jax.tree.map(where_done, fresh, reached)
 
-        # Most steps end no episode, and drawing new ones costs more than all of CartPole's physics.
-        env_state, observation = lax.cond(done.any(), restart, lambda: reached)
+        if block := getattr(self.environment, "reset_block", None):
+            env_state, observation = self._restarted_in_blocks(reached, done, random.fold_in(key, 1), block)
+        else:
+            # Most steps end no episode, and drawing new ones costs more than all of CartPole's physics.
+            env_state, observation = lax.cond(done.any(), restart, lambda: reached)
         return env_state, Step(observation, reward.astype(jnp.float32), terminated, truncated, reached[1])
+
+    def _restarted_in_blocks(self, reached: Any, done: jax.Array, key: jax.Array, block: int) -> Any:
+        """What `reset(key)` gives wherever an episode is done, drawn in as many blocks as that takes."""
+        n, block = self.num_environments, min(block, self.num_environments)
+        keys, kind = random.key_data(random.split(key, n)), random.key_impl(key)
+        # The copies that are done, then n: which is none, and what is written there is dropped.
+        order = jnp.nonzero(done, size=n + block, fill_value=n)[0]
+
+        def draw(carry):
+            count, kept = carry
+            copies = lax.dynamic_slice_in_dim(order, count, block)
+            of_copies = random.wrap_key_data(keys[jnp.minimum(copies, n - 1)], impl=kind)
+            fresh = Vectorized(self.environment, block)._begun(of_copies)
+            return count + block, jax.tree.map(lambda old, new: old.at[copies].set(new, mode="drop"), kept, fresh)
+
+        return lax.while_loop(lambda carry: carry[0] < done.sum(), draw, (jnp.int32(0), reached))[1]
 
     def _checked(self, before: PyTree, moved: Any) -> tuple[PyTree, jax.Array, jax.Array]:
         """What `transition` gave for all copies; EnvironmentFault where it is not (state, reward, terminated)."""
