@@ -52,10 +52,12 @@ class SuiteEnvironment:
     made: Made = field(init=False, repr=False, compare=False)
 
     suite: ClassVar[str]
+    time_limit: ClassVar[str]  # the argument that is one
 
     def __post_init__(self) -> None:
         # Now, and not where JAX traces: arrays that a suite makes for itself would be tracers.
-        object.__setattr__(self, "made", _made(type(self), self.id, self.arguments))
+        cls: Any = type(self)
+        object.__setattr__(self, "made", _made(cls, self.id, self.arguments))
 
     @classmethod
     def of(cls, id: str, /, **arguments: Any) -> SuiteEnvironment:
@@ -124,8 +126,10 @@ def _made(cls: Any, id: str, arguments: str) -> Made:
     if id not in cls.ids():
         meant = nearest(id, cls.ids()) or f" There are {', '.join(cls.ids())}"
         raise UnknownNameError(f"{cls.suite} has no environment '{id}'.{meant}")
-    with jax.ensure_compile_time_eval():
-        return cls.build(id, _without_lists(json.loads(arguments)))
+    given = _without_lists(json.loads(arguments))
+    if (limit := given.get(cls.time_limit, 1)) is not None and not (type(limit) is int and limit > 0):
+        raise SettingError(f"{cls.suite}:{id}: {cls.time_limit} must be a whole number, at least 1, got {shown(limit)}")
+    return cls.build(id, given)
 
 
 def check_arguments(name: str, given: Iterable[str], possible: Collection[str]) -> None:

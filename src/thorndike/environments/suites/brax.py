@@ -26,6 +26,7 @@ class Brax(SuiteEnvironment):
     """`arguments` are the constructor's (`backend`, `healthy_reward`), and `episode_length`."""
 
     suite = "brax"
+    time_limit = "episode_length"
 
     @classmethod
     def ids(cls) -> list[str]:

@@ -18,6 +18,7 @@ class Craftax(SuiteEnvironment):
     """`arguments` are the parameters' (`max_timesteps`). Worlds take thrice as long to draw as a step."""
 
     suite = "craftax"
+    time_limit = "max_timesteps"
     reset_block = 4
 
     @classmethod

@@ -27,6 +27,7 @@ class Gymnax(SuiteEnvironment):
     """`arguments` are the constructor's (`size`) and the parameters' (`max_steps_in_episode`)."""
 
     suite = "gymnax"
+    time_limit = "max_steps_in_episode"
 
     @classmethod
     def ids(cls) -> list[str]:

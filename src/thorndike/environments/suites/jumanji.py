@@ -53,6 +53,7 @@ class Jumanji(SuiteEnvironment):
     """`arguments` are the constructor's that are plain values (`time_limit`, `num_rows`). Most have action masks."""
 
     suite = "jumanji"
+    time_limit = "time_limit"
 
     @classmethod
     def ids(cls) -> list[str]:

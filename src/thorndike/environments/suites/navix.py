@@ -31,6 +31,7 @@ class Navix(SuiteEnvironment):
     """`arguments` are `max_steps`, on which some rewards depend, and `observation_fn`, a name in navix.observations."""
 
     suite = "navix"
+    time_limit = "max_steps"
 
     @classmethod
     def ids(cls) -> list[str]:

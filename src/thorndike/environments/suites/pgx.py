@@ -17,7 +17,6 @@ from thorndike.environments.suites.base import (
     check_arguments,
     space_of,
 )
-from thorndike.errors import SettingError
 from thorndike.masks import MASK, SEEN
 
 # By id, the class: `pgx.make` takes no arguments.
@@ -34,6 +33,7 @@ class Pgx(SuiteEnvironment):
     """`arguments` are MinAtar's (`sticky_action_prob`), and `max_steps`; in 2048 observations hold an action mask."""
 
     suite = "pgx"
+    time_limit = "max_steps"
 
     @classmethod
     def ids(cls) -> list[str]:
@@ -50,8 +50,6 @@ class Pgx(SuiteEnvironment):
         factory = getattr(module, MINATAR[id]) if id in MINATAR else None
         possible = arguments_of(factory) if factory else {}
         check_arguments(name, arguments, {**possible, "max_steps": None})
-        if limit is not None and type(limit) is not int:
-            raise SettingError(f"{name}: max_steps must be a whole number, got {limit!r}")
         environment = factory(**as_defaults(name, arguments, possible)) if factory else pgx.make(id)
         masked = not factory
         n, seen = environment.num_actions, space_of(jax.eval_shape(environment.init, jax.random.PRNGKey(0)).observation)

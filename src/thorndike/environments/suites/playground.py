@@ -18,6 +18,7 @@ class Playground(SuiteEnvironment):
     """`arguments` are those of the configuration that are plain values (`episode_length`, `ctrl_dt`)."""
 
     suite = "playground"
+    time_limit = "episode_length"
 
     @classmethod
     def ids(cls) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ class XMiniGrid(SuiteEnvironment):
     """`arguments` are the parameters' (`height`, `view_size`, `max_steps`, on which the reward depends)."""
 
     suite = "xminigrid"
+    time_limit = "max_steps"
 
     @classmethod
     def ids(cls) -> list[str]:
