@@ -177,6 +177,23 @@ def test_no_more_blocks_are_drawn_than_copies_have_ended():
     assert len(drawn) == 1 + np.ceil(ended / 2).sum()
 
 
+def test_without_restarts_first_episodes_are_the_same_and_their_ends_are_waited_at(diary):
+    _, outcome = diary
+    waiting = run(Vectorized(Diary(), 5, restarts=False), random.key(0), 300)[1]
+    done = outcome.terminated | outcome.truncated
+    for copy, end in enumerate(done.argmax(0)):
+        until = slice(0, end + 1)
+        for x, y in zip(
+            *map(jax.tree.leaves, (outcome._replace(observation=()), waiting._replace(observation=()))), strict=True
+        ):
+            np.testing.assert_array_equal(x[until, copy], y[until, copy])
+        after = jax.tree.map(lambda x, at=(slice(end, None), copy): x[at], waiting)
+        assert (after.terminated | after.truncated).all()
+        for x, y in zip(*map(jax.tree.leaves, (after.observation, after.next_observation)), strict=True):
+            np.testing.assert_array_equal(x, y)
+            assert (x == x[:1]).all()
+
+
 def test_it_is_hashable_and_equal_by_value():
     def make(n=4, **arguments):
         return Vectorized(CartPole(**arguments), n)

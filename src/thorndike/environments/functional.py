@@ -57,12 +57,13 @@ class EnvironmentState(NamedTuple):
 class Vectorized:
     """`num_environments` copies of `environment` side by side: a compiled `core.Environment`.
 
-    Equal, and of equal hash, wherever its two fields are, so it may be a static argument of a jitted function. Actions
+    Equal, and of equal hash, wherever its fields are, so it may be a static argument of a jitted function. Actions
     are canonical: those of a bounded Box lie in [-1, 1] and are scaled here.
     """
 
     environment: FunctionalEnvironment
     num_environments: int
+    restarts: bool = True  # False: a copy whose episode has ended waits in the state before its end
     compiled: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -124,13 +125,12 @@ class Vectorized:
         reset_key, kind = random.key_data(key), random.key_impl(key)
 
         def restart():
-            def where_done(fresh, old):
-                return jnp.where(done.reshape(-1, *[1] * (old.ndim - 1)), fresh, old)
-
             fresh = self.reset(random.fold_in(random.wrap_key_data(reset_key, impl=kind), 1))
-            return jax.tree.map(where_done, fresh, reached)
+            return _where(done, fresh, reached)
 
-        if block := getattr(self.environment, "reset_block", None):
+        if not self.restarts:
+            env_state, observation = _where(done, env_state, reached[0]), reached[1]
+        elif block := getattr(self.environment, "reset_block", None):
             env_state, observation = self._restarted_in_blocks(reached, done, random.fold_in(key, 1), block)
         else:
             # Most steps end no episode, and drawing new ones costs more than all of CartPole's physics.
@@ -182,6 +182,11 @@ class Vectorized:
             name, gave, promises = type(self.environment).__name__, _text(given), _text(promised)
             raise EnvironmentFault(f"{name}.observe gave {gave}, its observation_space promises {promises}")
         return jax.tree.map(lambda promise, x: x.astype(promise.dtype), promised, observation)
+
+
+def _where(done: jax.Array, one: PyTree, other: PyTree) -> PyTree:
+    """`one` for the copies [N] that are done, `other` for those that are not."""
+    return jax.tree.map(lambda x, y: jnp.where(done.reshape(-1, *[1] * (x.ndim - 1)), x, y), one, other)
 
 
 def _of_one(values: PyTree) -> PyTree:
