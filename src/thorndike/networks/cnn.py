@@ -107,7 +107,8 @@ class CNN(Network):
             if min(height, width) < 1:
                 raise SettingError(
                     f"CNN: an image of shape {part.shape}, read as {layout}, is too small for kernels {self.kernels} "
-                    f"with strides {self.strides}: give smaller ones, or another layout"
+                    f"with strides {self.strides}: give smaller ones, such as CNN((16,), (3,), (1,), (128,)), "
+                    "or another layout"
                 )
         return shapes, height * width * inputs
 
