@@ -5,6 +5,7 @@
 #   make test-full        the longer proofs too
 #   make test-frameworks  the tests of networks from PyTorch, Keras on every backend, Flax and Haiku, and of exports;
 #                         installs these frameworks first, some 3 GB (TORCH=... names another torch to install)
+#   make test-worlds      the tests of the JAX suites, Gymnax to MuJoCo Playground; installs them first, some 2 GB
 #   make mutants          plant bugs that other libraries had, and see a test fail for each (make mutants ARGS="17 31")
 #   make faults           kills, full disks, flipped bits, broken environments and long runs; into benchmarks/results/
 #   make learning         rerun the learning results in benchmarks/results/
@@ -21,6 +22,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 FRAMEWORKS := .venv-frameworks
+WORLDS := .venv-worlds
 # On Linux PyPI's is a build for CUDA, of gigabytes; that for CPUs is in PyTorch's own index, to which PIP_EXTRA_INDEX_URL
 # can point pip (TORCH=torch==2.13.0+cpu then).
 TORCH ?= torch==2.13.0
@@ -29,7 +31,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Where this is set, Python compiles every file anew at every start: importing jax takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test check test-full test-frameworks faults mutants learning learning-long speed networks clean
+.PHONY: train test check test-full test-frameworks test-worlds faults mutants learning learning-long speed networks clean
 
 train: $(VENV)/core
 	$(BIN)/thorndike train dqn CartPole-v1 --seed $(SEED) $(ARGS)
@@ -55,6 +57,10 @@ test-frameworks: $(FRAMEWORKS)/installed
 	$(FRAMEWORKS)/bin/pytest -n 2 --dist worksteal tests/frameworks tests/test_foreign_networks.py $(ARGS)
 	KERAS_BACKEND=tensorflow $(FRAMEWORKS)/bin/pytest -n 2 --dist worksteal $(KERAS_TESTS) $(ARGS)
 	KERAS_BACKEND=torch $(FRAMEWORKS)/bin/pytest -n 2 --dist worksteal $(KERAS_TESTS) $(ARGS)
+
+# NAVIX is not among the suites: it brings pytest, pylint and wandb with it. Installed by hand, its tests run too.
+test-worlds: $(WORLDS)/installed
+	$(WORLDS)/bin/pytest -n 2 --dist worksteal tests/worlds $(ARGS)
 
 # A test of the tests, some ten minutes on two cores; without ARGS it writes benchmarks/results/mutants.md.
 mutants: $(VENV)/dev
@@ -98,11 +104,18 @@ $(FRAMEWORKS)/installed: pyproject.toml tests/frameworks/requirements.txt | $(FR
 	  { echo "the frameworks cannot be installed: pip needs a package index to take them from"; exit 1; }
 	@touch $@
 
+$(WORLDS)/installed: pyproject.toml tests/worlds/requirements.txt | $(WORLDS)/bin/python
+	@echo "installing thorndike and the JAX suites into $(WORLDS) (once, some minutes)"
+	@$(WORLDS)/bin/python $(PIP_INSTALL) -e ".[gymnax,pgx,jumanji,xminigrid,craftax,brax,playground]" \
+	  -r tests/worlds/requirements.txt || \
+	  { echo "the suites cannot be installed: pip needs a package index to take them from"; exit 1; }
+	@touch $@
+
 %/bin/python:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "thorndike needs Python 3.11 or newer; say which one to use: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $* || { rm -rf $*; exit 1; }
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(FRAMEWORKS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(FRAMEWORKS) $(WORLDS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

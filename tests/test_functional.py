@@ -141,6 +141,59 @@ def test_a_run_depends_on_its_key_alone_beside_others_or_not(environment):
     assert not np.array_equal(*(jax.tree.leaves(one)[0] for one in runs))
 
 
+@dataclass(frozen=True)
+class DearDiary(Diary):
+    reset_block: int = 2
+
+
+@pytest.mark.parametrize("block", [2, 50])
+def test_new_episodes_drawn_in_blocks_are_those_drawn_all_at_once(diary, block):
+    in_blocks = run(Vectorized(DearDiary(reset_block=block), 5), random.key(0), 300)
+    for x, y in zip(*map(jax.tree.leaves, (diary, in_blocks)), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_new_episodes_drawn_in_blocks_beside_other_runs_are_those_of_the_run_alone():
+    keys, environment = random.split(random.key(0), 2), Vectorized(DearDiary(), 5)
+    together = jax.jit(jax.vmap(lambda key: run(environment, key, 30)))(keys)
+    for i, key in enumerate(keys):
+        for x, y in zip(*map(jax.tree.leaves, (run(environment, key, 30), together)), strict=True):
+            np.testing.assert_array_equal(x, y[i])
+
+
+def test_no_more_blocks_are_drawn_than_copies_have_ended():
+    drawn = []
+
+    @dataclass(frozen=True)
+    class Noted(DearDiary):
+        def initial(self, key):
+            jax.debug.callback(lambda: drawn.append(1))  # once for all copies that are drawn together
+            return super().initial(key)
+
+    outcome = jax.block_until_ready(run(Vectorized(Noted(), 5), random.key(0), 40))[1]
+    ended = np.asarray(outcome.terminated | outcome.truncated).sum(1)
+    jax.effects_barrier()
+    assert {0, 1, 3} <= set(ended)
+    assert len(drawn) == 1 + np.ceil(ended / 2).sum()
+
+
+def test_without_restarts_first_episodes_are_the_same_and_their_ends_are_waited_at(diary):
+    _, outcome = diary
+    waiting = run(Vectorized(Diary(), 5, restarts=False), random.key(0), 300)[1]
+    done = outcome.terminated | outcome.truncated
+    for copy, end in enumerate(done.argmax(0)):
+        until = slice(0, end + 1)
+        for x, y in zip(
+            *map(jax.tree.leaves, (outcome._replace(observation=()), waiting._replace(observation=()))), strict=True
+        ):
+            np.testing.assert_array_equal(x[until, copy], y[until, copy])
+        after = jax.tree.map(lambda x, at=(slice(end, None), copy): x[at], waiting)
+        assert (after.terminated | after.truncated).all()
+        for x, y in zip(*map(jax.tree.leaves, (after.observation, after.next_observation)), strict=True):
+            np.testing.assert_array_equal(x, y)
+            assert (x == x[:1]).all()
+
+
 def test_it_is_hashable_and_equal_by_value():
     def make(n=4, **arguments):
         return Vectorized(CartPole(**arguments), n)
@@ -214,7 +267,12 @@ def test_numbers_have_32_bits_and_strong_types_even_under_x64():
             check()
 
 
-@pytest.mark.parametrize("environment", [CartPole(), LinearQuadratic()])
+@dataclass(frozen=True)
+class DearCartPole(CartPole):
+    reset_block: ClassVar = 2
+
+
+@pytest.mark.parametrize("environment", [CartPole(), LinearQuadratic(), DearCartPole()])
 def test_no_key_is_used_twice_beside_other_runs_or_not(environment):
     environment = Vectorized(environment, 2)
 

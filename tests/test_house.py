@@ -65,7 +65,10 @@ IN_RUNS = [
 ]  # fmt: skip
 FRONT = {"__init__", "__main__"}  # the doors to all of it
 
-THIRD_PARTY = {"gymnasium", "envpool", "gymnax", "brax", "ale_py", "minatar", "mujoco", "pettingzoo", "jumanji"}
+THIRD_PARTY = {
+    "gymnasium", "envpool", "gymnax", "pgx", "jumanji", "xminigrid", "craftax", "brax", "mujoco_playground", "navix",
+    "ale_py", "minatar", "mujoco", "pettingzoo",
+}  # fmt: skip
 # gymnasium is also the convention for spaces: those anyone may use.
 SPACES_ONLY = {"spaces"}
 # The games of ale-py are prepared by Gymnasium's wrappers.

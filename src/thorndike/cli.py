@@ -35,6 +35,7 @@ HELP = """thorndike: deep reinforcement learning
   thorndike list algorithms | environments [WORD] | runs
 
   thorndike train dqn CartPole-v1            an example that takes less than a minute
+  thorndike train ppo gymnax:Breakout-MinAtar --environment.max_steps_in_episode 500
   thorndike train ALGORITHM --help           every flag of an algorithm
 """
 CHOICES = {

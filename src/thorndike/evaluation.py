@@ -15,6 +15,7 @@ from jax import random
 
 from thorndike.compilation import jit
 from thorndike.core import Actor, Algorithm, Environment, PyTree
+from thorndike.environments.functional import Vectorized
 from thorndike.environments.host import HostEnvironment, on_host
 from thorndike.episodes import finite
 from thorndike.errors import EnvironmentFault
@@ -141,6 +142,9 @@ def _play_compiled(
     pause: Callable[[], None],
 ) -> Played:  # fmt: skip
     """Batches of one episode in every copy."""
+    if isinstance(environment, Vectorized):
+        # New episodes are of no use here, and in many environments they are half of what is compiled.
+        environment = dataclasses.replace(environment, restarts=False)
     batches = [
         _play_batch(algorithm, environment, policy, random.fold_in(key, batch), max_steps, pause)
         for batch in range(-(-episodes // environment.num_environments))

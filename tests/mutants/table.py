@@ -170,8 +170,8 @@ BUGS = [
             Mutant("environments/functional.py", "steps >= limit\n", "steps >= limit - 1\n", LIMIT),
             Mutant(
                 "environments/functional.py",
-                "            return jax.tree.map(where_done, fresh, reached)",
-                "            return jax.tree.map(where_done, (fresh[0]._replace(steps=steps), fresh[1]), reached)",
+                "            return _where(done, fresh, reached)",
+                "            return _where(done, (fresh[0]._replace(steps=steps), fresh[1]), reached)",
                 LIMIT,
             ),
         ),
@@ -627,8 +627,8 @@ BUGS = [
             ),
             Mutant(
                 "environments/functional.py",
-                "        keys = random.split(key, self.num_environments)\n",
-                "        keys = jnp.stack([key] * self.num_environments)\n",
+                "self._begun(random.split(key, self.num_environments))",
+                "self._begun(jnp.stack([key] * self.num_environments))",
                 "test_functional.py::test_every_copy_and_every_episode_draws_its_own_randomness",
             ),
             Mutant(

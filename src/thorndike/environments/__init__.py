@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, KeysView, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from thorndike.environments import suites
 from thorndike.environments.boundary import PASSING, guarded
 from thorndike.errors import SettingError, shown
 
@@ -24,12 +25,13 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     """`num_environments` copies of an environment, side by side.
 
     `environment` is an id ("CartPole-v1": its compiled twin where there is one that takes the arguments, else
-    Gymnasium's; "gymnasium:ID": Gymnasium's; "envpool:ID": EnvPool's; "atari:GAME": an Atari game;
-    "my_module:MyEnv-v0": imports the module, which registers it), a gymnasium.Env class, a function that makes a
-    gymnasium.Env or a compiled environment, a compiled environment or its class, an EnvSpec, or an environment object:
-    of that, fresh copies where they are sure to equal it, else it is itself the one copy (`single`), and asking for
-    more is an error. `arguments` go to whatever makes it; `mask_from_info=True` is for one of Gymnasium's that
-    says in `info["action_mask"]` which actions are legal, and its twin.
+    Gymnasium's; "gymnasium:ID": Gymnasium's; "envpool:ID": EnvPool's; "atari:GAME": an Atari game; "gymnax:ID",
+    "brax:ID", ...: that of a JAX suite, compiled; "my_module:MyEnv-v0": imports the module, which registers it), a
+    gymnasium.Env class, a function that makes a gymnasium.Env or a compiled environment, a compiled environment or its
+    class, an EnvSpec, or an environment object: of that, fresh copies where they are sure to equal it, else it is
+    itself the one copy (`single`), and asking for more is an error. `arguments` go to whatever makes it;
+    `mask_from_info=True` is for one of Gymnasium's that says in `info["action_mask"]` which actions are legal, and its
+    twin.
 
     Raises UnknownNameError, SettingError, UnsuitableError, MissingExtraError with the pip line, or EnvironmentFault
     for whatever goes wrong inside.
@@ -204,6 +206,8 @@ def _factory_of_id(name: str) -> Any:
     from thorndike.environments import gymnasium as host
 
     prefix, _, id = name.partition(":")
+    if prefix in suites.SUITES:
+        return suites.factory_of_id(prefix, id)
     return host.factory_of_id(id if prefix == "gymnasium" else name, list(twins()))
 
 

@@ -12,31 +12,8 @@ from typing import NamedTuple
 
 from thorndike.environments import advice, twins
 from thorndike.environments.gymnasium import ids_of_package, origins
-
-
-class Suite(NamedTuple):
-    """A suite of compiled environments, whose ids bear its prefix."""
-
-    module: str  # to look for
-    pip: str
-    brings: str  # an example
-
-
-SUITES = {
-    "gymnax": Suite("gymnax", 'pip install "thorndike[gymnax]"', "MinAtar, bsuite, classic control"),
-    "pgx": Suite("pgx", 'pip install "thorndike[pgx]"', "MinAtar, 2048"),
-    "jumanji": Suite("jumanji", 'pip install "thorndike[jumanji]"', "puzzles, packing, routing"),
-    "xminigrid": Suite("xminigrid", 'pip install "thorndike[xminigrid]"', "grids, XLand"),
-    "craftax": Suite("craftax", 'pip install "thorndike[craftax]"', "Crafter and NetHack in one"),
-    "brax": Suite("brax", 'pip install "thorndike[brax]"', "robots"),
-    "playground": Suite("mujoco_playground", 'pip install "thorndike[playground]"', "robots, dm_control"),
-    "navix": Suite("navix", 'pip install "navix>=4"', "MiniGrid's grids"),
-}
-
-
-def ids_of_suite(suite: str) -> list[str]:
-    """The ids of a suite, without its prefix."""
-    return []
+from thorndike.environments.suites import SUITES, Suite
+from thorndike.environments.suites import ids as ids_of_suite
 
 
 class Family(NamedTuple):
@@ -89,7 +66,7 @@ def _of_suite(prefix: str, suite: Suite) -> Family:
         return [f"{prefix}:{id}" for id in ids_of_suite(prefix)]
 
     pip = "" if _installed(suite.module) else suite.pip
-    return Family(f"{prefix}: {suite.brings}", COMPILED, f"{prefix}:ID", pip, ids, False, f"{prefix}:")
+    return Family(f"{prefix}: {suite.brings}", COMPILED, f"{prefix}:{suite.example}", pip, ids, False, f"{prefix}:")
 
 
 def _of_package(package: advice.Package) -> Family:

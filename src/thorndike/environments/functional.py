@@ -23,7 +23,11 @@ PyTree = Any
 
 @runtime_checkable
 class FunctionalEnvironment(Protocol):
-    """One copy of a compiled environment: a frozen, hashable dataclass of settings with pure, traceable methods."""
+    """One copy of a compiled environment: a frozen, hashable dataclass of settings with pure, traceable methods.
+
+    Where a new episode is dear to draw, an attribute `reset_block` says how many to draw at once: then as many blocks
+    are drawn as copies have ended. Without it a step that ends any episode draws new ones for all copies.
+    """
 
     observation_space: Any  # gymnasium.spaces
     action_space: Any
@@ -53,12 +57,13 @@ class EnvironmentState(NamedTuple):
 class Vectorized:
     """`num_environments` copies of `environment` side by side: a compiled `core.Environment`.
 
-    Equal, and of equal hash, wherever its two fields are, so it may be a static argument of a jitted function. Actions
+    Equal, and of equal hash, wherever its fields are, so it may be a static argument of a jitted function. Actions
     are canonical: those of a bounded Box lie in [-1, 1] and are scaled here.
     """
 
     environment: FunctionalEnvironment
     num_environments: int
+    restarts: bool = True  # False: a copy whose episode has ended waits in the state before its end
     compiled: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -91,7 +96,10 @@ class Vectorized:
 
     def reset(self, key: jax.Array) -> tuple[EnvironmentState, PyTree]:
         """New episodes in all copies: (env_state, observation [N, ...])."""
-        keys = random.split(key, self.num_environments)
+        return self._begun(random.split(key, self.num_environments))
+
+    def _begun(self, keys: jax.Array) -> tuple[EnvironmentState, PyTree]:
+        """A new episode in each copy, for keys [N]."""
         with guarded(f"{type(self.environment).__name__}.initial"):
             state = jax.tree.map(_strongly_typed, jax.vmap(self.environment.initial)(keys))
         return EnvironmentState(state, jnp.zeros(self.num_environments, jnp.int32)), self._observe(state)
@@ -117,15 +125,33 @@ class Vectorized:
         reset_key, kind = random.key_data(key), random.key_impl(key)
 
         def restart():
-            def where_done(fresh, old):
-                return jnp.where(done.reshape(-1, *[1] * (old.ndim - 1)), fresh, old)
-
             fresh = self.reset(random.fold_in(random.wrap_key_data(reset_key, impl=kind), 1))
-            return jax.tree.map(where_done, fresh, reached)
+            return _where(done, fresh, reached)
 
-        # Most steps end no episode, and drawing new ones costs more than all of CartPole's physics.
-        env_state, observation = lax.cond(done.any(), restart, lambda: reached)
+        if not self.restarts:
+            env_state, observation = _where(done, env_state, reached[0]), reached[1]
+        elif block := getattr(self.environment, "reset_block", None):
+            env_state, observation = self._restarted_in_blocks(reached, done, random.fold_in(key, 1), block)
+        else:
+            # Most steps end no episode, and drawing new ones costs more than all of CartPole's physics.
+            env_state, observation = lax.cond(done.any(), restart, lambda: reached)
         return env_state, Step(observation, reward.astype(jnp.float32), terminated, truncated, reached[1])
+
+    def _restarted_in_blocks(self, reached: Any, done: jax.Array, key: jax.Array, block: int) -> Any:
+        """What `reset(key)` gives wherever an episode is done, drawn in as many blocks as that takes."""
+        n, block = self.num_environments, min(block, self.num_environments)
+        keys, kind = random.key_data(random.split(key, n)), random.key_impl(key)
+        # The copies that are done, then n: which is none, and what is written there is dropped.
+        order = jnp.nonzero(done, size=n + block, fill_value=n)[0]
+
+        def draw(carry):
+            count, kept = carry
+            copies = lax.dynamic_slice_in_dim(order, count, block)
+            of_copies = random.wrap_key_data(keys[jnp.minimum(copies, n - 1)], impl=kind)
+            fresh = Vectorized(self.environment, block)._begun(of_copies)
+            return count + block, jax.tree.map(lambda old, new: old.at[copies].set(new, mode="drop"), kept, fresh)
+
+        return lax.while_loop(lambda carry: carry[0] < done.sum(), draw, (jnp.int32(0), reached))[1]
 
     def _checked(self, before: PyTree, moved: Any) -> tuple[PyTree, jax.Array, jax.Array]:
         """What `transition` gave for all copies; EnvironmentFault where it is not (state, reward, terminated)."""
@@ -156,6 +182,11 @@ class Vectorized:
             name, gave, promises = type(self.environment).__name__, _text(given), _text(promised)
             raise EnvironmentFault(f"{name}.observe gave {gave}, its observation_space promises {promises}")
         return jax.tree.map(lambda promise, x: x.astype(promise.dtype), promised, observation)
+
+
+def _where(done: jax.Array, one: PyTree, other: PyTree) -> PyTree:
+    """`one` for the copies [N] that are done, `other` for those that are not."""
+    return jax.tree.map(lambda x, y: jnp.where(done.reshape(-1, *[1] * (x.ndim - 1)), x, y), one, other)
 
 
 def _of_one(values: PyTree) -> PyTree:

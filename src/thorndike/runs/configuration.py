@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
 from thorndike import algorithms, persistence, spaces, trainer
+from thorndike.environments import suites
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnsafeCheckpointError, shown
 from thorndike.evaluation import Plan, longest_episode
 from thorndike.hyperparameters import class_name, from_json, to_json
@@ -25,7 +26,7 @@ FILE = "config.json"
 ENVIRONMENT, EVALUATION_ENVIRONMENT = "environment", "evaluation_environment"  # what plays which role
 OWN_LOOP = "a loop of your own"  # the environment of what a Learner has learned; no class or id has blanks in it
 FOREIGN = "foreign"  # the type of what JSON cannot hold: a network of the user's own
-SAFE_PREFIXES = ("gymnasium", "envpool", "atari")
+SAFE_PREFIXES = ("gymnasium", "envpool", "atari", *suites.SUITES)  # libraries that the user has installed
 ROW_MEANS = ("return", "episode_length", "evaluation")  # columns of metrics that end in _mean
 MAX_NAME, MAX_NAMES = 100, 100  # of what is recorded of `info`
 MAX_SEEDS, MAX_EPISODES, MAX_COPIES = 100_000, 10**6, 2**20
