@@ -36,7 +36,7 @@ SUITES = {
     "gymnax": Suite(
         "Gymnax", "gymnax", 'pip install "thorndike[gymnax]"', "classic control, bsuite, MinAtar", "Breakout-MinAtar"
     ),
-    "pgx": Suite("Pgx", "pgx", 'pip install "thorndike[pgx]"', "MinAtar with sticky actions, 2048", "minatar-breakout"),
+    "pgx": Suite("Pgx", "pgx", 'pip install "thorndike[pgx]"', "MinAtar, 2048", "minatar-breakout"),
     "jumanji": Suite("Jumanji", "jumanji", 'pip install "thorndike[jumanji]"', "puzzles, packing, routing", "Snake-v1"),
     "xminigrid": Suite(
         "XMiniGrid", "xminigrid", 'pip install "thorndike[xminigrid]"', "MiniGrid's rooms", "MiniGrid-DoorKey-5x5"
@@ -45,8 +45,8 @@ SUITES = {
         "Craftax",
         "craftax",
         'pip install "thorndike[craftax]"',
-        "Crafter and NetHack in one",
-        "Craftax-Classic-Symbolic-v1",
+        "Crafter, NetHack",
+        "Craftax-Symbolic-v1",
     ),
     "brax": Suite("Brax", "brax", 'pip install "thorndike[brax]"', "robots, as in Brax's papers", "ant"),
     "playground": Suite(
