@@ -53,7 +53,7 @@ SUITES = {
         "Playground", "mujoco_playground", 'pip install "thorndike[playground]"', "dm_control in MJX", "CheetahRun"
     ),
     "navix": Suite(
-        "Navix", "navix", 'pip install "navix>=4" (Python 3.12 or newer)', "MiniGrid's rooms", "Navix-DoorKey-5x5-v0"
+        "Navix", "navix", 'pip install "navix>=4" (Python 3.12)', "MiniGrid's rooms", "Navix-DoorKey-5x5-v0"
     ),
 }
 
