@@ -55,7 +55,7 @@ ZOMBIES = {"spawn_zombie_base_chance": 1.0, "spawn_zombie_night_chance": 1.0}  #
 CASES = [
     Case("gymnax:CartPole-v1", {"max_steps_in_episode": 20}, within=1e-6),
     Case("gymnax:Breakout-MinAtar", {"max_steps_in_episode": 12}),
-    Case("gymnax:UmbrellaChain-bsuite", {"max_steps_in_episode": 10, "n_distractor": 3}),  # observes with a key
+    Case("gymnax:UmbrellaChain-bsuite", {"max_steps_in_episode": 10, "n_distractor": 3}, ("terminated",)),  # uses keys
     Case("gymnax:Pendulum-v1", {"max_steps_in_episode": 20}, ("truncated",), within=1e-5),
     Case("pgx:minatar-breakout", {"max_steps": 12}),
     Case("pgx:2048", {"max_steps": 130}, steps=700),
@@ -67,7 +67,7 @@ CASES = [
     Case("craftax:Craftax-Classic-Symbolic-v1", {"max_timesteps": 40, **ZOMBIES}, within=6e-8, steps=250),
     Case("brax:inverted_pendulum", {"episode_length": 8}),
     Case("playground:CartpoleBalance", {"episode_length": 40}, ("truncated",), within=1e-5),
-    Case("navix:Navix-Empty-Random-5x5", {"max_steps": 20}, steps=250),
+    Case("navix:Navix-Empty-Random-5x5-v0", {"max_steps": 20}, steps=250),
 ]
 
 
