@@ -11,6 +11,8 @@
 #   make learning         rerun the learning results in benchmarks/results/
 #   make learning-long    rerun those of continuous control, an hour or two (make learning-long ARGS="--rows Pendulum")
 #   make speed            rerun the comparison of speed with other libraries (make speed ARGS=--quick to look)
+#   make minatar          PPO and DQN on MinAtar beside Rejax, compiled both (with what test-worlds installs)
+#   make atari            DQN on an Atari game beside stable-baselines3, an hour (make atari ARGS="--game Breakout")
 #   make networks         rerun the comparison of one network in every framework, with what test-frameworks installs
 #   make clean            remove what the above have installed (runs/ and benchmarks/results/ stay)
 
@@ -31,7 +33,8 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Where this is set, Python compiles every file anew at every start: importing jax takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test check test-full test-frameworks test-worlds faults mutants learning learning-long speed networks clean
+.PHONY: train test check test-full test-frameworks test-worlds faults mutants learning learning-long speed minatar \
+  atari networks clean
 
 train: $(VENV)/core
 	$(BIN)/thorndike train dqn CartPole-v1 --seed $(SEED) $(ARGS)
@@ -80,6 +83,12 @@ learning-long: $(VENV)/environments
 speed: $(VENV)/environments
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 
+minatar: $(WORLDS)/installed
+	$(WORLDS)/bin/python benchmarks/minatar.py $(ARGS)
+
+atari: $(VENV)/environments
+	$(BIN)/python benchmarks/atari.py $(ARGS)
+
 networks: $(FRAMEWORKS)/installed
 	$(FRAMEWORKS)/bin/python benchmarks/networks.py $(ARGS)
 
@@ -106,7 +115,7 @@ $(FRAMEWORKS)/installed: pyproject.toml tests/frameworks/requirements.txt | $(FR
 
 $(WORLDS)/installed: pyproject.toml tests/worlds/requirements.txt | $(WORLDS)/bin/python
 	@echo "installing thorndike and the JAX suites into $(WORLDS) (once, some minutes)"
-	@$(WORLDS)/bin/python $(PIP_INSTALL) -e ".[gymnax,pgx,jumanji,xminigrid,craftax,brax,playground]" \
+	@$(WORLDS)/bin/python $(PIP_INSTALL) -e ".[gymnax,pgx,jumanji,xminigrid,craftax,brax,playground,atari,envpool]" \
 	  -r tests/worlds/requirements.txt || \
 	  { echo "the suites cannot be installed: pip needs a package index to take them from"; exit 1; }
 	@touch $@
