@@ -575,7 +575,7 @@ def test_making_and_closing_pools_leaves_no_thread_or_file_behind():
 
 
 def test_environments_of_envpool_are_mentioned_where_environments_are_listed():
-    assert ("envpool:ID", "on the host: EnvPool's, in C++", "") in listing.environments()
+    assert any(row[0] == "EnvPool" and "envpool:Pong-v5" in row for row in listing.environments())
 
 
 class Cold:

@@ -87,8 +87,11 @@ def test_each_way_of_being_unwise_is_said_and_no_other(name):
     assert all(part in found.unwise[0] for part in UNWISE[name]), found.unwise
 
 
-SOUND = ["FrozenLake-v1", "Blackjack-v1", "gymnasium:CartPole-v1", "gymnasium:Acrobot-v1", "gymnasium:MountainCar-v0",
-         "gymnasium:MountainCarContinuous-v0", "gymnasium:Pendulum-v1", "FrozenLake8x8-v1"]  # fmt: skip
+SOUND = [
+    f"gymnasium:{id}"
+    for id in ("FrozenLake-v1", "FrozenLake8x8-v1", "Blackjack-v1", "CartPole-v1", "Acrobot-v1", "MountainCar-v0",
+               "MountainCarContinuous-v0", "Pendulum-v1")
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("id", SOUND)
@@ -108,11 +111,11 @@ def test_nothing_bad_is_said_of_the_twins(id):
 
 
 def test_of_others_only_what_is_true_is_unwise():
-    taxi = td.check("Taxi-v4", environment_arguments={"mask_from_info": True})
+    taxi = td.check("gymnasium:Taxi-v4", environment_arguments={"mask_from_info": True})
     assert (taxi.wrong, taxi.unwise) == ((), ())
-    (unused,) = td.check("Taxi-v4").unwise
+    (unused,) = td.check("gymnasium:Taxi-v4").unwise
     assert "info holds an action_mask, of which no use is made" in unused
-    endless, large = td.check("CliffWalking-v1").unwise
+    endless, large = td.check("gymnasium:CliffWalking-v1").unwise
     assert "No episode ended within 2,000 random steps" in endless
     assert "Rewards are large" in large
 

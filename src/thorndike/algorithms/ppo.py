@@ -116,7 +116,7 @@ class PPO:
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
         key_network, key_critic = random.split(key)
         head = Head.of(action_space)
-        gain = jnp.array([0.01] * head.outputs + [1.0] * (not self.critic_network))  # small for the policy
+        gain = jnp.append(jnp.full(head.outputs, 0.01), jnp.ones(0 if self.critic_network else 1))  # policy, value
         network = self.network.init(key_network, observation_space, gain.size, gain)
         critic = init_value(self, "critic_network", key_critic, observation_space)
         parameters = Parameters(network, head, critic)
