@@ -15,7 +15,7 @@ from jax import random
 import examined
 import thorndike as td
 from strategies import broken_environments, check_said, environment_of, play_as_told
-from thorndike import cli
+from thorndike import cli, environments
 from thorndike.environments import twins
 from thorndike.examination.findings import Ranges, Seen
 
@@ -106,8 +106,10 @@ def test_nothing_bad_is_said_of_a_sound_environment(id):
 def test_nothing_bad_is_said_of_the_twins(id):
     found = td.check(id)
     assert found.wrong == ()
-    assert all(sentence.startswith("Observations are unscaled: observation[") for sentence in found.unwise)
-    assert found.facts["time limit"] == f"{twins()[id].max_steps:,} steps"
+    true = ("Observations are unscaled: observation[", *("No episode ended", "Rewards are large") * ("Cliff" in id))
+    assert all(sentence.startswith(true) for sentence in found.unwise)
+    limit = environments.make(id, 1).max_steps
+    assert limit is None or found.facts["time limit"] == f"{limit:,} steps"
 
 
 def test_of_others_only_what_is_true_is_unwise():
