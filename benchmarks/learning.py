@@ -3,6 +3,7 @@
     python benchmarks/learning.py                        every row, seeds 0 to 2 and, tuned on by nobody, 100 to 102
     python benchmarks/learning.py --rows ppo             those rows whose name holds "ppo"
     python benchmarks/learning.py --gymnasium            the CartPole rows on Gymnasium's own environment
+    python benchmarks/learning.py --toy-text             toy text against its exact optimum
     python benchmarks/learning.py --control --seed 0     continuous control, as `make learning-long`: an hour or two
     python benchmarks/learning.py --worlds --seed 0      a game and a car, as in docs/worlds.md: most of an hour
 
@@ -45,8 +46,22 @@ ROWS = [
     Row("dqn", "CartPole-v1", 50_000, 475, "500 ± 0, 5 seeds, RL Zoo's settings, greedy", "evaluation", (500, 0, 5)),
     Row("ppo", "CartPole-v1", 500_000, 475, "490.0 ± 6.1, 3 seeds, CleanRL, training", "training", (490.0, 6.1, 3)),
     Row("ppo", "Acrobot-v1", 500_000, -95, "-86.4 ± 1.3, 3 seeds, CleanRL, training", "training", (-86.4, 1.3, 3)),
+    Row("dqn", "MountainCar-v0", 200_000, -110, "-110 counts as solved", "evaluation", None),
+    Row("ppo", "MountainCar-v0", 1_000_000, -110, "-110 counts as solved", "evaluation", None),
     Row("reinforce", "CartPole-v1", 500_000, 400, "475 counts as solved", "evaluation", None),
     Row("ppo", "Pendulum-v1", 300_000, -300, "-172, 1 run, RL Zoo with gSDE, 100k steps, greedy", "evaluation", None),
+]
+TOY_TEXT = [  # seconds each; Taxi without its mask
+    Row(algorithm, environment, length, gate, f"{optimum} is the exact optimum", "evaluation", None)
+    for environment, gate, optimum, steps in (
+        ("FrozenLake-v1", 0.70, 0.744, {"dqn": 100_000, "ppo": 200_000}),
+        ("FrozenLake8x8-v1", 0.85, 0.913, {"dqn": 200_000, "ppo": 1_000_000}),
+        ("CliffWalking-v1", -14, -13, {"dqn": 100_000, "ppo": 800_000}),
+        ("CliffWalkingSlippery-v1", -67, -64.7, {"dqn": 200_000, "ppo": 600_000}),
+        ("Taxi-v4", 7.7, 7.93, {"dqn": 200_000, "ppo": 600_000}),
+        ("Blackjack-v1", -0.1, -0.043, {"dqn": 200_000, "ppo": 400_000}),
+    )
+    for algorithm, length in steps.items()
 ]
 CONTROL = [  # minutes to a quarter of an hour each
     Row("sac", "Pendulum-v1", 20_000, -200, "-157, 1 run, RL Zoo, greedy", "evaluation", None),
@@ -96,6 +111,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 100], help="first seeds, one for each repetition")
     for name, table, what in (
         ("--gymnasium", ON_GYMNASIUM, "the CartPole rows, on Gymnasium's own environment"),
+        ("--toy-text", TOY_TEXT, "the rows of toy text, whose optimum is exact"),
         ("--control", CONTROL, "the rows of continuous control, which take longer"),
         ("--worlds", WORLDS, "the rows of docs/worlds.md that no other table has"),
     ):
@@ -127,7 +143,7 @@ def record(result: dict[str, Any]) -> None:
     results = json.loads(path.read_text()) if path.exists() else []
     same = ("algorithm", "environment", "first_seed")
     results = [other for other in results if any(other[key] != result[key] for key in same)] + [result]
-    order = [row.name for row in (*ROWS, *ON_GYMNASIUM, *CONTROL, *WORLDS)]
+    order = [row.name for row in (*ROWS, *ON_GYMNASIUM, *TOY_TEXT, *CONTROL, *WORLDS)]
     results.sort(key=lambda r: (r["first_seed"], order.index(f"{r['algorithm']} {r['environment']}")))
     reporting.write("learning", results, report(results))
 

@@ -18,12 +18,14 @@ from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 from jax import random
 
 import thorndike as td
+from thorndike import trainer
 from thorndike.environments import make, pictures, twins
 from thorndike.environments.classic_control import TWINS as CLASSIC
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.gymnasium import Gymnasium
 from thorndike.environments.toy_text import TWINS, Blackjack, CliffWalking, FrozenLake, Taxi
 from thorndike.errors import SettingError
+from thorndike.settings import RECORDED
 
 pytestmark = pytest.mark.skipif("Taxi-v4" not in gymnasium.registry, reason="Gymnasium before 1.3 had other arguments")
 
@@ -410,3 +412,29 @@ def test_twins_are_one_however_they_are_asked_for():
     assert hash(make("Taxi-v4", 2)) == hash(Vectorized(Taxi(), 2))
     assert isinstance(make("gymnasium:Taxi-v4", 1), Gymnasium)
     assert isinstance(Blackjack().observation_space, spaces.Tuple)
+
+
+# --- recorded settings ------------------------------------------------------------------------------------------------
+
+ENOUGH = {"FrozenLake-v1": 0.72, "FrozenLake8x8-v1": 0.87, "CliffWalking-v1": -14, "CliffWalkingSlippery-v1": -66,
+          "Taxi-v4": 7.85, "Blackjack-v1": -0.05}  # fmt: skip
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("algorithm", "id", "masked"),
+    [(*key, masked) for key in RECORDED if key[1] in ENOUGH for masked in (False, True)[: 1 + (key[1] == "Taxi-v4")]],
+)
+def test_recorded_settings_come_near_the_exact_optimum(algorithm, id, masked):
+    """The mean over seeds of what the greedy policy earns, which is computed, not played."""
+    settings, arguments = RECORDED[algorithm, id], {"mask_from_info": True} if masked else {}
+    learner, twin = settings.algorithm, TWINS[id](**arguments)
+    copies, means = Vectorized(twin, learner.num_environments), []
+    process = twin.process if twin.max_steps else TWINS[id](max_steps=2_000, **arguments).process
+    for chunk in trainer.train(learner, lambda: copies, settings.steps, seeds=4, seed=20, parallel="vmap"):
+        if chunk.last:
+            policy = learner.policy(chunk.progress.state, 1.0, False)
+            seen = jax.tree.map(jnp.asarray, process.observations)
+            actions = np.asarray(learner.act(policy, seen, (), random.key(0))[0])
+            means.append(process.policy_return(np.eye(process.actions)[actions]))
+    assert np.mean(means) >= ENOUGH[id]
