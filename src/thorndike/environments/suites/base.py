@@ -110,9 +110,7 @@ class SuiteEnvironment:
         return state.observation
 
     def transition(self, state: Held, action: PyTree, key: jax.Array) -> tuple[Held, jax.Array, jax.Array]:
-        given = jax.tree.map(
-            lambda x: x, state.state
-        )  # a copy: Brax and Playground write into the dicts they are given
+        given = jax.tree.map(lambda x: x, state.state)  # Brax and Playground write into the dicts they are given
         after, observation, reward, terminated = self.move(given, action, random.key_data(key))
         # Python numbers and promotions inside a suite change dtypes from one step to the next.
         held = jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), Held(after, observation), state)
