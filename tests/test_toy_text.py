@@ -192,6 +192,7 @@ def test_taxis_masks_are_what_gymnasium_says_in_info(arguments):
 
 def test_the_mask_is_asked_for_as_on_the_host_and_only_where_there_is_one():
     assert "action_mask" in make("Taxi-v4", 1, mask_from_info=True).observation_space.spaces
+    assert make(Taxi, 1, mask_from_info=True) == make("Taxi-v4", 1, mask_from_info=True)
     assert make("Taxi-v4", 1, mask_from_info=False) == make("Taxi-v4", 1) == Vectorized(Taxi(), 1)
     with pytest.raises(SettingError, match="mask_from_info is for Gymnasium's environments: FrozenLake-v1 is compiled"):
         make("FrozenLake-v1", 1, mask_from_info=True)
