@@ -168,8 +168,8 @@ def _made(environment: Any, name: str, n: int, arguments: dict[str, Any], mask_f
     elif not is_one:
         is_id = isinstance(environment, str)
         factory = _factory_of_id(environment) if is_id else host.factory_of_object(environment)
-        if mask_from_info and factory in twins().values() and MASK_FROM_INFO in _taken_by(factory):
-            arguments, mask_from_info = arguments | {MASK_FROM_INFO: True}, False
+    if mask_from_info and factory in twins().values() and MASK_FROM_INFO in _taken_by(factory):
+        arguments, mask_from_info = arguments | {MASK_FROM_INFO: True}, False
     also = _taken_by(twins()[name]) if name in twins() else []
     first = host.create(factory, name, arguments, also) if factory else environment
     if _is_functional(first) and mask_from_info:
