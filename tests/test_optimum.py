@@ -155,6 +155,8 @@ def test_ppo_finds_a_policy_worth_nearly_the_best(environment):
     )  # fmt: skip
     if environment.name == "cliff-walking":  # discounted more, the goal is hardly worth the way along the cliff
         algorithm = dataclasses.replace(algorithm, gamma=0.99, ent_coef=0.05, normalize_rewards=True)
+    if environment.name == "frozen-lake":  # 29 of 30 seeds; at the rate above 18 to 23, by what the ice happens to do
+        algorithm = dataclasses.replace(algorithm, learning_rate=1e-2, ent_coef=0.02)
     gamma = algorithm.gamma
     optimum = environment.optimal_values(gamma) @ environment.start_probability
     worst = environment.policy_values(np.eye(environment.actions)[np.zeros(environment.states, int)], gamma)
