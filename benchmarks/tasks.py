@@ -116,7 +116,7 @@ SMALL_CALLS = (
     "hundreds an iteration at one to ten microseconds each; on two threads the second one is woken for them in vain"
 )
 SAME_PRODUCTS = (
-    "Why not faster: nearly all of the time goes into the convolutions' matrix products, for which XLA and torch take "
+    "Why not faster: more than half of the time goes into the matrix products, for which XLA and torch take "
     "about as many core-seconds; three times torch would be more than these cores can multiply"
 )
 ON_GYMNASIUM = "stable-baselines3 and SBX play on Gymnasium's own environment: they have none that compiles"
