@@ -65,7 +65,7 @@ def _of_suite(prefix: str, suite: Suite) -> Family:
     def ids() -> list[str]:
         return [f"{prefix}:{id}" for id in ids_of_suite(prefix)]
 
-    pip = "" if _installed(suite.module) else suite.pip
+    pip = "" if suite.installed else suite.pip
     return Family(f"{prefix}: {suite.brings}", COMPILED, f"{prefix}:{suite.example}", pip, ids, False, f"{prefix}:")
 
 
