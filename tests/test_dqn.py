@@ -103,6 +103,29 @@ def test_doubling_one_weight_adds_exactly_that_samples_gradient():
     np.testing.assert_allclose(doubled, single, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("double", [True, False])
+def test_dueling_is_the_value_plus_the_centred_advantages(double):
+    """Wang et al. (2016), equation 9, in what is learned, in its targets and in what is acted on."""
+    algorithm = dataclasses.replace(SMALL, dueling=True, double=double)
+    state, data = fresh(algorithm), batch()
+
+    def q_of(network):
+        def q(observation):
+            streams = np.asarray(network(observation))
+            assert streams.shape[1] == 5  # V comes first
+            return np.array([[row[0] + a - np.mean(row[1:]) for a in row[1:]] for row in streams])
+
+        return q
+
+    plain = state._replace(network=q_of(state.network), target_network=q_of(state.target_network))
+    error = defined_error(algorithm, plain, data)
+    _, _, feedback = update(algorithm, state, data, jnp.float32(0), jax.random.key(2))
+    np.testing.assert_allclose(feedback[0], np.abs(error), rtol=1e-4, atol=1e-6)
+    policy = algorithm.policy(state, jnp.float32(1), explore=False)
+    action, _ = algorithm.greedy(policy, data.observation[0], ())
+    np.testing.assert_array_equal(action, plain.network(data.observation[0]).argmax(-1))
+
+
 def test_gradient_agrees_with_finite_differences():
     state, data = fresh(), batch(size=8)
     observation, action = data.observation[0], data.action[0]

@@ -19,6 +19,7 @@ from thorndike.networks import MLP
 from thorndike.runs import configuration
 
 SMALL = {"network": MLP((4,)), "num_environments": 2}
+MEMORY = td.Replay(sequence=4, burn_in=2)
 
 
 @hyperparameters
@@ -43,7 +44,7 @@ def read(algorithm, own=(), **earlier):
     values = to_json(algorithm) | earlier
     if isinstance(values.get("memory"), dict):
         values["memory"].pop("beta", None)
-    return configuration.algorithm_from_json(values, dict(own), Path("run"), True)
+    return configuration.algorithm_from_json(values, dict(own), Path("run"), 2)
 
 
 def test_beta_becomes_the_memorys_where_it_had_an_effect():
@@ -114,3 +115,19 @@ def saved(folder):
 def test_what_never_was_a_value_is_refused_as_ever(values):
     with pytest.raises((td.SettingError, ValueError)):
         read(td.DQN(), **values)
+
+
+def test_a_dueling_network_was_a_recipes_choice():
+    """Also in the head of a network with a memory, and whichever the other recipes had chosen."""
+    for network, duels in ((MLP((3,)), True), (MLP((3,)), False), (td.GRU(8), True)):
+        values = to_json(td.DQN(network=network, memory=MEMORY))
+        del values["dueling"]
+        recipe = values["network"]
+        (recipe["head"] if isinstance(network, td.GRU) else recipe)["head"] = "dueling" if duels else "linear"
+        if isinstance(network, td.GRU):
+            recipe["torso"]["head"] = "linear"
+        again = configuration.algorithm_from_json(values, {}, Path("run"), 3)
+        assert again == td.DQN(network=network, memory=MEMORY, dueling=duels)
+    values = to_json(td.PPO())
+    values["network"]["head"] = "dueling"  # which was taken and of no use
+    assert configuration.algorithm_from_json(values, {}, Path("run"), 3) == td.PPO()

@@ -33,7 +33,7 @@ MIXED = spaces.Dict(
 TINY, SEEING = td.MLP((8,)), td.CNN((4,), (4,), (2,), (8,))
 CASES = {
     "dqn": (td.DQN(network=SEEING), IMAGE, CHOICES),
-    "dqn, dueling": (td.DQN(network=td.MLP((8,), head="dueling")), FLAT, CHOICES),
+    "dqn, dueling": (td.DQN(network=td.MLP((8,)), dueling=True), FLAT, CHOICES),
     "ppo, choices of a dict": (td.PPO(network=SEEING, critic_network=None), MIXED, spaces.MultiDiscrete([3, 4])),
     "ppo, normalised": (td.PPO(network=TINY, normalize_observations=True), FLAT, BOX),
     "sac": (td.SAC(network=TINY, normalize_observations=True), MIXED, BOX),

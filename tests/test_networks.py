@@ -181,15 +181,13 @@ def test_orthogonal_kernels_are_orthogonal_over_all_their_inputs():
         np.testing.assert_allclose(flat.T @ flat, 2 * np.eye(kernel.shape[-1]), atol=1e-5)
 
 
-@pytest.mark.parametrize("head", ["linear", "dueling"])
 @pytest.mark.parametrize("initialization", ["orthogonal", "default"])
-def test_a_gain_for_each_output_scales_that_output_alone(initialization, head):
-    recipe = MLP((64,), initialization=initialization, head=head)
+def test_a_gain_for_each_output_scales_that_output_alone(initialization):
+    recipe = MLP((64,), initialization=initialization)
     gains = np.array([0.01, 0.01, 1.0])
     one, scaled = (make(recipe, VECTOR, 3, gain, seed=2) for gain in (1.0, gains))
-    columns = gains if head == "linear" else np.array([gains.mean(), *gains])
-    np.testing.assert_allclose(scaled.weights[-1], one.weights[-1] * columns[:, None], rtol=1e-6)
-    np.testing.assert_allclose(scaled.biases[-1], one.biases[-1] * columns, rtol=1e-6)
+    np.testing.assert_allclose(scaled.weights[-1], one.weights[-1] * gains[:, None], rtol=1e-6)
+    np.testing.assert_allclose(scaled.biases[-1], one.biases[-1] * gains, rtol=1e-6)
     np.testing.assert_array_equal(scaled.weights[0], one.weights[0])
 
 
@@ -260,19 +258,6 @@ def test_mlp_without_sizes_is_linear():
     np.testing.assert_allclose(call(net, x), x @ net.weights[0].T + net.biases[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("outputs", [1, 4])
-def test_dueling_is_the_value_plus_the_centred_advantages(outputs):
-    net = filled(MLP((9,), head="dueling"), VECTOR, outputs)
-    x = batch_of(VECTOR)
-    streams = dense(net, x)
-    assert streams.shape == (BATCH, outputs + 1)
-    value, advantage = streams[:, 0], streams[:, 1:]
-    expected = [[value[b] + a - np.mean(advantage[b]) for a in advantage[b]] for b in range(BATCH)]
-    q = call(net, x)
-    np.testing.assert_allclose(q, expected, atol=1e-5)
-    np.testing.assert_allclose(q.mean(1), value, atol=1e-5)
-
-
 def test_cnn_is_its_definition_and_joins_the_other_features_in_order():
     net = filled(CNN((4, 5), (3, 2), (2, 1), (7,)), MIXED, 2)
     batch = batch_of(MIXED)
@@ -305,7 +290,7 @@ def test_bytes_of_an_image_are_divided_by_255_exactly_once(recipe):
 
 WIDE_SPACES = {
     "alone": (MLP((9, 8)), spaces.Discrete(500, start=-3)),
-    "alone and linear": (MLP((), head="dueling"), spaces.Discrete(500)),
+    "alone and linear": (MLP(()), spaces.Discrete(500)),
     "several": (MLP((9,)), spaces.MultiDiscrete([[300, 2], [3, 400]], start=[[5, -1], [0, 2]])),
     "beside others": (
         MLP((9,)),
@@ -465,7 +450,7 @@ def test_where_channels_were_found_to_be_is_said_and_what_hardly_is_an_image(spa
 
 # What JAX may rely on
 
-RECIPES = [MLP(), MLP((), head="dueling"), SMALL_CNN, CNN((4,), (3,), (1,), (), head="dueling")]
+RECIPES = [MLP(), MLP(()), SMALL_CNN, CNN((4,), (3,), (1,), ())]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
@@ -530,7 +515,7 @@ def test_networks_side_by_side_are_the_networks_alone():
         (lambda: MLP((64, 0)), "sizes must be a tuple of whole numbers"),
         (lambda: MLP((64.0,)), "sizes must be a tuple of whole numbers"),
         (lambda: MLP(activation="rleu"), "Did you mean 'relu'"),
-        (lambda: MLP(head="duelling"), "Did you mean 'dueling'"),
+        (lambda: MLP(initialization="defualt"), "Did you mean 'default'"),
         (lambda: CNN(channels=(4,)), "must be of one length, got 1, 3 and 3"),
         (lambda: CNN(strides=(4, 2, 0)), "strides must be a tuple of whole numbers"),
         (lambda: make(CNN(), spaces.Box(0, 255, (10, 10, 4), np.uint8), 2), "read as channels_last, is too small"),
@@ -555,7 +540,7 @@ def test_cnn_without_an_image_says_what_to_use():
 
 
 def test_recipes_survive_json_by_name():
-    for recipe in (MLP([32], activation="elu", head="dueling"), SMALL_CNN):
+    for recipe in (MLP([32], activation="elu"), SMALL_CNN):
         assert from_json(to_json(recipe), NETWORKS) == recipe
         assert isinstance(recipe, Network)
         assert not jax.tree.leaves(recipe)

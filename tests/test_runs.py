@@ -19,9 +19,10 @@ from gymnasium import spaces
 
 import thorndike as td
 from hostile import rewrite
-from thorndike import compilation, hyperparameters, settings
+from thorndike import compilation, hyperparameters, names, settings
 from thorndike.interface import console
 from thorndike.networks import MLP
+from thorndike.optimizers import Optimizer
 from thorndike.runs import configuration, records
 from thorndike.runs.checkpoints import newest
 
@@ -173,10 +174,12 @@ def other(value):
         return value / 2 if value else 0.5
     if isinstance(value, td.Replay):
         return td.Prioritized(capacity=20_480, batch_size=64, window=3, alpha=0.25)
-    return "huber" if value == "squared" else MLP((3,), activation="relu", head="dueling")
+    if isinstance(value, Optimizer):
+        return td.RMSProp(decay=0.5)
+    return "huber" if value == "squared" else MLP((3,), activation="relu")
 
 
-@pytest.mark.parametrize("cls", [td.DQN, td.PPO, td.REINFORCE, td.SAC, td.TD3, td.DDPG])
+@pytest.mark.parametrize("cls", [getattr(td, name) for name in names.ALGORITHMS])
 def test_no_setting_changes_by_being_written_and_read(cls):
     changed = {field.name: other(field.default) for field in dataclasses.fields(cls)}
     changed |= {"rescale_values": True} if "rescale_values" in changed else {}  # None, True or False

@@ -9,7 +9,9 @@ Names are imported when they are first used: `import thorndike` itself costs not
 """
 
 # ruff: noqa: F401 (the imports below are for type checkers and editors alone)
-# Nothing is imported here: under `python -m thorndike` the current folder, whoever's it is, still leads the path.
+# Nothing of others is imported here: under `python -m thorndike` the current folder, whoever's, still leads the path.
+from thorndike import names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from thorndike.algorithms.dqn import DQN
@@ -35,18 +37,19 @@ if TYPE_CHECKING:
     from thorndike.learner import Learner
     from thorndike.memories import FrameReplay, Latest, Prioritized, PrioritizedFrames, Replay
     from thorndike.networks import CNN, GRU, LSTM, MLP, Attention, MinGRU, Same
+    from thorndike.optimizers import SGD, Adam, AdamW, RAdam, RMSProp
     from thorndike.runs.agents import Agent
     from thorndike.runs.load import load
     from thorndike.runs.resume import resume
     from thorndike.runs.run import Run
     from thorndike.runs.train import train, training
 
-_HOMES = {
+_HOMES = {name: f"algorithms.{file}" for name, file in names.ALGORITHMS.items()} | {
+    "Adam": "optimizers",
+    "AdamW": "optimizers",
     "Agent": "runs.agents",
     "Attention": "networks",
     "CNN": "networks",
-    "DDPG": "algorithms.td3",
-    "DQN": "algorithms.dqn",
     "Examination": "examination",
     "FrameReplay": "memories",
     "GRU": "networks",
@@ -55,15 +58,14 @@ _HOMES = {
     "Learner": "learner",
     "MLP": "networks",
     "MinGRU": "networks",
-    "PPO": "algorithms.ppo",
     "Prioritized": "memories",
     "PrioritizedFrames": "memories",
-    "REINFORCE": "algorithms.reinforce",
+    "RAdam": "optimizers",
+    "RMSProp": "optimizers",
     "Replay": "memories",
     "Run": "runs.run",
-    "SAC": "algorithms.sac",
+    "SGD": "optimizers",
     "Same": "networks",
-    "TD3": "algorithms.td3",
     "Vectorized": "environments.functional",
     "check": "examination",
     "load": "runs.load",

@@ -41,6 +41,7 @@ HELP = """thorndike: deep reinforcement learning
 CHOICES = {
     "memory": ("replay", "prioritized", "frames", "prioritized-frames"),
     "network": ("mlp", "cnn", "lstm", "gru", "mingru", "attention"),
+    "optimizer": ("adam", "adamw", "radam", "rmsprop", "sgd"),
 }
 OTHERWISE = {"frames": "FrameReplay", "prioritized-frames": "PrioritizedFrames"}  # classes with other names
 UNDERSTOOD = {  # whole flags of other libraries, whatever their dashes

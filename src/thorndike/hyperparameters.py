@@ -66,14 +66,15 @@ OTHER_WORDS = {
 
 def setting(
     default: Any, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf, infinite: bool = False,
-    end_of: str = "",
+    end_of: str = "", static: bool = False,
 ) -> Any:  # fmt: skip
     """A field with limits: `low <= value <= high` and `value > above`, checked when a user constructs the class.
 
     Infinity passes only where it is said to mean something. What the field `end_of` falls to over a run, and with it
-    those that end in its name (critic_learning_rate), is no larger than they are.
+    those that end in its name (critic_learning_rate), is no larger than they are. A float that is `static` is part of
+    the program: it cannot be swept over.
     """
-    limits = {"low": low, "high": high, "above": above, "infinite": infinite, "end_of": end_of}
+    limits = {"low": low, "high": high, "above": above, "infinite": infinite, "end_of": end_of, "static": static}
     return dataclasses.field(default=default, metadata=limits)
 
 
@@ -81,10 +82,11 @@ def setting(
 def hyperparameters(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass and a pytree.
 
-    Fields annotated `float` (or `float | None`) are leaves: `vmap` can sweep over them, and another value costs
-    no compilation. Fields whose default is itself made of hyper-parameters are subtrees. All else is static and
-    must be hashable. On construction a list becomes a tuple, an int given for a float a float, kinds and limits are
-    checked (of Python numbers only: tracers and arrays pass), and a method `validate`, if there is one, is called.
+    Fields annotated `float` (or `float | None`) are leaves, unless `static`: `vmap` can sweep over them, and another
+    value costs no compilation. Fields whose default is itself made of hyper-parameters are subtrees. All else is
+    static and must be hashable. On construction a list becomes a tuple, an int given for a float a float, kinds and
+    limits are checked (of Python numbers only: tracers and arrays pass), and a method `validate`, if there is one, is
+    called.
     A class that a field is annotated with may have a `coerce(value)` that turns what a user gives into one of it.
     """
     hints = typing.get_type_hints(cls)
@@ -103,7 +105,8 @@ def hyperparameters(cls: type[T]) -> type[T]:
     cls = dataclasses.dataclass(frozen=True)(cls)
     _answer_unknown_words(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    data = tuple(f.name for f in fields if float in _alternatives(hints[f.name]) or is_hyperparameters(f.default))
+    swept = {f.name for f in fields if float in _alternatives(hints[f.name]) and not f.metadata.get("static")}
+    data = tuple(f.name for f in fields if f.name in swept or is_hyperparameters(f.default))
     static = tuple(f.name for f in fields if f.name not in data)
     keys = tuple(jax.tree_util.GetAttrKey(name) for name in data)
 

@@ -40,7 +40,7 @@ def apply(parameters, images):
 
 POLICIES = {
     "dqn": (td.DQN(network=SEEING), IMAGE, CHOICES),
-    "dqn, dueling": (td.DQN(network=td.MLP((8,), head="dueling", activation="elu")), FLAT, CHOICES),
+    "dqn, dueling": (td.DQN(network=td.MLP((8,), activation="elu"), dueling=True), FLAT, CHOICES),
     "ppo": (td.PPO(network=TINY), FLAT, CHOICES),
     "ppo, continuous, normalised": (td.PPO(network=TINY, normalize_observations=True), FLAT, BOX),
     "ppo, dict": (td.PPO(network=SEEING, critic_network=None), MIXED, spaces.MultiDiscrete([3, 4])),

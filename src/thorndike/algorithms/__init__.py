@@ -10,11 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thorndike import core, hyperparameters, spaces
+from thorndike import core, hyperparameters, names, spaces
 from thorndike.errors import SettingError, UnknownNameError, nearest, shown
 
-ALGORITHMS = {"dqn": "DQN", "ppo": "PPO", "reinforce": "REINFORCE", "sac": "SAC", "td3": "TD3", "ddpg": "DDPG"}
-FILES = {"ddpg": "td3"}  # where it is another than the name
+ALGORITHMS = {name.lower(): name for name in names.ALGORITHMS}  # as they are called: "dqn"
 OURS = ("carry", "log_prob")  # what the acts of ours record for their updates
 
 
@@ -25,8 +24,8 @@ def get(name: str) -> type[Any]:
         raise UnknownNameError(
             f"unknown algorithm '{name}'.{nearest(known, ALGORITHMS)} There are: {', '.join(ALGORITHMS)}"
         )
-    module = importlib.import_module(f"thorndike.algorithms.{FILES.get(known, known)}")
-    return getattr(module, ALGORITHMS[known])
+    name = ALGORITHMS[known]
+    return getattr(importlib.import_module(f"thorndike.algorithms.{names.ALGORITHMS[name]}"), name)
 
 
 def made(algorithm: Any) -> Any:

@@ -16,7 +16,8 @@ from thorndike.errors import UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Prioritized, Replay, check_replay, first_carry
 from thorndike.networks import MLP, Network
-from thorndike.schedules import falling, linear
+from thorndike.optimizers import Adam, Optimizer, clipped, improved
+from thorndike.schedules import linear
 from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry
 from thorndike.spaces import uniform_choice
 from thorndike.targets import NStep, recalled, signed_hyperbolic, signed_parabolic
@@ -35,11 +36,6 @@ class Policy(NamedTuple):
     epsilon: jax.Array  # how often to act at random
     observations: Any  # what they are normalised by
 
-    def values(self, observation: Any, carry: Any) -> tuple[jax.Array, Any]:
-        """Q(s, .) [N, A], -inf where an action is not legal, and the next carry."""
-        q, after = sequences.step(self.network, normalization.normalize(self.observations, observation), carry)
-        return masks.legal(q, masks.of(observation)), after
-
 
 @hyperparameters
 class DQN:
@@ -47,8 +43,8 @@ class DQN:
 
     Mnih et al. (2015), "Human-level control through deep reinforcement learning". With `double`, the online network
     chooses the next action and the target network values it (van Hasselt et al., 2016). n-step returns are
-    `memory=Replay(window=n)`; prioritized replay (Schaul et al., 2016) is `memory=Prioritized(...)`; dueling
-    networks (Wang et al., 2016) are `network=MLP(head="dueling")`. A network with a memory (Kapturowski et al., 2019,
+    `memory=Replay(window=n)`; prioritized replay (Schaul et al., 2016) is `memory=Prioritized(...)`. With
+    `dueling`, networks put out V and advantages (Wang et al., 2016). A network with a memory (Kapturowski et al., 2019,
     "Recurrent experience replay in distributed reinforcement learning") learns from steps in a row,
     `memory=Prioritized(sequence=..., burn_in=...)`. For Discrete actions.
     """
@@ -56,8 +52,10 @@ class DQN:
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
     learning_rate: float = setting(1e-3, low=0)
     learning_rate_end: float | None = setting(0.0, low=0, end_of="learning_rate")  # of a linear fall; None: it stays
+    optimizer: Optimizer = Adam()
     gamma: float = setting(0.99, low=0, high=1)  # discount
     double: bool = True
+    dueling: bool = False  # Q = V + A - mean(A)
     loss: Literal["huber", "squared"] = "squared"
     rescale_values: bool | None = None  # learn values of any size within a small range; None: where there is a memory
     max_grad_norm: float = setting(10.0, above=0, infinite=True)
@@ -79,18 +77,43 @@ class DQN:
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         if not isinstance(action_space, spaces.Discrete):
-            raise UnsuitableError(f"DQN needs Discrete actions, this environment has {action_space}")
+            raise UnsuitableError(f"{type(self).__name__} needs Discrete actions, this environment has {action_space}")
         masks.check(observation_space, action_space)
 
-    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        rate = falling(self.learning_rate, self.learning_rate_end, fraction)
-        return optax.flatten(optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(rate)))
+    def descent(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
+        return clipped(self, fraction, flat=True)
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
-        network = self.network.init(key, observation_space, int(action_space.n))
+        network = self.init_network(key, observation_space, int(action_space.n))
         target_network = jax.tree.map(jnp.copy, network)
         statistics = normalization.begin(self, observation_space)
-        return State(network, target_network, self.optimizer().init(network), jnp.uint32(0), statistics)
+        return State(network, target_network, self.descent().init(network), jnp.uint32(0), statistics)
+
+    def init_network(self, key: jax.Array, observation_space: spaces.Space, actions: int) -> Any:
+        return self.network.init(key, observation_space, (actions + self.dueling) * self.atoms)
+
+    @property
+    def atoms(self) -> int:
+        """Numbers that are learned of each action: for DQN its value alone."""
+        return 1
+
+    def of_actions(self, outputs: jax.Array) -> jax.Array:
+        """What a network puts out [B, outputs], for each action: [B, A, atoms]."""
+        outputs = outputs.reshape(len(outputs), -1, self.atoms)
+        if not self.dueling:
+            return outputs
+        value, advantage = outputs[:, :1], outputs[:, 1:]  # Wang et al. (2016), equation 9
+        return value + advantage - advantage.mean(1, keepdims=True)
+
+    def q(self, network: Any, outputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Q(s, .) [B, A], of what a network puts out [B, outputs]."""
+        return self.of_actions(outputs)[..., 0]
+
+    def values(self, policy: Policy, observation: Any, carry: Any) -> tuple[jax.Array, Any]:
+        """Q(s, .) [N, A], -inf where an action is not legal, and the next carry."""
+        seen = normalization.normalize(policy.observations, observation)
+        outputs, after = sequences.step(policy.network, seen, carry)
+        return masks.legal(self.q(policy.network, outputs), masks.of(observation)), after
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
         fallen = jnp.minimum(fraction / self.exploration_fraction, 1.0)
@@ -103,14 +126,14 @@ class DQN:
 
     def act(self, policy: Policy, observation: Any, carry: Any, key: jax.Array) -> tuple[jax.Array, Any, dict]:
         """The best legal action or, with probability epsilon, any: [N] int32."""
-        q, after = policy.values(observation, carry)
+        q, after = self.values(policy, observation, carry)
         key_whether, key_which = random.split(key)
         at_random = random.uniform(key_whether, q.shape[:1]) < policy.epsilon
         any_action = uniform_choice(key_which, q.shape[0], q.shape[1], masks.of(observation))
         return jnp.where(at_random, any_action, _best(q)), after, {"carry": carry}
 
     def greedy(self, policy: Policy, observation: Any, carry: Any) -> tuple[jax.Array, Any]:
-        q, after = policy.values(observation, carry)
+        q, after = self.values(policy, observation, carry)
         return _best(q), after
 
     @property
@@ -124,16 +147,32 @@ class DQN:
         seen = over_time(networks, steps.observation, (carry, carry), steps.terminated | steps.truncated)
         return recalled(steps, self.gamma, self.memory, seen)
 
+    def taken(self, network: Any, step: NStep) -> jax.Array:
+        """What is learned of the actions taken: [L * B, atoms]."""
+        outputs = over_time(network, step.observation, first(step.carry[0]), step.ended).outputs
+        return pick(self.of_actions(flat(outputs)), flat(step.action))
+
+    def best_following(self, network: Any, target_network: Any, step: NStep) -> jax.Array:
+        """What the target network says of the best next actions: [L * B, atoms]."""
+        step = flat(step)
+        networks = network, target_network
+        outputs, _ = sequences.step(networks, step.next_observation, step.next_carry)
+        chooser = 0 if self.double else 1
+        q = self.q(networks[chooser], outputs[chooser])
+        best = masks.legal(q, masks.of(step.next_observation)).argmax(-1)
+        return pick(self.of_actions(outputs[1]), best)
+
     def td_error(self, network: Any, target_network: Any, step: NStep) -> jax.Array:
         """[L * B]: r + gamma max_a Q'(s', a) - Q(s, a), the sum of n rewards for n-step returns."""
-        q = flat(over_time(network, step.observation, first(step.carry[0]), step.ended).outputs)
-        step = flat(step)
-        following, _ = sequences.step((network, target_network), step.next_observation, step.next_carry)
-        best = masks.legal(following[0 if self.double else 1], masks.of(step.next_observation)).argmax(-1)
-        value = _pick(following[1], best)
-        target = step.reward + step.discount * (signed_parabolic(value) if self.rescales else value)
+        value = self.best_following(network, target_network, step)[:, 0]
+        target = flat(step.reward) + flat(step.discount) * (signed_parabolic(value) if self.rescales else value)
         target = signed_hyperbolic(target) if self.rescales else target
-        return jax.lax.stop_gradient(target) - _pick(q, step.action)
+        return jax.lax.stop_gradient(target) - self.taken(network, step)[:, 0]
+
+    def losses(self, network: Any, target_network: Any, step: NStep, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The loss of each sample [L * B], and how wrong the network was about it, which priorities are made of."""
+        error = self.td_error(network, target_network, step)
+        return optax.huber_loss(error) if self.loss == "huber" else optax.l2_loss(error), jnp.abs(error)
 
     def observe(self, state: State, trajectory: Transition) -> State:
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
@@ -146,23 +185,21 @@ class DQN:
         weight = flat(jnp.broadcast_to(batch.weight[None], step.reward.shape))
 
         def loss(network):
-            error = self.td_error(network, state.target_network, step)
-            per_sample = optax.huber_loss(error) if self.loss == "huber" else optax.l2_loss(error)
+            per_sample, error = self.losses(network, state.target_network, step, key)
             return (weight * per_sample).mean(), error
 
-        (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(state.network)
-        change, optimizer = self.optimizer(fraction).update(gradient, state.optimizer)
-        network, updates = optax.apply_updates(state.network, change), state.updates + 1
+        network, optimizer, value, error = improved(loss, state.network, state.optimizer, self.descent(fraction))
+        updates = state.updates + 1
         target_network = optax.periodic_update(network, state.target_network, updates, self.target_period)
-        metrics = {"loss": value, "td_error": jnp.abs(error).mean()}
-        feedback = jnp.abs(error).reshape(step.reward.shape)
-        return State(network, target_network, optimizer, updates, state.statistics), metrics, feedback
+        metrics = {"loss": value, "td_error": error.mean()}
+        state = State(network, target_network, optimizer, updates, state.statistics)
+        return state, metrics, error.reshape(step.reward.shape)
 
 
 def _best(values: jax.Array) -> jax.Array:
     return values.argmax(-1).astype(jnp.int32)
 
 
-def _pick(values: jax.Array, index: jax.Array) -> jax.Array:
-    """values[b, index[b]]: [B, A], [B] -> [B]."""
-    return jnp.take_along_axis(values, index[:, None], axis=-1)[:, 0]
+def pick(of_actions: jax.Array, action: jax.Array) -> jax.Array:
+    """What there is of each sample's action: [B, A, atoms], [B] -> [B, atoms]."""
+    return jnp.take_along_axis(of_actions, action[:, None, None], axis=1)[:, 0]

@@ -16,7 +16,7 @@ from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest, check_rollout, shuffled
 from thorndike.networks import MLP, FirstOutputs, Network, Same, critic_carry, init_value
-from thorndike.optimizers import check_critic_rate, clipped_adam
+from thorndike.optimizers import Adam, Optimizer, check_critic_rate, clipped
 from thorndike.schedules import falling
 from thorndike.sequences import cut, first, flat, over_time, remembers, shapes_of_carry, side_by_side
 from thorndike.spaces import check_action_space
@@ -75,6 +75,7 @@ class PPO:
     learning_rate: float = setting(3e-4, low=0)
     critic_learning_rate: float | None = setting(None, low=0)  # None: the same
     learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
+    optimizer: Optimizer = Adam(eps=1e-5)
     gamma: float = setting(0.99, low=0, high=1)  # discount
     gae_lambda: float = setting(0.95, low=0, high=1)
     clip_range: float = setting(0.2, above=0)
@@ -110,17 +111,16 @@ class PPO:
         check_action_space(action_space)
         masks.check(observation_space, action_space)
 
-    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        return clipped_adam(self, fraction, "critic", eps=1e-5, flat=True)
+    def descent(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
+        return clipped(self, fraction, "critic", flat=True)
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
         key_network, key_critic = random.split(key)
         head = Head.of(action_space)
         gain = jnp.append(jnp.full(head.outputs, 0.01), jnp.ones(0 if self.critic_network else 1))  # policy, value
         network = self.network.init(key_network, observation_space, gain.size, gain)
-        critic = init_value(self, "critic_network", key_critic, observation_space)
-        parameters = Parameters(network, head, critic)
-        return State(parameters, self.optimizer().init(parameters), normalization.begin(self, observation_space))
+        parameters = Parameters(network, head, init_value(self, "critic_network", key_critic, observation_space))
+        return State(parameters, self.descent().init(parameters), normalization.begin(self, observation_space))
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
         remembering = state.parameters.critic if remembers(shapes_of_carry(self.initial_carry)[1]) else ()
@@ -185,7 +185,7 @@ class PPO:
             i, parameters, moments, totals, _ = loop
             minibatch = jax.tree.map(lambda x: x[:, orders[i]], rows)
             gradient, metrics = jax.grad(self.loss, has_aux=True)(parameters, minibatch, clip_range)
-            change, changed = self.optimizer(fraction).update(gradient, moments)
+            change, changed = self.descent(fraction).update(gradient, moments, parameters)
             stepped, near = (optax.apply_updates(parameters, change), changed), True
             if self.target_kl is not None:
                 near = metrics["kl"] <= self.target_kl

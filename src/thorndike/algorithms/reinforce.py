@@ -16,7 +16,7 @@ from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
 from thorndike.networks import MLP, Network, Same, critic_carry, init_value
-from thorndike.optimizers import check_critic_rate, clipped_adam
+from thorndike.optimizers import Adam, Optimizer, check_critic_rate, clipped, improved
 from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry, side_by_side
 from thorndike.spaces import check_action_space
 from thorndike.targets import discounted_returns
@@ -70,6 +70,7 @@ class REINFORCE:
     learning_rate: float = setting(1e-3, low=0)
     critic_learning_rate: float | None = setting(None, low=0)  # None: the same
     learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
+    optimizer: Optimizer = Adam()
     gamma: float = setting(0.99, low=0, high=1)  # discount
     ent_coef: float = setting(0.0, low=0)
     vf_coef: float = setting(0.5, low=0)  # of half the mean squared error
@@ -90,8 +91,8 @@ class REINFORCE:
         check_action_space(action_space)
         masks.check(observation_space, action_space)
 
-    def optimizer(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
-        return clipped_adam(self, fraction, "baseline")
+    def descent(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
+        return clipped(self, fraction, "baseline")
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
         key_network, key_baseline = random.split(key)
@@ -99,7 +100,7 @@ class REINFORCE:
         network = self.network.init(key_network, observation_space, head.outputs, 0.01)
         baseline = init_value(self, "baseline_network", key_baseline, observation_space)
         parameters = Parameters(network, head, baseline)
-        return State(parameters, self.optimizer().init(parameters), normalization.begin(self, observation_space))
+        return State(parameters, self.descent().init(parameters), normalization.begin(self, observation_space))
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
         remembering = state.parameters.baseline if remembers(shapes_of_carry(self.initial_carry)[1]) else ()
@@ -126,9 +127,10 @@ class REINFORCE:
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, tuple]:
         """One gradient step on the whole rollout [T, N]."""
         rollout, statistics = normalization.as_acted(state.statistics, batch.steps, self.gamma)
-        (_, metrics), gradient = jax.value_and_grad(self.loss, has_aux=True)(state.parameters, rollout)
-        change, optimizer = self.optimizer(fraction).update(gradient, state.optimizer)
-        return State(optax.apply_updates(state.parameters, change), optimizer, statistics), metrics, ()
+        parameters, optimizer, _, metrics = improved(
+            lambda parameters: self.loss(parameters, rollout), state.parameters, state.optimizer, self.descent(fraction)
+        )
+        return State(parameters, optimizer, statistics), metrics, ()
 
     def loss(self, parameters: Parameters, rollout: Transition) -> tuple[jax.Array, dict]:
         """-log pi(a|s) (G - V(s)): where the return G was better than expected, raise the action's probability."""

@@ -18,6 +18,7 @@ from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Replay, check_replay, first_carry
 from thorndike.networks import MLP, Network, Same, critic_values, critics_over_time, init_critics, init_critics_carry
+from thorndike.optimizers import Adam, Optimizer, improved
 from thorndike.schedules import falling
 from thorndike.sequences import Unrolled, first, flat, over_time, shapes_of_carry
 from thorndike.spaces import check_bounded_actions
@@ -63,6 +64,7 @@ class SAC:
     learning_rate: float = setting(3e-4, low=0)
     critic_learning_rate: float | None = setting(None, low=0)  # None: the same; the temperature has the actor's
     learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
+    optimizer: Optimizer = Adam()
     gamma: float = setting(0.99, low=0, high=1)  # discount
     tau: float = setting(0.005, low=0, high=1)  # share of the critics that enters their targets at each update
     ent_coef: float | None = setting(None, low=0)  # temperature: what a unit of entropy is worth; None: learned
@@ -83,9 +85,9 @@ class SAC:
         check_bounded_actions("SAC", action_space)
         masks.check(observation_space, action_space)
 
-    def optimizer(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
+    def descent(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
         rate = self.learning_rate if rate is None else rate
-        return optax.adam(falling(rate, self.learning_rate_end, fraction))
+        return self.optimizer.descent(falling(rate, self.learning_rate_end, fraction))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         key_network, key_critics = random.split(key)
@@ -93,7 +95,7 @@ class SAC:
         network = self.network.init(key_network, observation_space, head.outputs)
         critics = init_critics(self, key_critics, observation_space, action_space)
         log_ent_coef = jnp.float32(0) if self.ent_coef is None else ()
-        optimizers = tuple(self.optimizer().init(trained) for trained in (network, critics, log_ent_coef))
+        optimizers = tuple(self.descent().init(trained) for trained in (network, critics, log_ent_coef))
         statistics = normalization.begin(self, observation_space)
         return State(network, head, critics, jax.tree.map(jnp.copy, critics), log_ent_coef, optimizers, statistics)
 
@@ -139,15 +141,13 @@ class SAC:
             return (ent_coef * log_prob - value).mean(), (log_prob.mean(), value.mean())
 
         of_actor, of_critics, of_ent_coef = state.optimizers
-        optimizer, critic_optimizer = self.optimizer(fraction), self.optimizer(fraction, self.critic_learning_rate)
-        critics, of_critics, loss, error = _improved(critic_loss, state.critics, of_critics, critic_optimizer)
-        network, of_actor, _, (log_prob, value) = _improved(actor_loss, state.network, of_actor, optimizer)
+        optimizer, critic_optimizer = self.descent(fraction), self.descent(fraction, self.critic_learning_rate)
+        critics, of_critics, loss, error = improved(critic_loss, state.critics, of_critics, critic_optimizer)
+        network, of_actor, _, (log_prob, value) = improved(actor_loss, state.network, of_actor, optimizer)
         log_ent_coef = state.log_ent_coef
         if self.ent_coef is None:
             excess = -log_prob - self.entropy_aim(state.head)
-            log_ent_coef, of_ent_coef, *_ = _improved(
-                lambda x: (x * excess, None), log_ent_coef, of_ent_coef, optimizer
-            )
+            log_ent_coef, of_ent_coef, *_ = improved(lambda x: (x * excess, None), log_ent_coef, of_ent_coef, optimizer)
         target_critics = optax.incremental_update(critics, state.target_critics, self.tau)
         metrics = {"critic_loss": loss, "value": value, "entropy": -log_prob, "ent_coef": ent_coef}
         optimizers = (of_actor, of_critics, of_ent_coef)
@@ -184,10 +184,3 @@ class SAC:
 
     def entropy_aim(self, head: Head) -> Any:
         return -math.prod(head.sizes) if self.target_entropy is None else self.target_entropy
-
-
-def _improved(loss: Any, parameters: Any, moments: Any, optimizer: optax.GradientTransformation) -> tuple:
-    """One step down a loss with auxiliary outputs: new parameters and moments, the loss, the outputs."""
-    (value, outputs), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
-    change, moments = optimizer.update(gradient, moments)
-    return optax.apply_updates(parameters, change), moments, value, outputs

@@ -20,6 +20,7 @@ from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.loops import repeat
 from thorndike.memories import Replay, check_replay, first_carry
 from thorndike.networks import MLP, Network, Same, critic_values, critics_over_time, init_critics, init_critics_carry
+from thorndike.optimizers import Adam, Optimizer, improved
 from thorndike.schedules import falling
 from thorndike.sequences import Unrolled, first, flat, over_time, shapes_of_carry
 from thorndike.spaces import check_bounded_actions
@@ -74,6 +75,7 @@ class TD3:
     learning_rate: float = setting(1e-3, low=0)
     critic_learning_rate: float | None = setting(None, low=0)  # None: the same
     learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
+    optimizer: Optimizer = Adam()
     gamma: float = setting(0.99, low=0, high=1)  # discount
     tau: float = setting(0.005, low=0, high=1)  # share of the networks that enters their targets at each update
     policy_delay: int = setting(2, low=1, high=2**20)  # steps of the critics for one of the actor
@@ -101,16 +103,17 @@ class TD3:
         check_bounded_actions(type(self).__name__, action_space)
         masks.check(observation_space, action_space)
 
-    def optimizer(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
-        return optax.adam(falling(self.learning_rate if rate is None else rate, self.learning_rate_end, fraction))
+    def descent(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
+        rate = falling(self.learning_rate if rate is None else rate, self.learning_rate_end, fraction)
+        return self.optimizer.descent(rate)
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         key_actor, key_critics = random.split(key)
-        network = self.network.init(key_actor, observation_space, math.prod(action_space.shape))
-        actor = Actor(network, action_space.shape)
+        size = math.prod(action_space.shape)
+        actor = Actor(self.network.init(key_actor, observation_space, size), action_space.shape)
         critics = init_critics(self, key_critics, observation_space, action_space)
         target_actor, target_critics = jax.tree.map(jnp.copy, (actor, critics))
-        optimizers = self.optimizer().init(actor), self.optimizer().init(critics)
+        optimizers = self.descent().init(actor), self.descent().init(critics)
         statistics = normalization.begin(self, observation_space)
         return State(actor, critics, target_actor, target_critics, optimizers, statistics)
 
@@ -123,8 +126,8 @@ class TD3:
 
     def act(self, policy: Policy, observation: Any, carry: Any, key: jax.Array) -> tuple[jax.Array, Any, dict]:
         action, after = self.greedy(policy, observation, carry)
-        noise = policy.noise * random.normal(key, action.shape)
-        return jnp.clip(action + noise, -1.0, 1.0), after, {"carry": carry}
+        action = action + policy.noise * random.normal(key, action.shape)
+        return jnp.clip(action, -1.0, 1.0), after, {"carry": carry}
 
     def greedy(self, policy: Policy, observation: Any, carry: Any) -> tuple[jax.Array, Any]:
         observation = normalization.normalize(policy.observations, observation)
@@ -139,7 +142,7 @@ class TD3:
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
         """`policy_delay` steps of the critics, each on a part of the batch [T, B], then one of the actor."""
-        optimizer, critic_optimizer = self.optimizer(fraction), self.optimizer(fraction, self.critic_learning_rate)
+        optimizer, critic_optimizer = self.descent(fraction), self.descent(fraction, self.critic_learning_rate)
         step = self.recall(state, normalization.apply(state.statistics, batch.steps))
         drawn = step, jnp.broadcast_to(batch.weight[None], step.reward.shape)
         parts = jax.tree.map(lambda x: x.reshape(len(x), self.policy_delay, -1, *x.shape[2:]).swapaxes(0, 1), drawn)
@@ -153,22 +156,22 @@ class TD3:
                 error = seen.outputs - target[None]  # [critics, L * B]
                 return (flat(weight) * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0).reshape(weight.shape)
 
-            (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(critics)
-            change, moments = critic_optimizer.update(gradient, moments)
-            return (optax.apply_updates(critics, change), moments), (value, error)
+            critics, moments, value, error = improved(loss, critics, moments, critic_optimizer)
+            return (critics, moments), (value, error)
 
         of_actor, of_critics = state.optimizers
         parts = parts, random.split(key, self.policy_delay)
-        begun = state.critics, of_critics
-        (critics, of_critics), (loss, error) = repeat(critic_step, begun, parts, self.policy_delay)
+        (critics, of_critics), (loss, error) = repeat(
+            critic_step, (state.critics, of_critics), parts, self.policy_delay
+        )
         step, _ = jax.tree.map(lambda x: x[-1], parts[0])
-        value, gradient = jax.value_and_grad(self.actor_loss)(state.actor, critics, step)
-        change, of_actor = optimizer.update(gradient, of_actor)
-        actor = optax.apply_updates(state.actor, change)
+        actor, of_actor, loss_of_actor, _ = improved(
+            lambda actor: (self.actor_loss(actor, critics, step), None), state.actor, of_actor, optimizer
+        )
         targets = state.target_actor, state.target_critics
         target_actor, target_critics = optax.incremental_update((actor, critics), targets, self.tau)
         state = State(actor, critics, target_actor, target_critics, (of_actor, of_critics), state.statistics)
-        return state, {"critic_loss": loss.mean(), "value": -value}, jnp.concatenate([*error], axis=1)  # [L, B]
+        return state, {"critic_loss": loss.mean(), "value": -loss_of_actor}, jnp.concatenate([*error], axis=1)  # [L, B]
 
     def recall(self, state: State, window: Transition) -> NStep:
         """What windows [T, B] teach, seen with the carries of actors and critics along the actions taken."""
@@ -189,10 +192,9 @@ class TD3:
         outputs, _ = sequences.step(state.target_actor.network, step.next_observation, actor_carry)
         action = state.target_actor.squashed(outputs)
         noise = self.target_noise * random.normal(key, action.shape)
-        noise = jnp.clip(noise, -self.target_noise_clip, self.target_noise_clip)
-        action = jnp.clip(action + noise, -1.0, 1.0)
-        values = critic_values(state.target_critics, step.next_observation, action, critics_carry)
-        return step.reward + step.discount * values.min(0)
+        action = jnp.clip(action + jnp.clip(noise, -self.target_noise_clip, self.target_noise_clip), -1.0, 1.0)
+        value = critic_values(state.target_critics, step.next_observation, action, critics_carry).min(0)
+        return step.reward + step.discount * value
 
     def actor_loss(self, actor: Actor, critics: Any, step: NStep) -> jax.Array:
         """-Q(s, mu(s)), by the first critic."""

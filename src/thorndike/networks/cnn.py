@@ -67,7 +67,6 @@ class CNN(Network):
     sizes: tuple[int, ...] = (512,)
     activation: Activation = "relu"
     initialization: Initialization = "orthogonal"
-    head: Literal["linear", "dueling"] = "linear"
     layout: Layout = "auto"
 
     def validate(self) -> None:
@@ -96,13 +95,12 @@ class CNN(Network):
             kernels, outputs_of_image = self._convolutions(part, layout)
             convolutions += kernels
             inputs += outputs_of_image
-        dueling = self.head == "dueling"
-        shapes = [*convolutions, *dense_shapes(inputs, self.sizes, outputs, dueling)]
-        weights, biases = draw_weights(key, shapes, self.initialization, gain, dueling)
+        shapes = [*convolutions, *dense_shapes(inputs, self.sizes, outputs)]
+        weights, biases = draw_weights(key, shapes, self.initialization, gain)
         depth, first = len(self.channels), len(convolutions)
         stacks = [slice(i, i + depth) for i in range(0, first, depth)] if depth else [slice(0, 0)] * len(images)
         return ConvolutionalPerceptron(
-            weights[first:], biases[first:], parts, self.activation, dueling,
+            weights[first:], biases[first:], parts, self.activation,
             tuple(weights[i] for i in stacks), tuple(biases[i] for i in stacks), self.strides, layouts,
         )  # fmt: skip
 

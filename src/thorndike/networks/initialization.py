@@ -19,16 +19,16 @@ MAX_LAYERS, MAX_UNITS = 100, 2**20  # more is a slip, and would be noticed only 
 MAX_WIDTH = 2**31 - 1  # of features or outputs: what an index can be
 
 
-def dense_shapes(inputs: int, sizes: tuple[int, ...], outputs: int, dueling: bool) -> list[tuple[int, ...]]:
+def dense_shapes(inputs: int, sizes: tuple[int, ...], outputs: int) -> list[tuple[int, ...]]:
     """The shapes of the weights of dense layers; UnsuitableError where one would be beyond all bounds."""
     if max(inputs, outputs) > MAX_WIDTH:
         what = f"{inputs:,} features of an observation and {outputs:,} outputs"
         raise UnsuitableError(f"no network has {what}: represent such large choices as numbers, in a Box")
-    return list(itertools.pairwise((inputs, *sizes, outputs + dueling)))
+    return list(itertools.pairwise((inputs, *sizes, outputs)))
 
 
 def draw_weights(
-    key: jax.Array, shapes: list[tuple[int, ...]], initialization: Initialization, gain: Any, dueling: bool
+    key: jax.Array, shapes: list[tuple[int, ...]], initialization: Initialization, gain: Any
 ) -> tuple[tuple, tuple]:
     """First weights [..., inputs, outputs] and biases of all layers; the last one scaled by `gain` and transposed.
 
@@ -47,9 +47,7 @@ def draw_weights(
     *hidden, (weight, bias) = layers
     if orthogonal:
         hidden = [(math.sqrt(2) * weight, bias) for weight, bias in hidden]
-    gain = jnp.broadcast_to(jnp.asarray(gain, jnp.float32), (bias.size - dueling,))
-    if dueling:
-        gain = jnp.concatenate([gain.mean(keepdims=True), gain])  # V comes first
+    gain = jnp.broadcast_to(jnp.asarray(gain, jnp.float32), (bias.size,))
     weights, biases = zip(*hidden, (weight.T * gain[:, None], bias * gain), strict=True)
     return weights, biases
 

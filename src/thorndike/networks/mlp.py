@@ -29,7 +29,6 @@ class Perceptron(eqx.Module):
     biases: tuple[jax.Array, ...]
     parts: tuple[Part, ...] = eqx.field(static=True)
     activation: str = eqx.field(static=True)
-    dueling: bool = eqx.field(static=True)
 
     def picks(self, part: Part) -> bool:
         """Whether a part's weights are looked up."""
@@ -46,10 +45,7 @@ class Perceptron(eqx.Module):
         x = self._first(observation, first) + self.biases[0][None]
         for weight, bias in zip(others, self.biases[1:], strict=True):
             x = ACTIVATIONS[self.activation](x) @ weight + bias[None]
-        if not self.dueling:
-            return x
-        value, advantage = x[:, :1], x[:, 1:]  # Wang et al. (2016), equation 9
-        return value + advantage - advantage.mean(1, keepdims=True)
+        return x
 
     def _first(self, observation: Any, weight: jax.Array) -> jax.Array:
         """All features times a weight [inputs, outputs]: one product or, where some are looked up, a sum over parts."""
@@ -75,21 +71,18 @@ class MLP(Network):
     """Dense layers of these sizes, then one that makes the outputs.
 
     `initialization`: "orthogonal" (gain sqrt(2), biases 0) or "default" (weights and biases uniform within
-    1 / sqrt(inputs), what PyTorch's layers begin with). `head`: "linear", or "dueling" (Wang et al., 2016):
-    Q = V + A - mean(A).
+    1 / sqrt(inputs), what PyTorch's layers begin with).
     """
 
     sizes: tuple[int, ...] = (64, 64)
     activation: Activation = "tanh"
     initialization: Initialization = "orthogonal"
-    head: Literal["linear", "dueling"] = "linear"
 
     def validate(self) -> None:
         check_sizes("MLP", "sizes", self.sizes)
 
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> Perceptron:
         parts = visible_parts(observation_space)
-        dueling = self.head == "dueling"
-        shapes = dense_shapes(sum(map(width_of, parts)), self.sizes, outputs, dueling)
-        weights, biases = draw_weights(key, shapes, self.initialization, gain, dueling)
-        return Perceptron(weights, biases, parts, self.activation, dueling)
+        shapes = dense_shapes(sum(map(width_of, parts)), self.sizes, outputs)
+        weights, biases = draw_weights(key, shapes, self.initialization, gain)
+        return Perceptron(weights, biases, parts, self.activation)

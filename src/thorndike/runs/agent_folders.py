@@ -18,7 +18,7 @@ from thorndike.errors import RunError, ThorndikeError, UnsafeCheckpointError, Un
 from thorndike.hyperparameters import to_json
 from thorndike.runs import checkpoints, configuration, schema
 
-FORMAT, EARLIER = 2, 1  # of earlier ones the algorithms had other words
+FORMAT, EARLIER = 3, (1, 2)  # each one less than the format of runs that had the same words
 FILE, ARRAYS = "agent.json", "agent.safetensors"
 
 
@@ -77,11 +77,11 @@ def read(folder: Any, own: Mapping[str, Any]) -> tuple[Any, Any, Any, Any, float
         )
         raise RunError(f"{where} is not an agent's folder, it has no {FILE}{hint}")
     values: Any = persistence.unsealed(persistence.read_json(path), path)
-    if values.get("format") not in (EARLIER, FORMAT):
+    if values.get("format") not in (*EARLIER, FORMAT):
         raise RunError(f"{path} has format {values.get('format')!r:.40}, this version of thorndike reads {FORMAT}")
     try:
         schema.check(values, Manifest, FILE)
-        algorithm = configuration.algorithm_from_json(values["algorithm"], own, where, values["format"] == EARLIER)
+        algorithm = configuration.algorithm_from_json(values["algorithm"], own, where, values["format"] + 1)
         observation_space, action_space = (
             spaces.from_description(values[f"{name}_space"]) for name in ("observation", "action")
         )

@@ -19,13 +19,13 @@ from thorndike.evaluation import Plan, longest_episode
 from thorndike.hyperparameters import class_name, from_json, to_json
 from thorndike.runs import checkpoints, earlier, schema
 
-FORMAT = 3
+FORMAT = 4
 UNSEALED = 1  # the format that bore no digest, and no id of its run
-EARLIER = (UNSEALED, 2)  # formats whose algorithms had other words
+EARLIER = (UNSEALED, 2, 3)  # formats whose algorithms had other words: `earlier` knows which
 FILE = "config.json"
 ENVIRONMENT, EVALUATION_ENVIRONMENT = "environment", "evaluation_environment"  # what plays which role
 OWN_LOOP = "a loop of your own"  # the environment of what a Learner has learned; no class or id has blanks in it
-FOREIGN = "foreign"  # the type of what JSON cannot hold: a network of the user's own
+FOREIGN = "foreign"  # the type of what JSON cannot hold: a network or an optimizer of the user's own
 SAFE_PREFIXES = ("gymnasium", "envpool", "atari", *suites.SUITES)  # libraries that the user has installed
 ROW_MEANS = ("return", "episode_length", "evaluation")  # columns of metrics that end in _mean
 MAX_NAME, MAX_NAMES = 100, 100  # of what is recorded of `info`
@@ -181,7 +181,7 @@ def from_json_values(values: Mapping[str, Any], own: Mapping[str, Any], folder: 
     try:
         for name, value in values.items():
             schema.check(value, hints.get(name, Any), name)
-        values["algorithm"] = algorithm_from_json(values["algorithm"], own, folder, written in EARLIER)
+        values["algorithm"] = algorithm_from_json(values["algorithm"], own, folder, written)
         for name in ("observation_space", "action_space"):
             values[name] = spaces.from_description(values[name])
         values["history"] = tuple(values["history"])
@@ -286,15 +286,18 @@ def versions() -> dict[str, str]:
 
 def hyperparameter_classes() -> dict[str, type]:
     """The only classes that a config.json can build, by name."""
-    from thorndike import memories, networks
+    from thorndike import memories, networks, optimizers
 
-    classes = [*networks.NETWORKS.values(), networks.Same, *memories.MEMORIES.values()]
+    kinds = networks.NETWORKS, memories.MEMORIES, optimizers.OPTIMIZERS
+    classes: list[type] = [networks.Same, *(cls for known in kinds for cls in known.values())]
     classes += [algorithms.get(name) for name in algorithms.ALGORITHMS]
     return {cls.__name__: cls for cls in classes}
 
 
-def algorithm_from_json(values: Any, own: Mapping[str, Any], folder: Path, in_earlier_words: bool) -> Any:
-    """The algorithm that `to_json` gave. Classes that are not ours are those the user hands in: none is looked up.
+def algorithm_from_json(values: Any, own: Mapping[str, Any], folder: Path, written: int = FORMAT) -> Any:
+    """The algorithm that `to_json` gave for a file of the format `written`.
+
+    Classes that are not ours are those the user hands in: none is looked up.
 
     ValueError where it is no algorithm, RunError where something of the user's own is missing.
     """
@@ -308,7 +311,7 @@ def algorithm_from_json(values: Any, own: Mapping[str, Any], folder: Path, in_ea
         raise RunError(f"{folder} trained an algorithm of your own, '{kind}': hand in its class again ({_again(kind)})")
     if algorithm is not None:
         classes |= _classes_of(algorithm, kind, folder)
-    values = earlier.in_todays_words(values, classes[kind]) if in_earlier_words else values
+    values = earlier.in_todays_words(values, classes[kind], written)
     ours = dict(values)
     for name, value in values.items():
         handed_in = given.get(name)
@@ -320,7 +323,8 @@ def algorithm_from_json(values: Any, own: Mapping[str, Any], folder: Path, in_ea
                 f"{folder} has a {name} of your own, '{value['type']}': hand in its class again, {name}={kind}"
             )
         elif _is_foreign(value) and handed_in is None:
-            raise RunError(f"{folder} trained a network of your own as {name}: hand it in again with {name}=...")
+            what = "a network" if name.endswith("network") else f"an {name}"
+            raise RunError(f"{folder} trained {what} of your own as {name}: hand it in again with {name}=...")
         if name in given:
             del ours[name]
     return dataclasses.replace(from_json(ours, classes), **given)
@@ -351,7 +355,7 @@ def _is_own(value: Any) -> bool:
 
 
 def _is_foreign(value: Any) -> bool:
-    """Whether JSON values stand for a network of the user's own, which they cannot hold, or for one made of such."""
+    """Whether JSON values stand for a network or an optimizer of the user's own, or for one made of such."""
     if not isinstance(value, dict):
         return False
     return value.get("type") == FOREIGN or any(_is_own(part) or _is_foreign(part) for part in value.values())
