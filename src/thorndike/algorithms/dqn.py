@@ -99,7 +99,7 @@ class DQN:
 
     def of_actions(self, outputs: jax.Array) -> jax.Array:
         """What a network puts out [B, outputs], for each action: [B, A, atoms]."""
-        outputs = outputs.reshape(len(outputs), -1, self.atoms)
+        outputs = outputs.reshape(outputs.shape[0], outputs.shape[1] // self.atoms, self.atoms)
         if not self.dueling:
             return outputs
         value, advantage = outputs[:, :1], outputs[:, 1:]  # Wang et al. (2016), equation 9
