@@ -14,6 +14,7 @@
 #   make minatar          PPO and DQN on MinAtar beside Rejax, compiled both (with what test-worlds installs)
 #   make atari            DQN on an Atari game beside stable-baselines3, an hour (make atari ARGS="--game Breakout")
 #   make networks         rerun the comparison of one network in every framework, with what test-frameworks installs
+#   make docs             write docs/algorithms.md and a page for each algorithm, of the code
 #   make clean            remove what the above have installed (runs/ and benchmarks/results/ stay)
 
 PYTHON ?= python3
@@ -34,7 +35,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: train test check test-full test-frameworks test-worlds faults mutants learning learning-long speed minatar \
-  atari networks clean
+  atari networks docs clean
 
 train: $(VENV)/core
 	$(BIN)/thorndike train dqn CartPole-v1 --seed $(SEED) $(ARGS)
@@ -88,6 +89,9 @@ minatar: $(WORLDS)/installed
 
 atari: $(VENV)/environments
 	$(BIN)/python benchmarks/atari.py $(ARGS)
+
+docs: $(VENV)/core
+	$(BIN)/python docs/pages.py
 
 networks: $(FRAMEWORKS)/installed
 	$(FRAMEWORKS)/bin/python benchmarks/networks.py $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
 from pathlib import Path
 
@@ -49,6 +50,16 @@ def test_a_loop_from_the_documentation_learns(example, monkeypatch, tmp_path):
     exec(compile(LOOPS[example], f"your_own_loop.md, example {example}", "exec", dont_inherit=True), names)
     assert names["learner"].finished
     assert names["learner"].row["steps"] >= 65
+
+
+def test_the_pages_of_the_algorithms_are_of_today(monkeypatch):
+    """`make docs` writes them: a field, a formula, a result or a whole algorithm that is new is missing until then."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    made = importlib.import_module("pages").pages()
+    written = {str(path.relative_to(DOCS)): path.read_text() for path in (DOCS / "algorithms").glob("*.md")}
+    written["algorithms.md"] = (DOCS / "algorithms.md").read_text()
+    assert written.keys() == made.keys()
+    assert [name for name in made if made[name] != written[name]] == []
 
 
 def test_the_glossary_says_what_whoever_types_another_library_s_word_is_answered():

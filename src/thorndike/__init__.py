@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from thorndike.runs.run import Run
     from thorndike.runs.train import train, training
 
-_HOMES = {name: f"algorithms.{file}" for name, file in names.ALGORITHMS.items()} | {
+_HOMES = {name: f"algorithms.{known.file}" for name, known in names.ALGORITHMS.items()} | {
     "Adam": "optimizers",
     "AdamW": "optimizers",
     "Agent": "runs.agents",

@@ -1,3 +1,25 @@
-"""The names of the algorithms, and the file that each is in."""
+"""The algorithms by name: the file that each is in, and what to choose one by."""
 
-ALGORITHMS = {"DQN": "dqn", "PPO": "ppo", "REINFORCE": "reinforce", "SAC": "sac", "TD3": "td3", "DDPG": "td3"}
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Known(NamedTuple):
+    """What the chooser says of an algorithm."""
+
+    file: str  # in algorithms/
+    actions: Literal["choices", "numbers", "both"]  # Discrete, or a Box with bounds
+    steps: Literal["dear", "cheap"]  # learned from again and again, or once
+    pick: str  # when to
+    memory: bool = True  # whether networks with a memory learn by it
+
+
+ALGORITHMS = {
+    "DQN": Known("dqn", "choices", "dear", "first, for choices"),
+    "PPO": Known("ppo", "both", "cheap", "first, where steps are cheap: it asks for little tuning"),
+    "SAC": Known("sac", "numbers", "dear", "first, for numbers"),
+    "TD3": Known("td3", "numbers", "dear", "where SAC's random actions do harm"),
+    "DDPG": Known("td3", "numbers", "dear", "to compare with: TD3 mends its faults"),
+    "REINFORCE": Known("reinforce", "both", "cheap", "to read: the plainest policy gradient"),
+}

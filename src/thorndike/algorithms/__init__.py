@@ -25,7 +25,7 @@ def get(name: str) -> type[Any]:
             f"unknown algorithm '{name}'.{nearest(known, ALGORITHMS)} There are: {', '.join(ALGORITHMS)}"
         )
     name = ALGORITHMS[known]
-    return getattr(importlib.import_module(f"thorndike.algorithms.{names.ALGORITHMS[name]}"), name)
+    return getattr(importlib.import_module(f"thorndike.algorithms.{names.ALGORITHMS[name].file}"), name)
 
 
 def made(algorithm: Any) -> Any:

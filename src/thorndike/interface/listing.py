@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thorndike import persistence
+from thorndike import names, persistence
 from thorndike.errors import RunError, ThorndikeError, UnknownNameError, nearest, one_line
 
 if TYPE_CHECKING:
@@ -28,12 +28,10 @@ def aligned(table: Table) -> list[str]:
 
 
 def algorithms() -> Table:
-    """Name, and what it is."""
-    from thorndike import algorithms as known
-
-    rows: Table = [("algorithm", "what it is")]
-    for name in known.ALGORITHMS:
-        rows.append((name, (known.get(name).__doc__ or "").strip().split("\n")[0]))
+    """The chooser: name, what it decides, what its steps cost, whether it takes a memory, and when to pick it."""
+    rows: Table = [("algorithm", "actions", "steps", "memory", "pick it")]
+    for name, known in names.ALGORITHMS.items():
+        rows.append((name.lower(), known.actions, known.steps, "yes" if known.memory else "no", known.pick))
     return rows
 
 
