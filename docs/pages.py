@@ -27,6 +27,14 @@ CONTRACT = {name for name in (*core.Algorithm.__annotations__, *vars(core.Algori
 BESIDE = {"validate", "descent"}  # of every class, and no part of what is learned
 SHOWN = {"update"}  # of the contract, where the formulas come together
 MOST_LINES = 45  # of a function that is shown
+INTRODUCTION = """# Which algorithm
+
+Two questions decide most. Are actions *choices* (Discrete, with a mask too) or *numbers* (a Box with bounds)? Are steps
+*cheap* (a compiled or fast environment: more than some thousand a second) or *dear* (a robot, a slow simulator)? Where
+steps are dear an algorithm keeps what it has seen and learns from it again and again; where they are cheap, it throws it
+away and asks for more. All take [images](environments.md#images) (`network=td.CNN()`), and where the table says so
+[networks with a memory](networks.md#with-a-memory). `thorndike list algorithms` shows the same.
+"""
 
 
 def main() -> int:
@@ -51,18 +59,7 @@ def pages() -> dict[str, str]:
 
 def chooser() -> str:
     """Which algorithm, by what is to be decided and what a step costs."""
-    lines = [
-        "# Which algorithm",
-        "",
-        "Two questions decide most: are actions *choices* (Discrete; with a mask too) or *numbers* (a Box with bounds), and",
-        "are steps *cheap* (a compiled or fast environment: more than some thousand a second) or *dear* (a robot, a slow",
-        "simulator)? Where steps are dear an algorithm keeps what it has seen and learns from it again and again; where they",
-        "are cheap, it throws it away and asks for more. All take [images](environments.md#images) (`network=td.CNN()`), and",
-        "where the table says so [networks with a memory](networks.md#with-a-memory). `thorndike list algorithms` shows the same.",
-        "",
-        "| algorithm | actions | steps | memory | pick it |",
-        "|---|---|---|---|---|",
-    ]
+    lines = [INTRODUCTION, "| algorithm | actions | steps | memory | pick it |", "|---|---|---|---|---|"]
     for name, known in names.ALGORITHMS.items():
         memory = "yes" if known.memory else "no"
         lines.append(
