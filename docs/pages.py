@@ -31,8 +31,8 @@ INTRODUCTION = """# Which algorithm
 
 Two questions decide most. Are actions *choices* (Discrete, with a mask too) or *numbers* (a Box with bounds)? Are steps
 *cheap* (a compiled or fast environment: more than some thousand a second) or *dear* (a robot, a slow simulator)? Where
-steps are dear an algorithm keeps what it has seen and learns from it again and again; where they are cheap, it throws it
-away and asks for more. All take [images](environments.md#images) (`network=td.CNN()`), and where the table says so
+steps are dear an algorithm keeps what it has seen and learns from it again and again; where they are cheap, it throws
+it away and asks for more. All take [images](environments.md#images) (`network=td.CNN()`), and where the table says so
 [networks with a memory](networks.md#with-a-memory). `thorndike list algorithms` shows the same.
 """
 
