@@ -34,7 +34,21 @@ DQN = td.DQN(
 )
 PPO = td.PPO(network=SMALL, num_environments=4, rollout_length=16, batch_size=32, epochs=2)
 REINFORCE = td.REINFORCE(network=SMALL, num_environments=4, rollout_length=16)
-ALL = {"dqn": DQN, "ppo": PPO, "reinforce": REINFORCE}
+A2C = td.A2C(network=SMALL, num_environments=4, rollout_length=16)
+PQN = td.PQN(network=SMALL, num_environments=4, rollout_length=16, batch_size=32)
+TRPO = td.TRPO(network=SMALL, num_environments=4, rollout_length=16, batch_size=32, epochs=2)
+IMPALA = td.IMPALA(network=SMALL, num_environments=4, rollout_length=16)
+SAC = td.DiscreteSAC(network=SMALL, num_environments=4, rollout_length=4, warmup_steps=200, memory=REPLAY)
+ALL = {
+    "dqn": DQN,
+    "ppo": PPO,
+    "reinforce": REINFORCE,
+    "a2c": A2C,
+    "pqn": PQN,
+    "trpo": TRPO,
+    "impala": IMPALA,
+    "discretesac": SAC,
+}
 
 
 def observed(mask=4, rest=None):

@@ -280,6 +280,13 @@ def test_an_update_uses_the_statistics_that_were_acted_with_and_keeps_the_merged
     )
 
 
+def following_one_another(data):
+    """The trajectory in which, where an episode goes on, the successor is acted on next."""
+    goes_on = ~(data.terminated | data.truncated)[:-1, :, None]
+    following = np.where(goes_on, data.observation[1:], data.next_observation[:-1])
+    return data._replace(next_observation=np.concatenate([following, data.next_observation[-1:]]))
+
+
 @jax.jit
 def seen(network, observation):
     return network(observation)
@@ -294,9 +301,7 @@ def test_a_rollouts_targets_are_lambda_returns_and_its_advantages_what_those_are
     state, prepare = start(SMALL), jax.jit(SMALL.prepare)
     for seed in (0, 1):
         data = rollout(SMALL, state, seed)
-        goes_on = ~(data.terminated | data.truncated)[:-1, :, None]  # there the successor is acted on next
-        following = np.where(goes_on, data.observation[1:], data.next_observation[:-1])
-        data = data._replace(next_observation=np.concatenate([following, data.next_observation[-1:]]))
+        data = following_one_another(data)
         samples, _ = prepare(state, data)
         value, following = (
             np.asarray(seen(state.parameters.critic, flat(x)))[:, 0] for x in (data.observation, data.next_observation)

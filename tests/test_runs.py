@@ -174,8 +174,10 @@ def other(value):
         return value / 2 if value else 0.5
     if isinstance(value, td.Replay):
         return td.Prioritized(capacity=20_480, batch_size=64, window=3, alpha=0.25)
+    if isinstance(value, td.Latest):
+        return td.Replay(capacity=20_480, sequence=16)
     if isinstance(value, Optimizer):
-        return td.RMSProp(decay=0.5)
+        return td.SGD(momentum=0.5)
     return "huber" if value == "squared" else MLP((3,), activation="relu")
 
 

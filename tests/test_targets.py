@@ -20,6 +20,7 @@ from thorndike.targets import (
     n_step,
     signed_hyperbolic,
     signed_parabolic,
+    v_trace,
 )
 
 LONGEST, WIDEST = 40, 5
@@ -158,6 +159,78 @@ def test_a_rollout_cut_in_two_gives_the_same_as_the_whole(case, cut):
         bootstrap = (1 - lam) * early["next_values"][-1] + lam * later
         early["next_values"][-1] = np.where(goes_on, bootstrap, early["next_values"][-1])
         assert_close(computed(early)[which], whole[which][:cut], 1e-5)
+
+
+def v_trace_target(case, t, n):
+    """Espeholt et al. (2018), equation 1: V(x_s) + sum over t of gamma^(t-s) (product of c_i, s <= i < t) delta_t."""
+    total, product = case["values"][t, n], 1.0
+    for k in range(t, t + horizon(case, t, n)):
+        ratio = np.exp(case["log_ratio"][k, n])
+        following = case["gamma"] * (not case["terminated"][k, n]) * case["next_values"][k, n]
+        delta = min(case["rho_bar"], ratio) * (case["reward"][k, n] + following - case["values"][k, n])
+        total += case["gamma"] ** (k - t) * product * delta
+        product *= case["gae_lambda"] * min(case["c_bar"], ratio)
+    return total
+
+
+def v_trace_advantage(case, t, n):
+    """Section 4.2: rho_s (r_s + gamma v_(s+1) - V(x_s)), v of the next step where there is one in the rollout."""
+    last = horizon(case, t, n) == 1
+    following = case["next_values"][t, n] if last else v_trace_target(case, t + 1, n)
+    target = case["reward"][t, n] + case["gamma"] * (not case["terminated"][t, n]) * following
+    return min(case["rho_bar"], np.exp(case["log_ratio"][t, n])) * (target - case["values"][t, n])
+
+
+@jax.jit
+def _v_trace(arrays, *numbers):
+    return v_trace(*arrays, *numbers)
+
+
+def traced(case, dtype=np.float32):
+    length, n = case["reward"].shape
+    pad = ((LONGEST - length, 0), (0, WIDEST - n))
+    arrays = [np.pad(case[name], pad) for name in (*FIELDS, "log_ratio")]
+    arrays = [x if x.dtype == bool else x.astype(dtype) for x in arrays]
+    numbers = [dtype(case[name]) for name in ("gamma", "gae_lambda", "rho_bar", "c_bar")]
+    return [np.asarray(x)[LONGEST - length :, :n] for x in _v_trace(arrays, *numbers)]
+
+
+@st.composite
+def off_policy_cases(draw):
+    case = draw(cases())
+    ratio = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).normal(0, 0.5, case["reward"].shape)
+    bound = st.sampled_from([0.5, 1.0, 2.0, np.inf])
+    return case | {"log_ratio": ratio, "rho_bar": draw(bound), "c_bar": draw(st.sampled_from([0.0, 0.5, 1.0]))}
+
+
+@settings(max_examples=200, deadline=None)
+@given(off_policy_cases())
+def test_v_trace_is_its_definition(case):
+    case = rounded(case)
+    targets, advantages = traced(case)
+    assert_close(targets, by_definition(v_trace_target, case), 1e-5)
+    assert_close(advantages, by_definition(v_trace_advantage, case), 1e-5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases())
+def test_v_trace_of_the_policy_that_acted_is_the_n_step_bellman_target(case):
+    """Equation 2, and lambda-returns where lambda is less than 1; the advantages are of one step more."""
+    case = rounded(case) | {"rho_bar": 1.0, "c_bar": 1.0, "log_ratio": np.zeros_like(case["reward"])}
+    assert_close(traced(case | {"gae_lambda": 1.0})[0], by_definition(monte_carlo, case), 1e-5)
+    assert_close(traced(case)[0], by_definition(lambda_return, case), 1e-5)
+
+
+def test_v_trace_of_two_steps_worked_out_by_hand():
+    """gamma 1/2, r = 1, V = 2, V' = 2, ratios 1/2 and 4 (so rho = c = 1/2 and 1): delta_1 = 1 + 1 - 2 = 0, so v_1 = 2;
+    delta_0 = 1/2 (1 + 1 - 2) = 0. With r_1 = 3: delta_1 = 2, v_1 = 4, v_0 = 2 + 1/2 1/2 2 = 2.5,
+    and the advantages 1/2 (1 + 1/2 4 - 2) = 1/2 and 3 + 1 - 2 = 2."""
+    one, flag = jnp.ones((2, 1)), jnp.zeros((2, 1), bool)
+    log_ratio = jnp.log(jnp.array([[0.5], [4.0]]))
+    for last, expected in ((1.0, [[2, 2], [0, 0]]), (3.0, [[2.5, 4], [0.5, 2]])):
+        reward = one.at[1].set(last)
+        found = v_trace(2 * one, 2 * one, reward, flag, flag, log_ratio, 0.5, 1.0, 1.0, 1.0)
+        np.testing.assert_allclose(jnp.concatenate(found, 1).T, expected, rtol=1e-6)
 
 
 def test_advantages_of_three_steps_worked_out_by_hand():

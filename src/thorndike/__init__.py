@@ -14,11 +14,16 @@ from thorndike import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from thorndike.algorithms.a2c import A2C
+    from thorndike.algorithms.discrete_sac import DiscreteSAC
     from thorndike.algorithms.dqn import DQN
+    from thorndike.algorithms.impala import IMPALA
     from thorndike.algorithms.ppo import PPO
+    from thorndike.algorithms.pqn import PQN
     from thorndike.algorithms.reinforce import REINFORCE
     from thorndike.algorithms.sac import SAC
     from thorndike.algorithms.td3 import DDPG, TD3
+    from thorndike.algorithms.trpo import TRPO
     from thorndike.environments import make
     from thorndike.environments.functional import Vectorized
     from thorndike.errors import (

@@ -1,6 +1,7 @@
 """Distributions over actions, and the head that makes one of a network's outputs.
 
-All of them are pytrees with `sample(key)`, `log_prob(action)`, `mode()` and, where a formula exists, `entropy()`.
+All of them are pytrees with `sample(key)`, `log_prob(action)`, `mode()` and, where a formula exists, `entropy()` and
+`kl(other)`, the divergence KL(self || other) from another one of its kind.
 Parameters have leading batch axes; the log-probability of an action is one number however many parts it has.
 """
 
@@ -26,6 +27,10 @@ class Categorical(eqx.Module):
 
     logits: jax.Array  # [..., choices]
 
+    @property
+    def probabilities(self) -> jax.Array:
+        return jax.nn.softmax(self.logits)
+
     def sample(self, key: jax.Array) -> jax.Array:
         return random.categorical(key, self.logits).astype(jnp.int32)
 
@@ -36,6 +41,11 @@ class Categorical(eqx.Module):
     def entropy(self) -> jax.Array:
         log_prob = jax.nn.log_softmax(self.logits)
         return -(jnp.exp(log_prob) * jnp.where(jnp.isneginf(log_prob), 0.0, log_prob)).sum(-1)
+
+    def kl(self, other: Categorical) -> jax.Array:
+        log_prob, others = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
+        never = jnp.isneginf(log_prob)  # there nothing diverges
+        return (jnp.exp(log_prob) * (jnp.where(never, 0.0, log_prob) - jnp.where(never, 0.0, others))).sum(-1)
 
     def mode(self) -> jax.Array:
         return self.logits.argmax(-1).astype(jnp.int32)
@@ -61,6 +71,9 @@ class MultiCategorical(eqx.Module):
     def entropy(self) -> jax.Array:
         return jnp.stack([part.entropy() for part in self.parts]).sum(0)
 
+    def kl(self, other: MultiCategorical) -> jax.Array:
+        return jnp.stack([part.kl(its) for part, its in zip(self.parts, other.parts, strict=True)]).sum(0)
+
     def mode(self) -> jax.Array:
         return jnp.stack([part.mode() for part in self.parts], -1)
 
@@ -81,6 +94,11 @@ class Normal(eqx.Module):
 
     def entropy(self) -> jax.Array:
         return _total(self.log_std + 0.5 * math.log(2 * math.pi * math.e), self.event_axes)
+
+    def kl(self, other: Normal) -> jax.Array:
+        spread = jnp.exp(self.log_std - other.log_std)
+        distance = (self.mean - other.mean) * jnp.exp(-other.log_std)
+        return _total(0.5 * (spread**2 + distance**2 - 1) + other.log_std - self.log_std, self.event_axes)
 
     def mode(self) -> jax.Array:
         return self.mean

@@ -10,7 +10,7 @@ import sys
 import types
 import typing
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
@@ -88,7 +88,9 @@ def hyperparameters(cls: type[T]) -> type[T]:
     limits are checked (of Python numbers only: tracers and arrays pass), and a method `validate`, if there is one, is
     called.
     A class that a field is annotated with may have a `coerce(value)` that turns what a user gives into one of it.
+    Names in a class variable `without` are fields of its parent that it does not have.
     """
+    _leave_out(cls, vars(cls).get("without", ()))
     hints = typing.get_type_hints(cls)
 
     def __post_init__(self) -> None:
@@ -127,6 +129,22 @@ def hyperparameters(cls: type[T]) -> type[T]:
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
+
+
+def _leave_out(cls: type, names: Collection[str]) -> None:
+    """Make `cls` a class without these fields of its parent: asked for one, its objects raise AttributeError."""
+
+    def absent(name: str) -> property:
+        def get(self: Any) -> Any:
+            raise AttributeError(f"{type(self).__name__} has no field '{name}'")
+
+        return property(get)
+
+    for name in names:
+        if name not in getattr(cls, "__dataclass_fields__", ()):
+            raise TypeError(f"{cls.__name__} cannot be without '{name}': its parent has no such field")
+        cls.__annotations__[name] = ClassVar[Any]  # which dataclasses takes for no field
+        setattr(cls, name, absent(name))
 
 
 def is_hyperparameters(value: Any) -> bool:

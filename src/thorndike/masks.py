@@ -39,6 +39,11 @@ def legal(values: jax.Array, mask: jax.Array | None, sizes: Sequence[int] | None
     return jnp.where(jnp.concatenate(possible, -1), values, -jnp.inf)
 
 
+def count(mask: jax.Array) -> jax.Array:
+    """How many choices masks [..., choices] allow, [...] float32: all of them where they hold no 1."""
+    return jnp.isfinite(legal(jnp.zeros(mask.shape, jnp.float32), mask)).sum(-1, dtype=jnp.float32)
+
+
 def uniform(key: jax.Array, mask: jax.Array, sizes: Sequence[int]) -> jax.Array:
     """Actions [n, parts] int32, uniform over what masks [n, choices] allow."""
     logits = legal(jnp.zeros(mask.shape, jnp.float32), mask, sizes)

@@ -22,4 +22,9 @@ ALGORITHMS = {
     "TD3": Known("td3", "numbers", "dear", "where SAC's random actions do harm"),
     "DDPG": Known("td3", "numbers", "dear", "to compare with: TD3 mends its faults"),
     "REINFORCE": Known("reinforce", "both", "cheap", "to read: the plainest policy gradient"),
+    "A2C": Known("a2c", "both", "cheap", "where rollouts have to be short, or to compare with"),
+    "TRPO": Known("trpo", "both", "cheap", "where a policy must never move far in one step"),
+    "IMPALA": Known("impala", "both", "cheap", "where acting lags behind learning: it corrects for an older policy"),
+    "PQN": Known("pqn", "choices", "cheap", "for choices where steps are cheap: no replay to keep, no target network"),
+    "DiscreteSAC": Known("discrete_sac", "choices", "dear", "where choices should stay as random as pays"),
 }

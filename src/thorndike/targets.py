@@ -130,6 +130,30 @@ def generalized_advantages(values, next_values, reward, terminated, truncated, g
     return lax.scan(back, jnp.zeros_like(delta[0]), (delta, terminated | truncated), reverse=True)[1]
 
 
+def v_trace(
+    values, next_values, reward, terminated, truncated, log_ratio, gamma, gae_lambda, rho_bar, c_bar
+) -> tuple[jax.Array, jax.Array]:
+    """V-trace targets v_s of every step [T, N], and the advantages of the policy's gradient (Espeholt et al., 2018).
+
+    v_s = V(x_s) + delta_s + gamma c_s (v_(s+1) - V(x_(s+1))) (remark 1), with delta_s = rho_s (r_s + gamma V(x_(s+1)) -
+    V(x_s)), rho_s = min(rho_bar, pi / mu) and c_s = lambda min(c_bar, pi / mu) (remark 2). Advantages are rho_s (r_s +
+    gamma v_(s+1) - V(x_s)) (section 4.2). `log_ratio` [T, N] is log pi(a|x) - log mu(a|x), of the policy that is
+    learned and the one that acted. Where pi is mu, targets are lambda-returns.
+    """
+    ratio = jnp.exp(log_ratio)
+    rho, c = jnp.minimum(rho_bar, ratio), gae_lambda * jnp.minimum(c_bar, ratio)
+    going_on = gamma * (1.0 - terminated)
+
+    def back(excess, step):
+        value, next_value, reward, going_on, rho, c, done = step
+        later = jnp.where(done, 0.0, excess)  # v - V of the next step
+        excess = rho * (reward + going_on * next_value - value) + going_on * c * later
+        return excess, (value + excess, rho * (reward + going_on * (next_value + later) - value))
+
+    steps = (values, next_values, reward, going_on, rho, c, terminated | truncated)
+    return lax.scan(back, jnp.zeros_like(values[0]), steps, reverse=True)[1]
+
+
 def _where(flag: jax.Array, here: jax.Array, there: jax.Array) -> jax.Array:
     """`jnp.where` for a flag [B] and values [B, ...]."""
     return jnp.where(flag.reshape(flag.shape + (1,) * (here.ndim - flag.ndim)), here, there)

@@ -180,7 +180,7 @@ class DQN:
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
-    def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
+    def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, Any]:
         step = self.recall(state, normalization.apply(state.statistics, batch.steps))
         weight = flat(jnp.broadcast_to(batch.weight[None], step.reward.shape))
 

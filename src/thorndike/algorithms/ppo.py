@@ -14,11 +14,11 @@ from thorndike import masks, normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.memories import Latest, check_rollout, shuffled
+from thorndike.memories import Latest, check_rollout, check_shared_memory, in_sequences, shuffled
 from thorndike.networks import MLP, FirstOutputs, Network, Same, critic_carry, init_value
 from thorndike.optimizers import Adam, Optimizer, check_critic_rate, clipped
 from thorndike.schedules import falling
-from thorndike.sequences import cut, first, flat, over_time, remembers, shapes_of_carry, side_by_side
+from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry, side_by_side
 from thorndike.spaces import check_action_space
 from thorndike.targets import generalized_advantages
 
@@ -100,6 +100,7 @@ class PPO:
 
     def validate(self) -> None:
         check_critic_rate(self, "critic_network")
+        check_shared_memory(self)
         check_rollout(self)
 
     @property
@@ -145,11 +146,15 @@ class PPO:
         outputs, after = sequences.step(policy.parameters.networks, observation, carry)
         return policy.parameters.distribution(outputs, observation), after
 
-    def loss(self, parameters: Parameters, batch: Transition, clip_range: jax.Array) -> tuple[jax.Array, dict]:
-        """The clipped surrogate, equation 9 of the paper, with its metrics, of sequences [L, S]."""
+    def seen(self, parameters: Parameters, batch: Transition) -> tuple[Any, jax.Array]:
+        """The distributions over actions and the values [L * S] of sequences [L, S]."""
         carry, ended = first(batch.extras["carry"]), batch.terminated | batch.truncated
         outputs = flat(over_time(parameters.networks, batch.observation, carry, ended).outputs)
-        distribution, value = parameters.distribution(outputs, flat(batch.observation)), parameters.value(outputs)
+        return parameters.distribution(outputs, flat(batch.observation)), parameters.value(outputs)
+
+    def loss(self, parameters: Parameters, batch: Transition, clip_range: jax.Array) -> tuple[jax.Array, dict]:
+        """The clipped surrogate, equation 9 of the paper, with its metrics, of sequences [L, S]."""
+        distribution, value = self.seen(parameters, batch)
         extras = flat(batch.extras)
         log_ratio = distribution.log_prob(flat(batch.action)) - extras["log_prob"]
         ratio, advantage, target = jnp.exp(log_ratio), extras["advantage"], extras["target"]
@@ -175,7 +180,7 @@ class PPO:
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
-    def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, tuple]:
+    def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, Any]:
         """Several epochs over the rollout [T, N], in minibatches drawn anew each epoch."""
         rows, statistics = self.prepare(state, batch.steps)
         orders = shuffled(key, self.epochs, rows.reward.shape[1]).reshape(-1, self.batch_size // self.length)
@@ -207,6 +212,4 @@ class PPO:
         value, next_value = parameters.value(outputs), parameters.value(following)
         advantage = generalized_advantages(value, next_value, steps.reward, *ends, self.gamma, self.gae_lambda)
         extras = steps.extras | {"value": value, "advantage": advantage, "target": advantage + value}
-        rows = cut(steps._replace(extras=extras), self.length)
-        beginning = {"carry": jax.tree.map(lambda x: x[:1], rows.extras["carry"])}  # all that a sequence needs of it
-        return rows._replace(extras=rows.extras | beginning), statistics
+        return in_sequences(steps._replace(extras=extras), self.length), statistics

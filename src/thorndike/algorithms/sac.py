@@ -45,7 +45,7 @@ class Policy(NamedTuple):
         """Over actions [N, ...], for observations [N, ...], and the next carry."""
         observation = normalization.normalize(self.observations, observation)
         outputs, after = sequences.step(self.network, observation, carry)
-        return self.head(outputs), after
+        return self.head(outputs, masks.of(observation)), after
 
 
 @hyperparameters
@@ -91,13 +91,15 @@ class SAC:
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         key_network, key_critics = random.split(key)
-        head = Head.squashed(action_space)
+        head, critics = self.init_head_and_critics(key_critics, observation_space, action_space)
         network = self.network.init(key_network, observation_space, head.outputs)
-        critics = init_critics(self, key_critics, observation_space, action_space)
         log_ent_coef = jnp.float32(0) if self.ent_coef is None else ()
         optimizers = tuple(self.descent().init(trained) for trained in (network, critics, log_ent_coef))
         statistics = normalization.begin(self, observation_space)
         return State(network, head, critics, jax.tree.map(jnp.copy, critics), log_ent_coef, optimizers, statistics)
+
+    def init_head_and_critics(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> tuple:
+        return Head.squashed(action_space), init_critics(self, key, observation_space, action_space)
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
         return Policy(state.network, state.head, jnp.asarray(explore), state.statistics.observations)
@@ -130,14 +132,13 @@ class SAC:
         weight = flat(jnp.broadcast_to(batch.weight[None], step.reward.shape))
 
         def critic_loss(critics):
-            error = critics_over_time(critics, *taken).outputs - target[None]  # [critics, L * B]
+            error = self.values_taken(critics, *taken).outputs - target[None]  # [critics, L * B]
             return 0.5 * (weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
 
         def actor_loss(network):
             outputs = over_time(network, step.observation, actor_carry, step.ended).outputs
-            action, log_prob = state.head(flat(outputs)).sample_and_log_prob(key_now)
-            seen = critics_over_time(critics, *taken).before
-            value = critic_values(critics, flat(step.observation), action, flat(seen)).min(0)
+            seen, carry = flat((step.observation, self.values_taken(critics, *taken).before))
+            log_prob, value = self.judged(state.head(flat(outputs), masks.of(seen)), critics, seen, carry, key_now)
             return (ent_coef * log_prob - value).mean(), (log_prob.mean(), value.mean())
 
         of_actor, of_critics, of_ent_coef = state.optimizers
@@ -146,7 +147,7 @@ class SAC:
         network, of_actor, _, (log_prob, value) = improved(actor_loss, state.network, of_actor, optimizer)
         log_ent_coef = state.log_ent_coef
         if self.ent_coef is None:
-            excess = -log_prob - self.entropy_aim(state.head)
+            excess = -log_prob - self.entropy_aim(state.head, step.observation)
             log_ent_coef, of_ent_coef, *_ = improved(lambda x: (x * excess, None), log_ent_coef, of_ent_coef, optimizer)
         target_critics = optax.incremental_update(critics, state.target_critics, self.tau)
         metrics = {"critic_loss": loss, "value": value, "entropy": -log_prob, "ent_coef": ent_coef}
@@ -163,13 +164,14 @@ class SAC:
         ended, zeros = window.terminated | window.truncated, init_critics_carry(self, window.reward.shape[1])
         actor = over_time(state.network, window.observation, first_carry(window, self.initial_carry), ended)
         critics, targets = (
-            critics_over_time(critics, window.observation, window.action, zeros, ended)
+            self.values_taken(critics, window.observation, window.action, zeros, ended)
             for critics in (state.critics, state.target_critics)
         )
         seen = Unrolled((), (actor.before, critics.before), (actor.after, targets.after))
         # H is the present actor's, by an action of its own: -log pi of the action stored would reward that the actor
         # has moved away from it, without a limit.
-        log_prob = state.head(flat(actor.outputs[1:])).sample_and_log_prob(key)[1]
+        later, mask = flat(actor.outputs[1:]), masks.of(flat(jax.tree.map(lambda x: x[1:], window.observation)))
+        log_prob = self.log_prob(state.head(later, mask), key)
         soft = window.reward.at[1:].add(-ent_coef * log_prob.reshape(window.reward[1:].shape))
         return recalled(window, self.gamma, self.memory, seen, soft)
 
@@ -178,9 +180,23 @@ class SAC:
         step = flat(step)
         actor_carry, critics_carry = step.next_carry
         outputs, _ = sequences.step(state.network, step.next_observation, actor_carry)
-        action, log_prob = state.head(outputs).sample_and_log_prob(key)
-        value = critic_values(state.target_critics, step.next_observation, action, critics_carry).min(0)
+        distribution = state.head(outputs, masks.of(step.next_observation))
+        seen = state.target_critics, step.next_observation, critics_carry
+        log_prob, value = self.judged(distribution, *seen, key)
         return step.reward + step.discount * (value - ent_coef * log_prob)
 
-    def entropy_aim(self, head: Head) -> Any:
+    def values_taken(self, critics: Any, observation: Any, action: Any, carry: Any, ended: jax.Array) -> Unrolled:
+        """Q(s, a) of every critic [critics, L * B] along sequences [L, B]."""
+        return critics_over_time(critics, observation, action, carry, ended)
+
+    def judged(self, distribution: Any, critics: Any, observation: Any, carry: Any, key: jax.Array) -> tuple:
+        """log pi(a|s) and min Q(s, a) of what the actor does in observations [B, ...]: [B] each, by one action."""
+        action, log_prob = distribution.sample_and_log_prob(key)
+        return log_prob, critic_values(critics, observation, action, carry).min(0)
+
+    def log_prob(self, distribution: Any, key: jax.Array) -> jax.Array:
+        """log pi(a|s) [B], as above."""
+        return distribution.sample_and_log_prob(key)[1]
+
+    def entropy_aim(self, head: Head, observation: Any = None) -> Any:
         return -math.prod(head.sizes) if self.target_entropy is None else self.target_entropy

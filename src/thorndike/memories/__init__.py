@@ -11,7 +11,7 @@ All of it is written in place where the caller donates the state or carries it t
 from thorndike.memories.frames import FrameReplay, PrioritizedFrames, in_frames
 from thorndike.memories.prioritized import Prioritized
 from thorndike.memories.replay import LARGEST_CAPACITY, SEQUENCES, OffPolicy, Replay, check_replay, first_carry
-from thorndike.memories.rollout import Latest, check_rollout, shuffled
+from thorndike.memories.rollout import Latest, check_rollout, check_shared_memory, in_sequences, shuffled
 
 MEMORIES = {cls.__name__: cls for cls in (Latest, Replay, Prioritized, FrameReplay, PrioritizedFrames)}
 
@@ -27,7 +27,9 @@ __all__ = [
     "Replay",
     "check_replay",
     "check_rollout",
+    "check_shared_memory",
     "first_carry",
     "in_frames",
+    "in_sequences",
     "shuffled",
 ]

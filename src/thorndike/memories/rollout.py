@@ -11,7 +11,7 @@ from jax import lax, random
 from thorndike.core import Batch, Transition
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters
-from thorndike.sequences import remembers, shapes_of_carry
+from thorndike.sequences import cut, remembers, shapes_of_carry
 
 
 @hyperparameters
@@ -51,8 +51,15 @@ def shuffled(key: jax.Array, epochs: int, count: int) -> jax.Array:
     return (jnp.sort(tagged, axis=-1) & ((1 << width) - 1)).astype(jnp.int32)
 
 
+def in_sequences(rollout: Transition, length: int) -> Transition:
+    """A rollout [T, N] cut into sequences [length, S], of whose carries only those that they begin with are kept."""
+    rows = cut(rollout, length)
+    beginning = {"carry": jax.tree.map(lambda x: x[:1], rows.extras["carry"])}
+    return rows._replace(extras=rows.extras | beginning)
+
+
 def check_rollout(algorithm: Any) -> None:
-    """Raise SettingError where networks or minibatches of an algorithm do not suit its rollouts."""
+    """Raise SettingError where sequences or minibatches of an algorithm do not suit its rollouts."""
     name, length, size = type(algorithm).__name__, algorithm.rollout_length, algorithm.batch_size
     steps = length * algorithm.num_environments
     if steps % size:
@@ -62,8 +69,13 @@ def check_rollout(algorithm: Any) -> None:
         raise SettingError(
             f"{name}: rollout_length and batch_size must be multiples of sequence_length {algorithm.length}"
         )
+
+
+def check_shared_memory(algorithm: Any) -> None:
+    """Raise SettingError where a network with a memory puts out values of any size beside its policy."""
     memory = shapes_of_carry(algorithm.network.initial_carry)
     if remembers(memory) and not algorithm.critic_network and not algorithm.normalize_rewards:
+        name = type(algorithm).__name__
         raise SettingError(
             f"{name}: values drown a memory that they share: give normalize_rewards=True, or a critic_network"
         )

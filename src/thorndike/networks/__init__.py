@@ -6,9 +6,12 @@ from thorndike.networks.critics import (
     FirstOutputs,
     Same,
     critic_carry,
+    critic_outputs,
+    critic_outputs_over_time,
     critic_recipe,
     critic_values,
     critics_over_time,
+    init_choice_critics,
     init_critics,
     init_critics_carry,
     init_value,
@@ -21,6 +24,8 @@ from thorndike.networks.recurrent import GRU, LSTM, MinGRU
 
 __all__ = [
     "ACTIVATIONS", "CNN", "GRU", "LSTM", "MLP", "NETWORKS", "Attention", "ConvolutionalPerceptron", "FirstOutputs",
-    "MinGRU", "Network", "Part", "Perceptron", "Same", "critic_carry", "critic_recipe", "critic_values",
-    "critics_over_time", "features", "init_critics", "init_critics_carry", "init_value", "parts_of", "recipe_of",
+    "MinGRU", "Network", "Part", "Perceptron", "Same", "critic_carry", "critic_outputs",
+    "critic_outputs_over_time", "critic_recipe", "critic_values",
+    "critics_over_time", "features", "init_choice_critics", "init_critics", "init_critics_carry", "init_value",
+    "parts_of", "recipe_of",
 ]  # fmt: skip

@@ -73,15 +73,25 @@ def init_critics(algorithm: Any, key: jax.Array, observation_space: spaces.Space
 
     They see Dict(action, observation). Raises SettingError for a recipe that would make all of them the same.
     """
-    recipe, count = critic_recipe(algorithm, "critic_network", observation_space), algorithm.num_critics
+    canonical = spaces.Box(-1.0, 1.0, action_space.shape, np.float32)
+    recipe = critic_recipe(algorithm, "critic_network", observation_space)
+    return _several(algorithm, recipe, key, spaces.Dict({"action": canonical, "observation": observation_space}), 1)
+
+
+def init_choice_critics(algorithm: Any, key: jax.Array, observation_space: spaces.Space, choices: int) -> Any:
+    """The same for actions that are one of so many choices: Q(s, .), which see the observation alone."""
+    recipe = critic_recipe(algorithm, "critic_network", observation_space)
+    return _several(algorithm, recipe, key, observation_space, choices)
+
+
+def _several(algorithm: Any, recipe: Any, key: jax.Array, seen: spaces.Space, outputs: int) -> Any:
+    count = algorithm.num_critics
     if count > 1 and not recipe.draws:
         raise SettingError(
             f"{recipe!r} begins with the same weights every time, and {count} equal critics are no better than one: "
             "give a pair (init, apply) as critic_network, or num_critics=1"
         )
-    canonical = spaces.Box(-1.0, 1.0, action_space.shape, np.float32)
-    seen = spaces.Dict({"action": canonical, "observation": observation_space})
-    return jax.vmap(lambda key: recipe.init(key, seen, 1))(random.split(key, count))
+    return jax.vmap(lambda key: recipe.init(key, seen, outputs))(random.split(key, count))
 
 
 def init_critics_carry(algorithm: Any, n: int) -> Any:
@@ -95,23 +105,28 @@ def critic_values(critics: Any, observation: Any, action: jax.Array, carry: Any 
 
     Each is seen with a carry of its own, [B, critics, ...].
     """
-    seen = {"action": action, "observation": observation}
+    return critic_outputs(critics, {"action": action, "observation": observation}, carry)[..., 0]
 
-    def values(critic, carry):
-        return step(critic, seen, carry)[0][:, 0]
 
-    return jax.vmap(values, in_axes=(0, 1))(critics, carry)
+def critic_outputs(critics: Any, seen: Any, carry: Any = ()) -> jax.Array:
+    """What every critic puts out of what it sees [B, ...]: [critics, B, outputs]."""
+    return jax.vmap(lambda critic, carry: step(critic, seen, carry)[0], in_axes=(0, 1))(critics, carry)
 
 
 def critics_over_time(critics: Any, observation: Any, action: jax.Array, carry: Any, ended: jax.Array) -> Unrolled:
     """Q(s, a) of every critic [critics, T * B] along sequences [T, B]; what they carry is [T, B, critics, ...]."""
-    seen = {"action": action, "observation": observation}
+    unrolled = critic_outputs_over_time(critics, {"action": action, "observation": observation}, carry, ended)
+    return unrolled._replace(outputs=unrolled.outputs[..., 0])
 
-    def values(critic, carry):
+
+def critic_outputs_over_time(critics: Any, seen: Any, carry: Any, ended: jax.Array) -> Unrolled:
+    """What every critic puts out along sequences [T, B], [critics, T * B, outputs]; carries as above."""
+
+    def outputs(critic, carry):
         unrolled = over_time(critic, seen, carry, ended)
-        return unrolled._replace(outputs=flat(unrolled.outputs)[:, 0])
+        return unrolled._replace(outputs=flat(unrolled.outputs))
 
-    return jax.vmap(values, in_axes=(0, 1), out_axes=Unrolled(0, 2, 2))(critics, carry)
+    return jax.vmap(outputs, in_axes=(0, 1), out_axes=Unrolled(0, 2, 2))(critics, carry)
 
 
 class FirstOutputs(eqx.Module):
