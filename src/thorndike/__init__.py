@@ -14,6 +14,7 @@ from thorndike import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from thorndike.algorithms.bootstrapped_dqn import BootstrappedDQN
     from thorndike.algorithms.dqn import DQN
     from thorndike.algorithms.ppo import PPO
     from thorndike.algorithms.reinforce import REINFORCE

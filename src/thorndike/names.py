@@ -1,3 +1,11 @@
 """The names of the algorithms, and the file that each is in."""
 
-ALGORITHMS = {"DQN": "dqn", "PPO": "ppo", "REINFORCE": "reinforce", "SAC": "sac", "TD3": "td3", "DDPG": "td3"}
+ALGORITHMS = {
+    "DQN": "dqn",
+    "BootstrappedDQN": "bootstrapped_dqn",
+    "PPO": "ppo",
+    "REINFORCE": "reinforce",
+    "SAC": "sac",
+    "TD3": "td3",
+    "DDPG": "td3",
+}
