@@ -19,6 +19,7 @@ from jax import random
 
 import thorndike as td
 from thorndike import core, trainer
+from thorndike.algorithms.bootstrapped_dqn import BootstrappedDQN
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.reinforce import REINFORCE
@@ -45,6 +46,10 @@ ALGORITHMS = {
         network=SMALL, memory=Prioritized(500, 16, window=3), warmup_steps=40, num_environments=2, rollout_length=3,
         updates_per_rollout=2, **NORMALIZED,
     ),
+    "bootstrapped dqn": BootstrappedDQN(
+        network=SMALL, memory=Replay(500, 16), warmup_steps=40, num_environments=2, rollout_length=3,
+        updates_per_rollout=2, num_heads=3, mask_probability=0.5,
+    ),
     "ppo": PPO(
         network=SMALL, critic_network=SMALL, num_environments=2, rollout_length=16, batch_size=8, epochs=2,
         **NORMALIZED, target_kl=0.05,
@@ -58,7 +63,14 @@ ALGORITHMS = {
 
 
 # Tests of one algorithm follow one another, whose programs they share: other workers compile other ones.
-EACH = pytest.mark.parametrize("name", ALGORITHMS, scope="module")
+# Those that are another one's child are only resumed every day.
+CHILDREN = ("bootstrapped dqn",)
+RESUMED = pytest.mark.parametrize("name", ALGORITHMS, scope="module")
+EACH = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.full if name in CHILDREN else ()) for name in ALGORITHMS],
+    scope="module",
+)
 
 
 def environment_of(algorithm, prefix=""):
@@ -108,7 +120,7 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-@EACH
+@RESUMED
 def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name):
     algorithm = ALGORITHMS[name]
     per = trainer.steps_per_iteration(algorithm)
@@ -252,7 +264,7 @@ def test_a_run_does_not_depend_on_how_it_is_cut_into_chunks(name):
 
 
 # The other SAC remembers more, and DDPG is TD3 with other settings.
-LATER = ("sac", "ddpg n-step prioritized")
+LATER = ("sac", "ddpg n-step prioritized", *CHILDREN)
 
 
 @pytest.mark.parametrize(

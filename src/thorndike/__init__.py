@@ -15,6 +15,7 @@ from thorndike import names
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from thorndike.algorithms.a2c import A2C
+    from thorndike.algorithms.bootstrapped_dqn import BootstrappedDQN
     from thorndike.algorithms.discrete_sac import DiscreteSAC
     from thorndike.algorithms.dqn import DQN
     from thorndike.algorithms.impala import IMPALA

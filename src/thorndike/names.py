@@ -27,4 +27,5 @@ ALGORITHMS = {
     "IMPALA": Known("impala", "both", "cheap", "where acting lags behind learning: it corrects for an older policy"),
     "PQN": Known("pqn", "choices", "cheap", "for choices where steps are cheap: no replay to keep, no target network"),
     "DiscreteSAC": Known("discrete_sac", "choices", "dear", "where choices should stay as random as pays"),
+    "BootstrappedDQN": Known("bootstrapped_dqn", "choices", "dear", "where rewards lie many right choices away"),
 }

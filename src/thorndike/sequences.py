@@ -38,6 +38,11 @@ def shapes_of_carry(initial_carry: Callable[[int], PyTree]) -> PyTree:
     return jax.eval_shape(lambda: initial_carry(1))
 
 
+def shapes_of_memory(algorithm: Any) -> PyTree:
+    """What the acting networks of an algorithm carry, as shapes [1, ...]; its acting may carry more than that."""
+    return shapes_of_carry(getattr(algorithm, "network_carry", algorithm.initial_carry))
+
+
 def step(module: Any, observation: PyTree, carry: PyTree) -> tuple[PyTree, PyTree]:
     """The outputs for one step [B, ...] seen with a carry [B, ...], and the next carry."""
     if type(module) is tuple:

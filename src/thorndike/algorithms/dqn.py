@@ -121,16 +121,24 @@ class DQN:
         epsilon = epsilon if explore else jnp.zeros_like(epsilon)
         return Policy(state.network, epsilon, state.statistics.observations)
 
-    def initial_carry(self, n: int) -> Any:
+    def network_carry(self, n: int) -> Any:
+        """What the network carries where an episode begins; acting may carry more."""
         return self.network.initial_carry(n)
+
+    def initial_carry(self, n: int) -> Any:
+        return self.network_carry(n)
 
     def act(self, policy: Policy, observation: Any, carry: Any, key: jax.Array) -> tuple[jax.Array, Any, dict]:
         """The best legal action or, with probability epsilon, any: [N] int32."""
         q, after = self.values(policy, observation, carry)
+        return self.mostly_best(policy, q, observation, key), after, {"carry": carry}
+
+    def mostly_best(self, policy: Policy, q: jax.Array, observation: Any, key: jax.Array) -> jax.Array:
+        """The action of the largest value of q [N, A] or, with probability epsilon, any legal one."""
         key_whether, key_which = random.split(key)
         at_random = random.uniform(key_whether, q.shape[:1]) < policy.epsilon
         any_action = uniform_choice(key_which, q.shape[0], q.shape[1], masks.of(observation))
-        return jnp.where(at_random, any_action, _best(q)), after, {"carry": carry}
+        return jnp.where(at_random, any_action, _best(q))
 
     def greedy(self, policy: Policy, observation: Any, carry: Any) -> tuple[jax.Array, Any]:
         q, after = self.values(policy, observation, carry)
@@ -139,11 +147,11 @@ class DQN:
     @property
     def rescales(self) -> bool:
         """Whether h(Q) is learned instead of Q: a memory's outputs are small, and large values would drown it."""
-        return remembers(shapes_of_carry(self.initial_carry)) if self.rescale_values is None else self.rescale_values
+        return remembers(shapes_of_carry(self.network_carry)) if self.rescale_values is None else self.rescale_values
 
     def recall(self, state: State, steps: Transition) -> NStep:
         """What windows [T, B] teach, seen with the carries of the online and the target network."""
-        networks, carry = (state.network, state.target_network), first_carry(steps, self.initial_carry)
+        networks, carry = (state.network, state.target_network), first_carry(steps, self.network_carry)
         seen = over_time(networks, steps.observation, (carry, carry), steps.terminated | steps.truncated)
         return recalled(steps, self.gamma, self.memory, seen)
 
@@ -174,6 +182,10 @@ class DQN:
         error = self.td_error(network, target_network, step)
         return optax.huber_loss(error) if self.loss == "huber" else optax.l2_loss(error), jnp.abs(error)
 
+    def weights(self, batch: Batch, step: NStep) -> jax.Array:
+        """What the loss of each sample counts: [L * B], as the memory says."""
+        return flat(jnp.broadcast_to(batch.weight[None], step.reward.shape))
+
     def observe(self, state: State, trajectory: Transition) -> State:
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
 
@@ -182,7 +194,7 @@ class DQN:
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, Any]:
         step = self.recall(state, normalization.apply(state.statistics, batch.steps))
-        weight = flat(jnp.broadcast_to(batch.weight[None], step.reward.shape))
+        weight = self.weights(batch, step)
 
         def loss(network):
             per_sample, error = self.losses(network, state.target_network, step, key)

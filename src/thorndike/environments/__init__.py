@@ -25,8 +25,9 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     """`num_environments` copies of an environment, side by side.
 
     `environment` is an id ("CartPole-v1": its compiled twin where there is one that takes the arguments, else
-    Gymnasium's; "gymnasium:ID": Gymnasium's; "envpool:ID": EnvPool's; "atari:GAME": an Atari game; "gymnax:ID",
-    "brax:ID", ...: that of a JAX suite, compiled; "my_module:MyEnv-v0": imports the module, which registers it), a
+    Gymnasium's; "DeepSea": a compiled one of our own; "gymnasium:ID": Gymnasium's; "envpool:ID": EnvPool's;
+    "atari:GAME": an Atari game; "gymnax:ID", "brax:ID", ...: that of a JAX suite, compiled; "my_module:MyEnv-v0":
+    imports the module, which registers it), a
     gymnasium.Env class, a function that makes a gymnasium.Env or a compiled environment, a compiled environment or its
     class, an EnvSpec, or an environment object: of that, fresh copies where they are sure to equal it, else it is
     itself the one copy (`single`), and asking for more is an error. `arguments` go to whatever makes it;
@@ -72,11 +73,18 @@ def twins() -> dict[str, Callable[..., Any]]:
     return {**classic_control.TWINS, **toy_text.TWINS}
 
 
+def own() -> dict[str, Callable[..., Any]]:
+    """What makes the compiled environments that equal none of anyone's, by their ids."""
+    from thorndike.environments import deep_sea
+
+    return {**deep_sea.OWN}
+
+
 def known_ids() -> list[str]:
-    """Every id that `make` takes as it is: the twins', and those that Gymnasium knows at this moment."""
+    """Every id that `make` takes as it is: the twins', our own, and those that Gymnasium knows at this moment."""
     from thorndike.environments.gymnasium import registered
 
-    return sorted({*twins(), *registered()})
+    return sorted({*twins(), *own(), *registered()})
 
 
 def newest_version(environment: Any) -> str:
@@ -165,6 +173,8 @@ def _made(environment: Any, name: str, n: int, arguments: dict[str, Any], mask_f
     factory: Any = None  # of what is made already there is none
     if not is_one and _is_twin_of(environment, arguments):
         factory = twins()[environment]
+    elif isinstance(environment, str) and environment in own():
+        factory = own()[environment]
     elif not is_one:
         is_id = isinstance(environment, str)
         factory = _factory_of_id(environment) if is_id else host.factory_of_object(environment)
@@ -208,7 +218,7 @@ def _factory_of_id(name: str) -> Any:
     prefix, _, id = name.partition(":")
     if prefix in suites.SUITES:
         return suites.factory_of_id(prefix, id)
-    return host.factory_of_id(id if prefix == "gymnasium" else name, list(twins()))
+    return host.factory_of_id(id if prefix == "gymnasium" else name, [*twins(), *own()])
 
 
 def _is_functional(environment: Any) -> bool:

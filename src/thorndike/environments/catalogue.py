@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from thorndike.environments import advice, twins
+from thorndike.environments import advice, own, twins
 from thorndike.environments.gymnasium import ids_of_package, origins
 from thorndike.environments.suites import SUITES, Suite
 from thorndike.environments.suites import ids as ids_of_suite
@@ -46,6 +46,7 @@ def families() -> list[Family]:
     """All families, in the order in which they are shown."""
     known = origins()
     found = [Family("compiled twins", COMPILED, "CartPole-v1", "", lambda: list(twins()), True)]
+    found.append(Family("compiled, our own", COMPILED, "DeepSea", "", lambda: list(own()), True))
     for name, (packages, module, extra, example) in OF_GYMNASIUM.items():
         ids = [id for id, origin in known.items() if origin.startswith(tuple(packages.split()))]
         found.append(Family(f"Gymnasium: {name}", HOST, example, _missing(extra, module), _given(_prefixed(ids)), True))

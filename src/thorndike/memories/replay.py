@@ -13,7 +13,7 @@ from thorndike.core import Algorithm, Batch, Transition
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories.rings import Rows, Storage, stored, whole_windows
-from thorndike.sequences import first, remembers, shapes_of_carry
+from thorndike.sequences import first, remembers, shapes_of_memory
 
 LARGEST_CAPACITY = 2**30  # twice that no longer fits the 32-bit indices
 SEQUENCES = {"sequence": 16, "burn_in": 8}  # where a network has a memory and nothing else is said
@@ -121,7 +121,7 @@ def check_replay(algorithm: OffPolicy, unstored: Any = ()) -> None:
             f"{name}: warmup_steps must fill at least one window of the memory, {memory.length} steps, in every "
             "environment"
         )
-    carry = shapes_of_carry(algorithm.initial_carry)
+    carry = shapes_of_memory(algorithm)
     example = f"memory={type(memory).__name__}({', '.join(f'{field}={steps}' for field, steps in SEQUENCES.items())})"
     if remembers((carry, unstored)) and memory.sequence == 1:
         raise SettingError(f"{name}: a network with a memory learns from steps in a row: give {example}")

@@ -18,7 +18,7 @@ from thorndike import masks, spaces
 from thorndike.compilation import jit
 from thorndike.errors import UnsuitableError
 from thorndike.normalization import normalize
-from thorndike.sequences import afresh
+from thorndike.sequences import afresh, remembers, shapes_of_memory
 
 
 class Normalized(eqx.Module):
@@ -51,7 +51,7 @@ class Agent:
         The best action, or with `explore` one as in training. ValueError where the observation is not of the space,
         UnsuitableError where the agent has a memory: then a `player` acts.
         """
-        if jax.tree.leaves(self.algorithm.initial_carry(1)):
+        if remembers(shapes_of_memory(self.algorithm)):
             raise UnsuitableError("this agent has a memory: player = agent.player(), one for each episode, acts for it")
         return self.player(explore).act(observation)
 

@@ -33,6 +33,7 @@ from thorndike.errors import (
 )
 from thorndike.normalization import normalize
 from thorndike.runs import configuration, schema
+from thorndike.sequences import remembers, shapes_of_memory
 
 FORMAT = 1
 CONTRACT = "contract.json"
@@ -87,7 +88,7 @@ class Greedy:
         algorithm, name = agent.algorithm, type(agent.algorithm).__name__
         if not hasattr(algorithm, "greedy"):
             raise UnsuitableError(f"{name} cannot be exported: give it a method greedy(policy, observation, carry)")
-        if jax.tree.leaves(algorithm.initial_carry(1)):
+        if remembers(shapes_of_memory(algorithm)):
             raise UnsuitableError("a policy with a memory cannot be exported: agent.save writes it for thorndike")
         policy, to_real = agent.policy(explore=False), spaces.to_real(agent.action_space, jnp)
 
