@@ -161,6 +161,48 @@ def test_a_critic_of_actions_sees_the_action_before_the_observation():
     assert [part.path for part in critic.parts] == [("action",), ("observation",)]
 
 
+# Layer normalisation
+
+
+def layer_normalized(x, scale, offset):
+    """The definition, unit by unit of every sample and place."""
+    y = np.empty_like(x)
+    for i in np.ndindex(x.shape[:-1]):
+        y[i] = (x[i] - np.mean(x[i])) / np.sqrt(np.var(x[i]) + 1e-6) * scale + offset
+    return y
+
+
+def test_hidden_layers_are_normalised_before_their_activation():
+    net = filled(MLP((6, 5), "tanh", layer_norm=True), VECTOR, 2)
+    x = batch_of(VECTOR)
+    expected = x.astype(np.float64)
+    for weight, bias, norm in zip(net.weights[:-1], net.biases[:-1], net.norms, strict=True):
+        expected = np.tanh(layer_normalized(expected @ weight + bias, *norm))
+    np.testing.assert_allclose(call(net, x), expected @ net.weights[-1].T + net.biases[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_convolutions_are_normalised_over_their_channels_at_every_place():
+    recipe = dataclasses.replace(SMALL_CNN, channels=(4,), kernels=(3,), strides=(2,), layer_norm=True)
+    net, x = filled(recipe, IMAGE, 2), batch_of(IMAGE)
+    kernel, bias = (np.asarray(y[0][0], np.float64) for y in (net.kernels, net.kernel_biases))
+    seen = np.zeros((BATCH, 5, 4, 4))
+    for i, row, column in np.ndindex(seen.shape[:3]):
+        patch = x[i, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3] / 255
+        seen[i, row, column] = np.einsum("abc,abcd->d", patch, kernel) + bias
+    seen = np.maximum(layer_normalized(seen, *net.kernel_norms[0][0]), 0).reshape(BATCH, -1)
+    hidden = np.maximum(layer_normalized(seen @ net.weights[0] + net.biases[0], *net.norms[0]), 0)
+    np.testing.assert_allclose(call(net, x), hidden @ net.weights[-1].T + net.biases[-1], rtol=1e-3, atol=1e-4)
+
+
+def test_norms_begin_as_ones_and_zeros_and_are_none_unless_asked_for():
+    net = make(dataclasses.replace(SMALL_CNN, layer_norm=True), IMAGE)
+    for scale, offset in (*net.norms, *net.kernel_norms[0]):
+        assert (np.asarray(scale) == 1).all()
+        assert not np.any(offset)
+    assert [len(scale) for scale, _ in net.kernel_norms[0]] == [4, 5]
+    assert not jax.tree.leaves((make(SMALL_CNN, IMAGE).norms, make(SMALL_CNN, IMAGE).kernel_norms))
+
+
 # Initialisation
 
 

@@ -15,7 +15,7 @@ from thorndike.errors import SettingError, UnsuitableError
 from thorndike.hyperparameters import hyperparameters
 from thorndike.networks.convolutions import convolution
 from thorndike.networks.initialization import Initialization, check_sizes, dense_shapes, draw_weights
-from thorndike.networks.mlp import ACTIVATIONS, Activation, Perceptron
+from thorndike.networks.mlp import ACTIVATIONS, Activation, Norm, Perceptron, init_norms, normalized
 from thorndike.networks.network import Network, Remarks
 from thorndike.networks.observations import Part, as_numbers, leaf_of, planes, visible_parts, width_of
 from thorndike.spaces import channels_axis
@@ -28,6 +28,7 @@ class ConvolutionalPerceptron(Perceptron):
 
     kernels: tuple[tuple[jax.Array, ...], ...]  # for each image in order, [height, width, inputs, outputs]
     kernel_biases: tuple[tuple[jax.Array, ...], ...]
+    kernel_norms: tuple[tuple[Norm, ...], ...]
     strides: tuple[int, ...] = eqx.field(static=True)
     layouts: tuple[Layout, ...] = eqx.field(static=True)  # of each image
 
@@ -38,15 +39,16 @@ class ConvolutionalPerceptron(Perceptron):
         if not _is_seen(part):
             return super().features(part, observation)
         image = [part for part in self.parts if _is_seen(part)].index(part)
-        stack = self.layouts[image], self.kernels[image], self.kernel_biases[image]
-        return self._convolved(part, leaf_of(part, observation), *stack)
+        layers = self.kernels[image], self.kernel_biases[image], self.kernel_norms[image]
+        return self._convolved(part, leaf_of(part, observation), self.layouts[image], layers)
 
-    def _convolved(self, part: Part, x: jax.Array, layout: Layout, kernels: tuple, biases: tuple) -> jax.Array:
+    def _convolved(self, part: Part, x: jax.Array, layout: Layout, layers: tuple[tuple, ...]) -> jax.Array:
         x = _channels_last(x, layout)
         x = planes(_names_last(part, layout), x) if part.is_grid else x
-        for i, (kernel, bias, stride) in enumerate(zip(kernels, biases, self.strides, strict=True)):
+        for i, (kernel, bias, norm, stride) in enumerate(zip(*layers, self.strides, strict=True)):
             numbers = partial(as_numbers, part) if i == 0 else None
-            x = ACTIVATIONS[self.activation](convolution(x, kernel, (stride, stride), numbers) + bias[None, None, None])
+            x = convolution(x, kernel, (stride, stride), numbers) + bias[None, None, None]
+            x = ACTIVATIONS[self.activation](normalized(x, norm))
         return x.reshape(x.shape[0], -1)
 
 
@@ -58,7 +60,8 @@ class CNN(Network):
     shape, the channels being the axis whose length is unlike the others (84, 84, 4). A fourth axis before them is a
     stack of frames, which joins the channels. A grid of choices, a MultiDiscrete [height, width, names], is seen as
     planes of one-hots. In a Dict or Tuple every image has convolutions of its own, and the other leaves join their
-    outputs, in the one order of features. The other fields are those of `MLP`.
+    outputs, in the one order of features. The other fields are those of `MLP`; `layer_norm` normalises a convolution's
+    outputs over its channels.
     """
 
     channels: tuple[int, ...] = (32, 64, 64)
@@ -68,6 +71,7 @@ class CNN(Network):
     activation: Activation = "relu"
     initialization: Initialization = "orthogonal"
     layout: Layout = "auto"
+    layer_norm: bool = False
 
     def validate(self) -> None:
         for name in ("channels", "kernels", "strides", "sizes"):
@@ -100,8 +104,9 @@ class CNN(Network):
         depth, first = len(self.channels), len(convolutions)
         stacks = [slice(i, i + depth) for i in range(0, first, depth)] if depth else [slice(0, 0)] * len(images)
         return ConvolutionalPerceptron(
-            weights[first:], biases[first:], parts, self.activation,
-            tuple(weights[i] for i in stacks), tuple(biases[i] for i in stacks), self.strides, layouts,
+            weights[first:], biases[first:], init_norms(self.layer_norm, self.sizes), parts, self.activation,
+            tuple(weights[i] for i in stacks), tuple(biases[i] for i in stacks),
+            (init_norms(self.layer_norm, self.channels),) * len(images), self.strides, layouts,
         )  # fmt: skip
 
     def remarks(self, observation_space: spaces.Space) -> Remarks:

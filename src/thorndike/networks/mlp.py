@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
+from jax import lax
 
 from thorndike.hyperparameters import hyperparameters
 from thorndike.networks.initialization import Initialization, check_sizes, dense_shapes, draw_weights
@@ -19,6 +20,25 @@ ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu
 Activation = Literal["tanh", "relu", "gelu", "silu", "elu"]
 
 
+Norm = tuple[jax.Array, ...]  # a scale and an offset for each of a layer's units; () where none are normalised
+VARIANCE_FLOOR = 1e-6  # added to variances before dividing
+
+
+def init_norms(layer_norm: bool, sizes: tuple[int, ...]) -> tuple[Norm, ...]:
+    """What hidden layers of these sizes are normalised with: scales of 1, offsets of 0."""
+    return tuple((jnp.ones(n, jnp.float32), jnp.zeros(n, jnp.float32)) if layer_norm else () for n in sizes)
+
+
+def normalized(x: jax.Array, norm: Norm) -> jax.Array:
+    """Layer normalisation of [B, ..., units] over the units (Ba et al., 2016); `x` itself without a norm."""
+    if not norm:
+        return x
+    scale, offset = (jnp.expand_dims(each, range(x.ndim - 1)) for each in norm)
+    centred = x - x.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    return centred * lax.rsqrt(variance + VARIANCE_FLOOR) * scale + offset
+
+
 class Perceptron(eqx.Module):
     """Dense layers over the flat features of an observation.
 
@@ -27,6 +47,7 @@ class Perceptron(eqx.Module):
 
     weights: tuple[jax.Array, ...]  # [inputs, outputs] but for the last
     biases: tuple[jax.Array, ...]
+    norms: tuple[Norm, ...]  # of each hidden layer
     parts: tuple[Part, ...] = eqx.field(static=True)
     activation: str = eqx.field(static=True)
 
@@ -43,8 +64,8 @@ class Perceptron(eqx.Module):
         """Observations with one leading batch axis [B, ...] to outputs [B, outputs]."""
         first, *others = (*self.weights[:-1], self.weights[-1].T)
         x = self._first(observation, first) + self.biases[0][None]
-        for weight, bias in zip(others, self.biases[1:], strict=True):
-            x = ACTIVATIONS[self.activation](x) @ weight + bias[None]
+        for weight, bias, norm in zip(others, self.biases[1:], self.norms, strict=True):
+            x = ACTIVATIONS[self.activation](normalized(x, norm)) @ weight + bias[None]
         return x
 
     def _first(self, observation: Any, weight: jax.Array) -> jax.Array:
@@ -71,12 +92,14 @@ class MLP(Network):
     """Dense layers of these sizes, then one that makes the outputs.
 
     `initialization`: "orthogonal" (gain sqrt(2), biases 0) or "default" (weights and biases uniform within
-    1 / sqrt(inputs), what PyTorch's layers begin with).
+    1 / sqrt(inputs), what PyTorch's layers begin with). `layer_norm` normalises hidden layers before their activation
+    (Ba et al., 2016, "Layer normalization").
     """
 
     sizes: tuple[int, ...] = (64, 64)
     activation: Activation = "tanh"
     initialization: Initialization = "orthogonal"
+    layer_norm: bool = False
 
     def validate(self) -> None:
         check_sizes("MLP", "sizes", self.sizes)
@@ -85,4 +108,4 @@ class MLP(Network):
         parts = visible_parts(observation_space)
         shapes = dense_shapes(sum(map(width_of, parts)), self.sizes, outputs)
         weights, biases = draw_weights(key, shapes, self.initialization, gain)
-        return Perceptron(weights, biases, parts, self.activation)
+        return Perceptron(weights, biases, init_norms(self.layer_norm, self.sizes), parts, self.activation)
