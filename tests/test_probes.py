@@ -1,6 +1,6 @@
 """Every algorithm on every probe that applies to it: the known values, and the right greedy actions.
 
-| probe | dqn | ppo, reinforce | sac, td3, ddpg | why not |
+| probe | dqn | ppo, reinforce | sac, redq, droq, tqc, crossq, td3, ddpg | why not |
 |---|---|---|---|---|
 | P1 to P9, P13, P16 | yes | yes | with continuous actions | |
 | P12 | yes | yes | sac | a tanh actor that saturates on the wrong side before its critic has seen why stays there |
@@ -23,15 +23,19 @@ from gymnasium import spaces
 from jax import random
 
 from thorndike import normalization, sequences, trainer
+from thorndike.algorithms.crossq import CrossQ
 from thorndike.algorithms.dqn import DQN
+from thorndike.algorithms.droq import DroQ
 from thorndike.algorithms.ppo import PPO
+from thorndike.algorithms.redq import REDQ
 from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
+from thorndike.algorithms.tqc import TQC
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.probes import PROBES, BlackOrWhite
 from thorndike.memories import Prioritized, Replay
-from thorndike.networks import CNN, MLP, critic_values
+from thorndike.networks import CNN, MLP, RenormalizedMLP, critic_outputs, critic_values
 
 GAMMA = 0.9
 SMALL = MLP((32,), activation="tanh", initialization="default")
@@ -52,9 +56,19 @@ OFF_POLICY = {
 SAC_ = SAC(**OFF_POLICY, ent_coef=1e-3, memory=Replay(4_000, 64))  # values include what entropy is worth: little
 TD3_ = TD3(**OFF_POLICY, target_noise=0.05, exploration_noise=0.3, memory=Replay(4_000, 64))
 DDPG_ = DDPG(**OFF_POLICY, exploration_noise=0.3, memory=Replay(4_000, 64))
+SOFT = OFF_POLICY | {"ent_coef": 1e-3, "memory": Replay(4_000, 2 * 64), "policy_delay": 2}
+LAYERS = RenormalizedMLP((32,), activation="tanh", renormalize_after=500)
+SOFT_CRITICS = {
+    "redq": REDQ(**SOFT, num_critics=4),
+    "droq": DroQ(**SOFT | {"critic_network": dataclasses.replace(SMALL, layer_norm=True, dropout=0.01)}),
+    "tqc": TQC(**SOFT, num_critics=2, quantiles=10, top_quantiles_to_drop=1),
+    "crossq": CrossQ(**{k: v for k, v in SOFT.items() if k != "tau"} | {"network": LAYERS, "critic_network": LAYERS}),
+}
 ALGORITHMS = {"dqn": DQN_, "ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_}
+ALGORITHMS |= SOFT_CRITICS
 STEPS = {"dqn": 16_000, "ppo": 20_000, "reinforce": 160_000, "sac": 8_000, "td3": 8_000, "ddpg": 8_000}
-CONTINUOUS = ("sac", "td3", "ddpg")
+STEPS |= dict.fromkeys(SOFT_CRITICS, 8_000)
+CONTINUOUS = ("sac", "td3", "ddpg", *SOFT_CRITICS)
 ODD = {"P1", "P3", "P5", "P7", "P9", "P13"}
 
 
@@ -90,6 +104,7 @@ def soon(case):
     """
     name, probe, environment = case.values
     turns = {"sac": ODD | {"P12"}, "td3": set(PROBES) - ODD, "ddpg": set(), "ppo": set(PROBES)}
+    turns |= dict.fromkeys(SOFT_CRITICS, set())  # SAC with hooks
     turn = turns.get(name, set(PROBES) - {"P1", "P2"})  # which P3 to P5 hold too
     if probe == "P13":
         kinds = {"nested", "multi_discrete"} if name == "ppo" else {"nested"}
@@ -122,6 +137,8 @@ def values_and_actions(name, algorithm, state, observation):
     action, _, _ = algorithm.act(policy, observation, (), jax.random.key(0))
     if name == "dqn":
         return state.network(observation).max(-1), action
+    if name in SOFT_CRITICS:
+        return algorithm.actor_value(critic_outputs(state.critics, observation, action)), action
     if name in CONTINUOUS:
         return critic_values(state.critics, observation, action).min(0), action
     if name == "ppo":
@@ -229,7 +246,7 @@ def trained(algorithm, copies, steps, **seeds):
 
 def steps_of(name, probe, together=False):
     # a value that never ends to build is learned slowly from the least of two critics, and so is one choice of many
-    slow = name == "sac" and probe in ("P6", "P8", "P13")
+    slow = (name == "sac" or name in SOFT_CRITICS) and probe in ("P6", "P8", "P13")
     # and more slowly still by weights that begin small, as those of many features do
     slow |= name == "td3" and probe in ("P6", "P8") and together
     return STEPS[name] * (2 if slow else 1)

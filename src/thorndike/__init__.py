@@ -14,11 +14,15 @@ from thorndike import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from thorndike.algorithms.crossq import CrossQ
     from thorndike.algorithms.dqn import DQN
+    from thorndike.algorithms.droq import DroQ
     from thorndike.algorithms.ppo import PPO
+    from thorndike.algorithms.redq import REDQ
     from thorndike.algorithms.reinforce import REINFORCE
     from thorndike.algorithms.sac import SAC
     from thorndike.algorithms.td3 import DDPG, TD3
+    from thorndike.algorithms.tqc import TQC
     from thorndike.environments import make
     from thorndike.environments.functional import Vectorized
     from thorndike.errors import (
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
     from thorndike.examination import Examination, check
     from thorndike.learner import Learner
     from thorndike.memories import FrameReplay, Latest, Prioritized, PrioritizedFrames, Replay
-    from thorndike.networks import CNN, GRU, LSTM, MLP, Attention, MinGRU, Same
+    from thorndike.networks import CNN, GRU, LSTM, MLP, Attention, MinGRU, RenormalizedMLP, Same, SimBa
     from thorndike.optimizers import SGD, Adam, AdamW, RAdam, RMSProp
     from thorndike.runs.agents import Agent
     from thorndike.runs.load import load
@@ -62,10 +66,12 @@ _HOMES = {name: f"algorithms.{file}" for name, file in names.ALGORITHMS.items()}
     "PrioritizedFrames": "memories",
     "RAdam": "optimizers",
     "RMSProp": "optimizers",
+    "RenormalizedMLP": "networks",
     "Replay": "memories",
     "Run": "runs.run",
     "SGD": "optimizers",
     "Same": "networks",
+    "SimBa": "networks",
     "Vectorized": "environments.functional",
     "check": "examination",
     "load": "runs.load",

@@ -13,6 +13,7 @@ from jax import random
 
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters
+from thorndike.networks.mlp import with_dropout
 from thorndike.networks.network import Network
 from thorndike.networks.observations import parts_of
 from thorndike.sequences import Unrolled, flat, over_time, remembers, shapes_of_carry, step
@@ -68,10 +69,13 @@ def init_value(algorithm: Any, field: str, key: jax.Array, observation_space: sp
     return recipe.init(key, observation_space, 1) if recipe else ()
 
 
-def init_critics(algorithm: Any, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> Any:
+def init_critics(
+    algorithm: Any, key: jax.Array, observation_space: spaces.Space, action_space: Any, outputs: int = 1
+) -> Any:
     """The critics Q(s, a) of `algorithm`, `num_critics` as one module: its leaves have them along their first axis.
 
-    They see Dict(action, observation). Raises SettingError for a recipe that would make all of them the same.
+    They see Dict(action, observation), and say `outputs` numbers of it. Raises SettingError for a recipe that would
+    make all of them the same.
     """
     recipe, count = critic_recipe(algorithm, "critic_network", observation_space), algorithm.num_critics
     if count > 1 and not recipe.draws:
@@ -81,7 +85,7 @@ def init_critics(algorithm: Any, key: jax.Array, observation_space: spaces.Space
         )
     canonical = spaces.Box(-1.0, 1.0, action_space.shape, np.float32)
     seen = spaces.Dict({"action": canonical, "observation": observation_space})
-    return jax.vmap(lambda key: recipe.init(key, seen, 1))(random.split(key, count))
+    return jax.vmap(lambda key: recipe.init(key, seen, outputs))(random.split(key, count))
 
 
 def init_critics_carry(algorithm: Any, n: int) -> Any:
@@ -90,28 +94,36 @@ def init_critics_carry(algorithm: Any, n: int) -> Any:
     return jax.tree.map(lambda x: jnp.repeat(x[:, None], algorithm.num_critics, axis=1), carry)
 
 
-def critic_values(critics: Any, observation: Any, action: jax.Array, carry: Any = ()) -> jax.Array:
-    """Q(s, a) of every critic: [critics, B] for observations and canonical actions [B, ...].
+def critic_outputs(critics: Any, observation: Any, action: jax.Array, carry: Any = ()) -> jax.Array:
+    """What every critic says [critics, B, outputs] of observations and canonical actions [B, ...].
 
     Each is seen with a carry of its own, [B, critics, ...].
     """
     seen = {"action": action, "observation": observation}
+    return jax.vmap(lambda critic, carry: step(critic, seen, carry)[0], in_axes=(0, 1))(critics, carry)
 
-    def values(critic, carry):
-        return step(critic, seen, carry)[0][:, 0]
 
-    return jax.vmap(values, in_axes=(0, 1))(critics, carry)
+def critic_values(critics: Any, observation: Any, action: jax.Array, carry: Any = ()) -> jax.Array:
+    """Q(s, a) of every critic that says nothing else: [critics, B]."""
+    return critic_outputs(critics, observation, action, carry)[..., 0]
 
 
 def critics_over_time(critics: Any, observation: Any, action: jax.Array, carry: Any, ended: jax.Array) -> Unrolled:
-    """Q(s, a) of every critic [critics, T * B] along sequences [T, B]; what they carry is [T, B, critics, ...]."""
+    """What every critic says [critics, T * B, outputs] along sequences; what they carry is [T, B, critics, ...]."""
     seen = {"action": action, "observation": observation}
 
-    def values(critic, carry):
+    def outputs(critic, carry):
         unrolled = over_time(critic, seen, carry, ended)
-        return unrolled._replace(outputs=flat(unrolled.outputs)[:, 0])
+        return unrolled._replace(outputs=flat(unrolled.outputs))
 
-    return jax.vmap(values, in_axes=(0, 1), out_axes=Unrolled(0, 2, 2))(critics, carry)
+    return jax.vmap(outputs, in_axes=(0, 1), out_axes=Unrolled(0, 2, 2))(critics, carry)
+
+
+def critics_with_dropout(critics: Any, key: jax.Array | None) -> Any:
+    """Critics whose units are dropped at random, of each others; the critics themselves without a key."""
+    if key is None:
+        return critics
+    return jax.vmap(with_dropout)(critics, random.split(key, jax.tree.leaves(critics)[0].shape[0]))
 
 
 class FirstOutputs(eqx.Module):
