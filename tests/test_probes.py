@@ -104,7 +104,7 @@ def soon(case):
     """
     name, probe, environment = case.values
     turns = {"sac": ODD | {"P12"}, "td3": set(PROBES) - ODD, "ddpg": set(), "ppo": set(PROBES)}
-    turns |= dict.fromkeys(SOFT_CRITICS, set())  # SAC with hooks
+    turns |= {key: set() for key in SOFT_CRITICS}  # SAC with hooks
     turn = turns.get(name, set(PROBES) - {"P1", "P2"})  # which P3 to P5 hold too
     if probe == "P13":
         kinds = {"nested", "multi_discrete"} if name == "ppo" else {"nested"}
