@@ -88,6 +88,7 @@ FLAGS = {
     "--network gru --network.torso.sizes 16": lambda a: a.network == td.GRU(torso=MLP((16,))),
     "--network MinGRU --network.span 9": lambda a: a.network == td.MinGRU(span=9),
     "--network attention --network.window 4": lambda a: a.network == td.Attention(window=4),
+    "--network simba --network.blocks 2": lambda a: a.network == td.SimBa(blocks=2),
     "--network.activation relu": lambda a: a.network.activation == "relu",
     "--double false": lambda a: a.double is False,
     "--double true": lambda a: a.double is True,

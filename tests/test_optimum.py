@@ -10,16 +10,20 @@ import numpy as np
 import pytest
 
 from thorndike import trainer
+from thorndike.algorithms.crossq import CrossQ
 from thorndike.algorithms.dqn import DQN
+from thorndike.algorithms.droq import DroQ
 from thorndike.algorithms.ppo import PPO
+from thorndike.algorithms.redq import REDQ
 from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
+from thorndike.algorithms.tqc import TQC
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.tabular import LinearQuadratic, chain, garnet, two_states
 from thorndike.environments.toy_text import CliffWalking, FrozenLake
 from thorndike.memories import Replay
-from thorndike.networks import MLP, critic_values
+from thorndike.networks import MLP, RenormalizedMLP, critic_outputs
 
 pytestmark = pytest.mark.full
 
@@ -72,10 +76,19 @@ OFF_POLICY = {
     "updates_per_rollout": 8,
     "warmup_steps": 1_000, "memory": Replay(100_000, 128),
 }  # fmt: skip
+SOFT = OFF_POLICY | {"ent_coef": 0.0, "policy_delay": 2, "memory": Replay(100_000, 2 * 128), "updates_per_rollout": 4}
+DETERMINISTIC = ("td3", "ddpg")
 CONTINUOUS = {
     "sac": SAC(**OFF_POLICY, ent_coef=0.0),
     "td3": TD3(**OFF_POLICY, target_noise=0.0, exploration_noise=0.2),  # blurred targets are not the truth
     "ddpg": DDPG(**OFF_POLICY, exploration_noise=0.2),
+    "redq": REDQ(**SOFT, num_critics=4),
+    "droq": DroQ(**SOFT | {"critic_network": MLP((64, 64), "relu", "default", layer_norm=True, dropout=0.01)}),
+    "tqc": TQC(**SOFT, num_critics=2, quantiles=10, top_quantiles_to_drop=0),  # what is cut off is not the truth
+    "crossq": CrossQ(
+        **{k: v for k, v in SOFT.items() if k != "tau"}
+        | {"network": RenormalizedMLP((32,)), "critic_network": RenormalizedMLP((64, 64))}
+    ),
 }
 ALLOWED = 0.05 * 1.9 / (1 - GAMMA)  # a step from [-1, 1] costs at most 1 + 0.1 * 3^2
 
@@ -85,14 +98,20 @@ def frozen(*outputs):
     return (lambda key, observation, count: {}, lambda _, x: jnp.tile(jnp.array([outputs]), (len(x), 1)))
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+def values_of(critics, observation, action):
+    """[critics, B]"""
+    return np.asarray(critic_outputs(critics, observation, action)).mean(-1)
+
+
+@pytest.mark.parametrize("name", [name for name in CONTINUOUS if name != "crossq"])  # whose actor is never frozen
 @pytest.mark.parametrize("max_steps", [None, 8])
 def test_the_critics_of_a_frozen_actor_find_its_values_beyond_any_time_limit(name, max_steps):
     """B1 and B2, off the policy: no push at all, or for SAC a random one of a standard deviation of about 0.4."""
-    actor = frozen(0.0, -2.0) if name == "sac" else frozen(0.0)
+    soft = name not in DETERMINISTIC
+    actor = frozen(0.0, -2.0) if soft else frozen(0.0)
     algorithm = dataclasses.replace(CONTINUOUS[name], network=actor, warmup_steps=4_000)
     environment = LinearQuadratic(max_steps=max_steps, a=0.9)
-    push = 3 * np.tanh(np.exp(-2.0) * np.random.default_rng(0).normal(size=1_000_000)) if name == "sac" else np.zeros(1)
+    push = 3 * np.tanh(np.exp(-2.0) * np.random.default_rng(0).normal(size=1_000_000)) if soft else np.zeros(1)
     curvature = environment.q / (1 - GAMMA * environment.a**2)
     disturbance = environment.b**2 * push.var() + environment.noise**2
     constant = (environment.r * push.var() + GAMMA * curvature * disturbance) / (1 - GAMMA)
@@ -101,7 +120,7 @@ def test_the_critics_of_a_frozen_actor_find_its_values_beyond_any_time_limit(nam
     canonical = push[:512] / 3
     for state in final_states(algorithm, environment, 100_000):
         seen, action = np.repeat(x, canonical.size)[:, None], np.tile(canonical, x.size)[:, None]
-        values = critic_values(state.critics, seen.astype(np.float32), action.astype(np.float32))
+        values = values_of(state.critics, seen.astype(np.float32), action.astype(np.float32))
         found = np.asarray(values).mean(0).reshape(x.size, -1).mean(1)
         assert np.abs(found - truth).max() <= ALLOWED
 
@@ -116,7 +135,7 @@ def test_continuous_control_finds_the_gain_that_solves_riccatis_equation_and_its
     for state in final_states(algorithm, environment, 100_000):
         action = np.asarray(algorithm.act(algorithm.policy(state, 1.0, False), solution.observation, (), KEY)[0])
         gains.append(-environment.action_space.high[0] * (action[:, 0] @ x) / (x @ x))
-        value = np.asarray(critic_values(state.critics, solution.observation, action)).min(0)
+        value = values_of(state.critics, solution.observation, action).min(0)
         regret = environment.value(1.0, GAMMA) - environment.value(1.0, GAMMA, gains[-1])
         good = regret <= 0.02 * abs(environment.value(1.0, GAMMA))
         right.append(good and np.abs(value - solution.value).max() <= ALLOWED)

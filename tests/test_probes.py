@@ -1,6 +1,6 @@
 """Every algorithm on every probe that applies to it: the known values, and the right greedy actions.
 
-| probe | dqn, bootstrappeddqn | ppo, reinforce | sac, td3, ddpg | why not |
+| probe | dqn, bootstrappeddqn | ppo, reinforce | sac, redq, droq, tqc, crossq, td3, ddpg | why not |
 |---|---|---|---|---|
 | P1 to P9, P13, P16 | yes | yes | with continuous actions | |
 | P12 | yes | yes | sac | a tanh actor that saturates on the wrong side before its critic has seen why stays there |
@@ -24,15 +24,19 @@ from jax import random
 
 from thorndike import normalization, sequences, trainer
 from thorndike.algorithms.bootstrapped_dqn import BootstrappedDQN
+from thorndike.algorithms.crossq import CrossQ
 from thorndike.algorithms.dqn import DQN
+from thorndike.algorithms.droq import DroQ
 from thorndike.algorithms.ppo import PPO
+from thorndike.algorithms.redq import REDQ
 from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
+from thorndike.algorithms.tqc import TQC
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.probes import PROBES, BlackOrWhite
 from thorndike.memories import Prioritized, Replay
-from thorndike.networks import CNN, MLP, critic_values
+from thorndike.networks import CNN, MLP, RenormalizedMLP, critic_outputs, critic_values
 
 GAMMA = 0.9
 SMALL = MLP((32,), activation="tanh", initialization="default")
@@ -71,7 +75,17 @@ STEPS = {
     "ddpg": 8_000,
 }
 Q_LEARNING = ("dqn", "bootstrappeddqn")
-CONTINUOUS = ("sac", "td3", "ddpg")
+SOFT = OFF_POLICY | {"ent_coef": 1e-3, "memory": Replay(4_000, 2 * 64), "policy_delay": 2}
+LAYERS = RenormalizedMLP((32,), activation="tanh", renormalize_after=500)
+SOFT_CRITICS = {
+    "redq": REDQ(**SOFT, num_critics=4),
+    "droq": DroQ(**SOFT | {"critic_network": dataclasses.replace(SMALL, layer_norm=True, dropout=0.01)}),
+    "tqc": TQC(**SOFT, num_critics=2, quantiles=10, top_quantiles_to_drop=1),
+    "crossq": CrossQ(**{k: v for k, v in SOFT.items() if k != "tau"} | {"network": LAYERS, "critic_network": LAYERS}),
+}
+ALGORITHMS |= SOFT_CRITICS
+STEPS |= dict.fromkeys(SOFT_CRITICS, 8_000)
+CONTINUOUS = ("sac", "td3", "ddpg", *SOFT_CRITICS)
 ODD = {"P1", "P3", "P5", "P7", "P9", "P13"}
 
 
@@ -113,6 +127,7 @@ def soon(case):
         "ddpg": set(),
         "ppo": set(PROBES),
     }
+    turns |= {key: set() for key in SOFT_CRITICS}  # SAC with hooks
     turn = turns.get(name, set(PROBES) - {"P1", "P2"})  # which P3 to P5 hold too
     if probe == "P13":
         kinds = {"nested", "multi_discrete"} if name == "ppo" else {"nested"}
@@ -148,6 +163,8 @@ def values_and_actions(name, algorithm, state, observation):
         return state.network(observation).mean(1).max(-1), action
     if name == "dqn":
         return state.network(observation).max(-1), action
+    if name in SOFT_CRITICS:
+        return algorithm.actor_value(critic_outputs(state.critics, observation, action)), action
     if name in CONTINUOUS:
         return critic_values(state.critics, observation, action).min(0), action
     if name == "ppo":
@@ -255,7 +272,7 @@ def trained(algorithm, copies, steps, **seeds):
 
 def steps_of(name, probe, together=False):
     # a value that never ends to build is learned slowly from the least of two critics, and so is one choice of many
-    slow = name == "sac" and probe in ("P6", "P8", "P13")
+    slow = (name == "sac" or name in SOFT_CRITICS) and probe in ("P6", "P8", "P13")
     # and more slowly still by weights that begin small, as those of many features do
     slow |= name == "td3" and probe in ("P6", "P8") and together
     return STEPS[name] * (2 if slow else 1)

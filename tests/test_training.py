@@ -32,6 +32,7 @@ from thorndike.memories import Prioritized, Replay
 from thorndike.networks import MLP
 
 SMALL = MLP((16,), activation="tanh", initialization="default")
+DROPPING, LAYERS = dataclasses.replace(SMALL, dropout=0.1, layer_norm=True), td.RenormalizedMLP((16,))
 NORMALIZED = {"normalize_observations": True, "normalize_rewards": True}
 OFF_POLICY = {
     "network": SMALL, "critic_network": SMALL, "warmup_steps": 40, "num_environments": 2, "rollout_length": 3,
@@ -58,13 +59,17 @@ ALGORITHMS = {
     "sac": SAC(**OFF_POLICY, memory=Replay(500, 16)),
     "sac n-step prioritized": SAC(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
     "td3": TD3(**OFF_POLICY, memory=Replay(500, 16)),
+    "redq": td.REDQ(**OFF_POLICY, num_critics=3, policy_delay=2, memory=Replay(500, 16)),
+    "droq": td.DroQ(**OFF_POLICY | {"critic_network": DROPPING}, policy_delay=2, memory=Replay(500, 16)),
+    "tqc": td.TQC(**OFF_POLICY, quantiles=5, policy_delay=1, memory=Replay(500, 16)),
+    "crossq": td.CrossQ(**OFF_POLICY | {"network": LAYERS, "critic_network": LAYERS}, memory=Replay(500, 15)),
     "ddpg n-step prioritized": DDPG(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
 }  # fmt: skip
 
 
 # Tests of one algorithm follow one another, whose programs they share: other workers compile other ones.
 # Those that are another one's child are only resumed every day.
-CHILDREN = ("bootstrapped dqn",)
+CHILDREN = ("bootstrapped dqn", "redq", "droq", "tqc")
 RESUMED = pytest.mark.parametrize("name", ALGORITHMS, scope="module")
 EACH = pytest.mark.parametrize(
     "name",
@@ -264,7 +269,7 @@ def test_a_run_does_not_depend_on_how_it_is_cut_into_chunks(name):
 
 
 # The other SAC remembers more, and DDPG is TD3 with other settings.
-LATER = ("sac", "ddpg n-step prioritized", *CHILDREN)
+LATER = ("sac", "crossq", "ddpg n-step prioritized", *CHILDREN)
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from thorndike.algorithms.a2c import A2C
     from thorndike.algorithms.bootstrapped_dqn import BootstrappedDQN
+    from thorndike.algorithms.crossq import CrossQ
     from thorndike.algorithms.discrete_sac import DiscreteSAC
     from thorndike.algorithms.dqn import DQN
+    from thorndike.algorithms.droq import DroQ
     from thorndike.algorithms.impala import IMPALA
     from thorndike.algorithms.ppo import PPO
     from thorndike.algorithms.pqn import PQN
+    from thorndike.algorithms.redq import REDQ
     from thorndike.algorithms.reinforce import REINFORCE
     from thorndike.algorithms.sac import SAC
     from thorndike.algorithms.td3 import DDPG, TD3
+    from thorndike.algorithms.tqc import TQC
     from thorndike.algorithms.trpo import TRPO
     from thorndike.environments import make
     from thorndike.environments.functional import Vectorized
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
     from thorndike.examination import Examination, check
     from thorndike.learner import Learner
     from thorndike.memories import FrameReplay, Latest, Prioritized, PrioritizedFrames, Replay
-    from thorndike.networks import CNN, GRU, LSTM, MLP, Attention, MinGRU, Same
+    from thorndike.networks import CNN, GRU, LSTM, MLP, Attention, MinGRU, RenormalizedMLP, Same, SimBa
     from thorndike.optimizers import SGD, Adam, AdamW, RAdam, RMSProp
     from thorndike.runs.agents import Agent
     from thorndike.runs.load import load
@@ -68,10 +72,12 @@ _HOMES = {name: f"algorithms.{known.file}" for name, known in names.ALGORITHMS.i
     "PrioritizedFrames": "memories",
     "RAdam": "optimizers",
     "RMSProp": "optimizers",
+    "RenormalizedMLP": "networks",
     "Replay": "memories",
     "Run": "runs.run",
     "SGD": "optimizers",
     "Same": "networks",
+    "SimBa": "networks",
     "Vectorized": "environments.functional",
     "check": "examination",
     "load": "runs.load",

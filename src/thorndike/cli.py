@@ -40,7 +40,7 @@ HELP = """thorndike: deep reinforcement learning
 """
 CHOICES = {
     "memory": ("replay", "prioritized", "frames", "prioritized-frames"),
-    "network": ("mlp", "cnn", "lstm", "gru", "mingru", "attention"),
+    "network": ("mlp", "cnn", "lstm", "gru", "mingru", "attention", "simba", "renormalizedmlp"),
     "optimizer": ("adam", "adamw", "radam", "rmsprop", "sgd"),
 }
 OTHERWISE = {"frames": "FrameReplay", "prioritized-frames": "PrioritizedFrames"}  # classes with other names

@@ -28,4 +28,8 @@ ALGORITHMS = {
     "PQN": Known("pqn", "choices", "cheap", "for choices where steps are cheap: no replay to keep, no target network"),
     "DiscreteSAC": Known("discrete_sac", "choices", "dear", "where choices should stay as random as pays"),
     "BootstrappedDQN": Known("bootstrapped_dqn", "choices", "dear", "where rewards lie many right choices away"),
+    "CrossQ": Known("crossq", "numbers", "dear", "for few updates a step: no target networks", memory=False),
+    "DroQ": Known("droq", "numbers", "dear", "where a step costs more than twenty updates"),
+    "REDQ": Known("redq", "numbers", "dear", "where a step costs more than twenty updates of ten critics"),
+    "TQC": Known("tqc", "numbers", "dear", "where SAC believes its critics too much"),
 }

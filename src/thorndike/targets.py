@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
 from thorndike.core import Transition
@@ -152,6 +153,19 @@ def v_trace(
 
     steps = (values, next_values, reward, going_on, rho, c, terminated | truncated)
     return lax.scan(back, jnp.zeros_like(values[0]), steps, reverse=True)[1]
+
+
+def quantile_huber_loss(quantiles: jax.Array, target: jax.Array) -> jax.Array:
+    """Of quantiles [..., M] and samples of what they are to describe [..., K]: [...].
+
+    The sum over quantiles of the mean over samples of |tau - 1(u < 0)| L(u), u = target - quantile, with L Huber's loss
+    and tau = (2i + 1) / 2M the middle of each quantile's share (Dabney et al., 2018, equations 9 and 10).
+    """
+    count = quantiles.shape[-1]
+    tau = (jnp.arange(count, dtype=jnp.float32) + 0.5) / count
+    error = jnp.expand_dims(target, -2) - jnp.expand_dims(quantiles, -1)  # [..., M, K]
+    weight = jnp.abs(tau.reshape((1,) * (error.ndim - 2) + (-1, 1)) - (error < 0))
+    return (weight * optax.huber_loss(error)).mean(-1).sum(-1)
 
 
 def _where(flag: jax.Array, here: jax.Array, there: jax.Array) -> jax.Array:

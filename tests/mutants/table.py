@@ -280,8 +280,10 @@ BUGS = [
         (
             Mutant(
                 "algorithms/sac.py",
-                "step.reward + step.discount * (value - ent_coef * log_prob)",
-                "step.reward + step.discount * value - self.gamma * ent_coef * log_prob",
+                "soft_value = self.believed(outputs) - ent_coef * log_prob[:, None]\n"
+                "        return step.reward[:, None] + step.discount[:, None] * soft_value",
+                "value, entropy = self.believed(outputs), -self.gamma * ent_coef * log_prob[:, None]\n"
+                "        return step.reward[:, None] + step.discount[:, None] * value + entropy",
                 SAC_LOSS,
             ),
         ),
@@ -292,7 +294,7 @@ BUGS = [
             Mutant(
                 "algorithms/sac.py",
                 "return (ent_coef * log_prob - value).mean()",
-                "return (ent_coef * log_prob[:, None] - value).mean()",
+                "return (ent_coef * log_prob[:, None] - value[None]).mean()",
                 SAC_LOSS,
             ),
             Mutant(
@@ -360,8 +362,8 @@ BUGS = [
             Mutant("algorithms/dqn.py", "(weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS),
             Mutant(
                 "algorithms/sac.py",
-                "(weight * jnp.square(error).sum(0)).mean()",
-                "jnp.square(error).sum(0).mean()",
+                "(weight * per_sample).mean()",
+                "per_sample.mean()",
                 f"{WEIGHTS}[sac]",
             ),
             Mutant(
@@ -451,8 +453,8 @@ BUGS = [
         (
             Mutant(
                 "networks/critics.py",
-                "recipe.init(key, seen, 1))(random.split(key, count))",
-                "recipe.init(key, seen, 1))(jnp.stack([key] * count))",
+                "recipe.init(key, seen, outputs))(random.split(key, count))",
+                "recipe.init(key, seen, outputs))(jnp.stack([key] * count))",
                 "test_continuous_control.py::test_the_two_critics_differ_at_the_start_and_stay_different[sac]",
             ),
         ),

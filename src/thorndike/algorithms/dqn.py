@@ -15,7 +15,7 @@ from thorndike.core import Batch, Transition
 from thorndike.errors import UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Prioritized, Replay, check_replay, first_carry
-from thorndike.networks import MLP, Network
+from thorndike.networks import MLP, Network, check_special
 from thorndike.optimizers import Adam, Optimizer, clipped, improved
 from thorndike.schedules import linear
 from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry
@@ -74,6 +74,7 @@ class DQN:
 
     def validate(self) -> None:
         check_replay(self)
+        check_special(self)
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         if not isinstance(action_space, spaces.Discrete):

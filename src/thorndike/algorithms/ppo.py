@@ -15,7 +15,7 @@ from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest, check_rollout, check_shared_memory, in_sequences, shuffled
-from thorndike.networks import MLP, FirstOutputs, Network, Same, critic_carry, init_value
+from thorndike.networks import MLP, FirstOutputs, Network, Same, check_special, critic_carry, init_value
 from thorndike.optimizers import Adam, Optimizer, check_critic_rate, clipped
 from thorndike.schedules import falling
 from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry, side_by_side
@@ -102,6 +102,7 @@ class PPO:
         check_critic_rate(self, "critic_network")
         check_shared_memory(self)
         check_rollout(self)
+        check_special(self)
 
     @property
     def length(self) -> int:

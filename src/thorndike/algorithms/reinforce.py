@@ -15,7 +15,7 @@ from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Latest
-from thorndike.networks import MLP, Network, Same, critic_carry, init_value
+from thorndike.networks import MLP, Network, Same, check_special, critic_carry, init_value
 from thorndike.optimizers import Adam, Optimizer, check_critic_rate, clipped, improved
 from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry, side_by_side
 from thorndike.spaces import check_action_space
@@ -86,6 +86,7 @@ class REINFORCE:
 
     def validate(self) -> None:
         check_critic_rate(self, "baseline_network")
+        check_special(self)
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_action_space(action_space)

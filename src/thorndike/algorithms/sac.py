@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,20 @@ from thorndike import masks, normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.memories import Replay, check_replay, first_carry
-from thorndike.networks import MLP, Network, Same, critic_values, critics_over_time, init_critics, init_critics_carry
+from thorndike.loops import repeat
+from thorndike.memories import Replay, check_parts, check_replay, first_carry, in_parts
+from thorndike.networks import (
+    MLP,
+    Network,
+    Same,
+    check_special,
+    critic_outputs,
+    critics_over_time,
+    critics_with_dropout,
+    dropout_keys,
+    init_critics,
+    init_critics_carry,
+)
 from thorndike.optimizers import Adam, Optimizer, improved
 from thorndike.schedules import falling
 from thorndike.sequences import Unrolled, first, flat, over_time, shapes_of_carry
@@ -53,7 +66,9 @@ class SAC:
     """Soft actor-critic: an actor that is rewarded for its entropy as well, twin critics, a memory of past steps.
 
     Haarnoja et al. (2018), "Soft actor-critic algorithms and applications" (its second version: no value network,
-    and a temperature that is learned so that the entropy stays at `target_entropy`). For Box actions with bounds.
+    and a temperature that is learned so that the entropy stays at `target_entropy`). For Box actions with bounds. One
+    update draws `memory.batch_size` windows and learns from them in `policy_delay` equal parts, one for each step of
+    the critics; the actor and the temperature learn from the last.
     Networks with a memory learn from steps in a row, `memory=Replay(sequence=..., burn_in=...)`; critics do not act, so
     that only the burn-in fills their memories.
     """
@@ -66,7 +81,8 @@ class SAC:
     learning_rate_end: float | None = setting(None, low=0, end_of="learning_rate")  # of a linear fall; None: they stay
     optimizer: Optimizer = Adam()
     gamma: float = setting(0.99, low=0, high=1)  # discount
-    tau: float = setting(0.005, low=0, high=1)  # share of the critics that enters their targets at each update
+    tau: float = setting(0.005, low=0, high=1)  # share of the critics that enters their targets at each of their steps
+    policy_delay: int = setting(1, low=1, high=2**20)  # steps of the critics for one of the actor
     ent_coef: float | None = setting(None, low=0)  # temperature: what a unit of entropy is worth; None: learned
     target_entropy: float | None = None  # None: minus the number of the action's dimensions
     normalize_observations: bool = False  # by the mean and variance of all that was seen
@@ -77,12 +93,15 @@ class SAC:
     updates_per_rollout: int = setting(1, low=1, high=2**20)
     warmup_steps: int = setting(1_000, low=0)
     memory: Replay = Replay(capacity=1_000_000, batch_size=256)
+    special: ClassVar[Mapping[str, str]] = {"critic_network": "dropout"}  # what networks may ask for
 
     def validate(self) -> None:
         check_replay(self, shapes_of_carry(partial(init_critics_carry, self)))
+        check_parts(self)
+        check_special(self, **self.special)
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-        check_bounded_actions("SAC", action_space)
+        check_bounded_actions(type(self).__name__, action_space)
         masks.check(observation_space, action_space)
 
     def descent(self, fraction: jax.Array | float = 0.0, rate: Any = None) -> optax.GradientTransformation:
@@ -99,7 +118,7 @@ class SAC:
         return State(network, head, critics, jax.tree.map(jnp.copy, critics), log_ent_coef, optimizers, statistics)
 
     def init_head_and_critics(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> tuple:
-        return Head.squashed(action_space), init_critics(self, key, observation_space, action_space)
+        return Head.squashed(action_space), init_critics(self, key, observation_space, action_space, self.atoms)
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
         return Policy(state.network, state.head, jnp.asarray(explore), state.statistics.observations)
@@ -122,38 +141,71 @@ class SAC:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
-        """One step of the critics, then of the actor, then of the temperature, on one batch [T, B]."""
-        key_next, key_now, key_between = random.split(key, 3)
+        """`policy_delay` steps of the critics, each on a part of the batch [T, B], then of actor and temperature."""
+        keys = random.split(key, self.policy_delay + 2)
+        keys_critics, key_actor, key_between = keys[:-2], keys[-2], keys[-1]
         ent_coef = jnp.exp(state.log_ent_coef) if self.ent_coef is None else self.ent_coef
+        optimizer, critic_optimizer = self.descent(fraction), self.descent(fraction, self.critic_learning_rate)
         step = self.recall(state, normalization.apply(state.statistics, batch.steps), ent_coef, key_between)
-        target = self.target(state, step, ent_coef, key_next)
-        actor_carry, critics_carry = first(step.carry)
-        taken = step.observation, step.action, critics_carry, step.ended
-        weight = flat(jnp.broadcast_to(batch.weight[None], step.reward.shape))
+        parts = in_parts((step, jnp.broadcast_to(batch.weight[None], step.reward.shape)), self.policy_delay)
 
-        def critic_loss(critics):
-            error = self.values_taken(critics, *taken).outputs - target[None]  # [critics, L * B]
-            return 0.5 * (weight * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0)
+        def critic_step(state, part):
+            (step, weight), key = part
+            state, loss, error = self.improve_critics(state, step, flat(weight), ent_coef, critic_optimizer, key)
+            return state, (loss, error.reshape(weight.shape))
 
-        def actor_loss(network):
-            outputs = over_time(network, step.observation, actor_carry, step.ended).outputs
-            seen, carry = flat((step.observation, self.values_taken(critics, *taken).before))
-            log_prob, value = self.judged(state.head(flat(outputs), masks.of(seen)), critics, seen, carry, key_now)
-            return (ent_coef * log_prob - value).mean(), (log_prob.mean(), value.mean())
+        state, (loss, error) = repeat(critic_step, state, (parts, keys_critics), self.policy_delay)
+        step, _ = jax.tree.map(lambda x: x[-1], parts)
+        state, log_prob, value = self.improve_actor(state, step, ent_coef, optimizer, key_actor)
+        if self.ent_coef is None:
+            of_actor, of_critics, of_ent_coef = state.optimizers
+            excess = -log_prob - self.entropy_aim(state.head, step.observation)
+            log_ent_coef, of_ent_coef, *_ = improved(
+                lambda x: (x * excess, None), state.log_ent_coef, of_ent_coef, optimizer
+            )
+            state = state._replace(log_ent_coef=log_ent_coef, optimizers=(of_actor, of_critics, of_ent_coef))
+        metrics = {"critic_loss": loss.mean(), "value": value, "entropy": -log_prob, "ent_coef": ent_coef}
+        return state, metrics, jnp.concatenate([*error], axis=1)  # [L, B]
+
+    def improve_critics(
+        self, state: State, step: NStep, weight: jax.Array, ent_coef: Any, optimizer: Any, key: jax.Array
+    ) -> tuple[State, jax.Array, jax.Array]:
+        """One step of the critics, and of those that follow them; the loss, and how wrong they were [L * B]."""
+        key, for_target, for_loss = dropout_keys(state.critics, key, 2)
+        blurred = critics_with_dropout(state.target_critics, for_target)
+        target = self.target(state._replace(target_critics=blurred), step, ent_coef, key)
+        taken = step.observation, step.action, first(step.carry[1]), step.ended
+
+        def loss(critics):
+            outputs = self.values_taken(critics_with_dropout(critics, for_loss), *taken).outputs
+            per_sample, error = self.losses(outputs, target)
+            return 0.5 * (weight * per_sample).mean(), error
 
         of_actor, of_critics, of_ent_coef = state.optimizers
-        optimizer, critic_optimizer = self.descent(fraction), self.descent(fraction, self.critic_learning_rate)
-        critics, of_critics, loss, error = improved(critic_loss, state.critics, of_critics, critic_optimizer)
-        network, of_actor, _, (log_prob, value) = improved(actor_loss, state.network, of_actor, optimizer)
-        log_ent_coef = state.log_ent_coef
-        if self.ent_coef is None:
-            excess = -log_prob - self.entropy_aim(state.head, step.observation)
-            log_ent_coef, of_ent_coef, *_ = improved(lambda x: (x * excess, None), log_ent_coef, of_ent_coef, optimizer)
+        critics, of_critics, value, error = improved(loss, state.critics, of_critics, optimizer)
         target_critics = optax.incremental_update(critics, state.target_critics, self.tau)
-        metrics = {"critic_loss": loss, "value": value, "entropy": -log_prob, "ent_coef": ent_coef}
-        optimizers = (of_actor, of_critics, of_ent_coef)
-        state = State(network, state.head, critics, target_critics, log_ent_coef, optimizers, state.statistics)
-        return state, metrics, error.reshape(step.reward.shape)
+        optimizers = of_actor, of_critics, of_ent_coef
+        return state._replace(critics=critics, target_critics=target_critics, optimizers=optimizers), value, error
+
+    def improve_actor(
+        self, state: State, step: NStep, ent_coef: Any, optimizer: Any, key: jax.Array
+    ) -> tuple[State, jax.Array, jax.Array]:
+        """One step of the actor; the mean log-probability and value of its actions."""
+        key, for_critics = dropout_keys(state.critics, key, 1)
+        actor_carry, critics_carry = first(step.carry)
+        critics = critics_with_dropout(state.critics, for_critics)
+
+        def loss(network):
+            outputs = over_time(network, step.observation, actor_carry, step.ended).outputs
+            carry = self.values_taken(critics, step.observation, step.action, critics_carry, step.ended).before
+            distribution = state.head(flat(outputs), masks.of(flat(step.observation)))
+            seen = critics, flat(step.observation), flat(carry)
+            log_prob, value = self.judged(distribution, *seen, key, self.actor_value)
+            return (ent_coef * log_prob - value).mean(), (log_prob.mean(), value.mean())
+
+        of_actor, *others = state.optimizers
+        network, of_actor, _, (log_prob, value) = improved(loss, state.network, of_actor, optimizer)
+        return state._replace(network=network, optimizers=(of_actor, *others)), log_prob, value
 
     def recall(self, state: State, window: Transition, ent_coef: Any, key: jax.Array) -> NStep:
         """What windows [T, B] teach, seen with the carries of the actor and the critics along the actions taken.
@@ -176,23 +228,50 @@ class SAC:
         return recalled(window, self.gamma, self.memory, seen, soft)
 
     def target(self, state: State, step: NStep, ent_coef: Any, key: jax.Array) -> jax.Array:
-        """[L * B]: r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' drawn from the present actor."""
+        """[L * B, atoms]: r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' drawn from the present actor."""
         step = flat(step)
         actor_carry, critics_carry = step.next_carry
         outputs, _ = sequences.step(state.network, step.next_observation, actor_carry)
         distribution = state.head(outputs, masks.of(step.next_observation))
         seen = state.target_critics, step.next_observation, critics_carry
-        log_prob, value = self.judged(distribution, *seen, key)
-        return step.reward + step.discount * (value - ent_coef * log_prob)
+        log_prob, value = self.judged(distribution, *seen, key, self.believed)
+        return self.soft_target(step, value, ent_coef, log_prob)
+
+    def soft_target(self, step: NStep, value: jax.Array, ent_coef: Any, log_prob: jax.Array) -> jax.Array:
+        """The same, for what is believed [L * B, atoms] of the next actions."""
+        return step.reward[:, None] + step.discount[:, None] * (value - ent_coef * log_prob[:, None])
+
+    @property
+    def atoms(self) -> int:
+        """Numbers that each critic says of an action: for SAC its value alone."""
+        return 1
+
+    def believed(self, outputs: jax.Array) -> jax.Array:
+        """What targets [B, atoms] take of what critics say [critics, B, atoms]: the least value."""
+        return outputs.min(0)
+
+    def actor_value(self, outputs: jax.Array) -> jax.Array:
+        """What the actor climbs [B], of what critics say [critics, B, atoms]: the least value."""
+        return outputs.min(0)[:, 0]
+
+    def losses(self, outputs: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Twice the critics' loss for each sample, of what they say [critics, B, atoms]; how wrong they were [B]."""
+        error = (outputs - target[None])[..., 0]
+        return jnp.square(error).sum(0), jnp.abs(error).mean(0)
 
     def values_taken(self, critics: Any, observation: Any, action: Any, carry: Any, ended: jax.Array) -> Unrolled:
-        """Q(s, a) of every critic [critics, L * B] along sequences [L, B]."""
+        """What every critic says of the actions taken [critics, L * B, atoms], along sequences [L, B]."""
         return critics_over_time(critics, observation, action, carry, ended)
 
-    def judged(self, distribution: Any, critics: Any, observation: Any, carry: Any, key: jax.Array) -> tuple:
-        """log pi(a|s) and min Q(s, a) of what the actor does in observations [B, ...]: [B] each, by one action."""
+    def judged(
+        self, distribution: Any, critics: Any, observation: Any, carry: Any, key: jax.Array, belief: Callable
+    ) -> tuple[jax.Array, jax.Array]:
+        """log pi(a|s) [B] of what the actor does in observations [B, ...], and the `belief` in what critics say of it.
+
+        By one action, which is drawn.
+        """
         action, log_prob = distribution.sample_and_log_prob(key)
-        return log_prob, critic_values(critics, observation, action, carry).min(0)
+        return log_prob, belief(critic_outputs(critics, observation, action, carry))
 
     def log_prob(self, distribution: Any, key: jax.Array) -> jax.Array:
         """log pi(a|s) [B], as above."""

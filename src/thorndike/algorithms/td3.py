@@ -15,11 +15,19 @@ from jax import random
 
 from thorndike import masks, normalization, sequences
 from thorndike.core import Batch, Transition
-from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.loops import repeat
-from thorndike.memories import Replay, check_replay, first_carry
-from thorndike.networks import MLP, Network, Same, critic_values, critics_over_time, init_critics, init_critics_carry
+from thorndike.memories import Replay, check_parts, check_replay, first_carry, in_parts
+from thorndike.networks import (
+    MLP,
+    Network,
+    Same,
+    check_special,
+    critic_values,
+    critics_over_time,
+    init_critics,
+    init_critics_carry,
+)
 from thorndike.optimizers import Adam, Optimizer, improved
 from thorndike.schedules import falling
 from thorndike.sequences import Unrolled, first, flat, over_time, shapes_of_carry
@@ -93,11 +101,8 @@ class TD3:
 
     def validate(self) -> None:
         check_replay(self, shapes_of_carry(partial(init_critics_carry, self)))
-        if self.memory.batch_size % self.policy_delay:
-            raise SettingError(
-                f"{type(self).__name__}: memory.batch_size {self.memory.batch_size} does not divide into "
-                f"policy_delay {self.policy_delay} parts, one for each step of the critics"
-            )
+        check_parts(self)
+        check_special(self)
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         check_bounded_actions(type(self).__name__, action_space)
@@ -145,7 +150,7 @@ class TD3:
         optimizer, critic_optimizer = self.descent(fraction), self.descent(fraction, self.critic_learning_rate)
         step = self.recall(state, normalization.apply(state.statistics, batch.steps))
         drawn = step, jnp.broadcast_to(batch.weight[None], step.reward.shape)
-        parts = jax.tree.map(lambda x: x.reshape(len(x), self.policy_delay, -1, *x.shape[2:]).swapaxes(0, 1), drawn)
+        parts = in_parts(drawn, self.policy_delay)
 
         def critic_step(carry, part):
             (critics, moments), ((step, weight), key) = carry, part
@@ -153,7 +158,7 @@ class TD3:
 
             def loss(critics):
                 seen = critics_over_time(critics, step.observation, step.action, first(step.carry[1]), step.ended)
-                error = seen.outputs - target[None]  # [critics, L * B]
+                error = seen.outputs[..., 0] - target[None]  # [critics, L * B]
                 return (flat(weight) * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0).reshape(weight.shape)
 
             critics, moments, value, error = improved(loss, critics, moments, critic_optimizer)

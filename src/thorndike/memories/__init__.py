@@ -10,7 +10,16 @@ All of it is written in place where the caller donates the state or carries it t
 
 from thorndike.memories.frames import FrameReplay, PrioritizedFrames, in_frames
 from thorndike.memories.prioritized import Prioritized
-from thorndike.memories.replay import LARGEST_CAPACITY, SEQUENCES, OffPolicy, Replay, check_replay, first_carry
+from thorndike.memories.replay import (
+    LARGEST_CAPACITY,
+    SEQUENCES,
+    OffPolicy,
+    Replay,
+    check_parts,
+    check_replay,
+    first_carry,
+    in_parts,
+)
 from thorndike.memories.rollout import Latest, check_rollout, check_shared_memory, in_sequences, shuffled
 
 MEMORIES = {cls.__name__: cls for cls in (Latest, Replay, Prioritized, FrameReplay, PrioritizedFrames)}
@@ -25,11 +34,13 @@ __all__ = [
     "Prioritized",
     "PrioritizedFrames",
     "Replay",
+    "check_parts",
     "check_replay",
     "check_rollout",
     "check_shared_memory",
     "first_carry",
     "in_frames",
+    "in_parts",
     "in_sequences",
     "shuffled",
 ]

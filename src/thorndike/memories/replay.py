@@ -127,3 +127,17 @@ def check_replay(algorithm: OffPolicy, unstored: Any = ()) -> None:
         raise SettingError(f"{name}: a network with a memory learns from steps in a row: give {example}")
     if remembers(unstored if memory.stored_carry else (carry, unstored)) and not memory.burn_in:
         raise SettingError(f"{name}: networks that begin a window with an empty memory need a burn-in: give {example}")
+
+
+def check_parts(algorithm: Any) -> None:
+    """Raise SettingError where a batch does not divide into parts, one for each step of the critics."""
+    if algorithm.memory.batch_size % algorithm.policy_delay:
+        raise SettingError(
+            f"{type(algorithm).__name__}: memory.batch_size {algorithm.memory.batch_size} does not divide into "
+            f"policy_delay {algorithm.policy_delay} parts, one for each step of the critics"
+        )
+
+
+def in_parts(batch: Any, parts: int) -> Any:
+    """Windows [T, B, ...] in equal parts, to learn from one after the other: [parts, T, B / parts, ...]."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0], parts, -1, *x.shape[2:]).swapaxes(0, 1), batch)

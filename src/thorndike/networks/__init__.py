@@ -5,27 +5,32 @@ from thorndike.networks.cnn import CNN, ConvolutionalPerceptron
 from thorndike.networks.critics import (
     FirstOutputs,
     Same,
+    choice_outputs,
+    choices_over_time,
     critic_carry,
     critic_outputs,
-    critic_outputs_over_time,
     critic_recipe,
     critic_values,
     critics_over_time,
+    critics_with_dropout,
     init_choice_critics,
     init_critics,
     init_critics_carry,
     init_value,
 )  # fmt: skip
-from thorndike.networks.mlp import ACTIVATIONS, MLP, Perceptron
-from thorndike.networks.network import Network
+from thorndike.networks.mlp import ACTIVATIONS, MLP, Perceptron, dropout_keys, with_dropout
+from thorndike.networks.network import Network, check_special
 from thorndike.networks.observations import Part, features, parts_of
 from thorndike.networks.recipes import NETWORKS, recipe_of
 from thorndike.networks.recurrent import GRU, LSTM, MinGRU
+from thorndike.networks.renormalized import RENORMALIZATION, RenormalizedMLP
+from thorndike.networks.simba import SimBa
 
 __all__ = [
-    "ACTIVATIONS", "CNN", "GRU", "LSTM", "MLP", "NETWORKS", "Attention", "ConvolutionalPerceptron", "FirstOutputs",
-    "MinGRU", "Network", "Part", "Perceptron", "Same", "critic_carry", "critic_outputs",
-    "critic_outputs_over_time", "critic_recipe", "critic_values",
-    "critics_over_time", "features", "init_choice_critics", "init_critics", "init_critics_carry", "init_value",
-    "parts_of", "recipe_of",
+    "ACTIVATIONS", "CNN", "GRU", "LSTM", "MLP", "NETWORKS", "RENORMALIZATION", "Attention",
+    "ConvolutionalPerceptron", "FirstOutputs", "MinGRU", "Network", "Part", "Perceptron", "RenormalizedMLP", "Same",
+    "SimBa", "check_special", "choice_outputs", "choices_over_time", "critic_carry", "critic_outputs",
+    "critic_recipe", "critic_values", "critics_over_time", "critics_with_dropout", "dropout_keys", "features",
+    "init_choice_critics", "init_critics", "init_critics_carry", "init_value", "parts_of", "recipe_of",
+    "with_dropout",
 ]  # fmt: skip

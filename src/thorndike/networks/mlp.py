@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal
 
 import equinox as eqx
@@ -9,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
-from jax import lax
+from jax import lax, random
 
-from thorndike.hyperparameters import hyperparameters
+from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.networks.initialization import Initialization, check_sizes, dense_shapes, draw_weights
 from thorndike.networks.network import Network
 from thorndike.networks.observations import Part, flat, leaf_of, picked_rows, visible_parts, width_of
@@ -64,9 +65,13 @@ class Perceptron(eqx.Module):
         """Observations with one leading batch axis [B, ...] to outputs [B, outputs]."""
         first, *others = (*self.weights[:-1], self.weights[-1].T)
         x = self._first(observation, first) + self.biases[0][None]
-        for weight, bias, norm in zip(others, self.biases[1:], self.norms, strict=True):
-            x = ACTIVATIONS[self.activation](normalized(x, norm)) @ weight + bias[None]
+        for i, (weight, bias) in enumerate(zip(others, self.biases[1:], strict=True)):
+            x = self.hidden(i, x) @ weight + bias[None]
         return x
+
+    def hidden(self, i: int, x: jax.Array) -> jax.Array:
+        """What the units of a hidden layer make [B, units] of their sums."""
+        return ACTIVATIONS[self.activation](normalized(x, self.norms[i]))
 
     def _first(self, observation: Any, weight: jax.Array) -> jax.Array:
         """All features times a weight [inputs, outputs]: one product or, where some are looked up, a sum over parts."""
@@ -87,25 +92,66 @@ class Perceptron(eqx.Module):
         return self
 
 
+class DropoutPerceptron(Perceptron):
+    """Dense layers whose sums are dropped at random where there is a key for it: see `with_dropout`."""
+
+    dropout: float = eqx.field(static=True)  # the share of them
+    key: jax.Array | None = None
+
+    def hidden(self, i: int, x: jax.Array) -> jax.Array:
+        if self.key is not None:
+            kept = random.bernoulli(random.fold_in(self.key, i), 1 - self.dropout, x.shape)
+            x = jnp.where(kept, x / (1 - self.dropout), 0.0)
+        return super().hidden(i, x)
+
+
+def dropout_keys(module: Any, key: jax.Array, count: int) -> tuple:
+    """A key for all else, then so many for dropout: the key itself and Nones for a module without."""
+    if not any(isinstance(part, DropoutPerceptron) for part in _perceptrons(module)):
+        return key, *[None] * count
+    return tuple(random.split(key, count + 1))
+
+
+def with_dropout(module: Any, key: jax.Array) -> Any:
+    """The module with units dropped at random, by a key, wherever it drops any."""
+    parts, structure = jax.tree.flatten(module, is_leaf=lambda x: isinstance(x, Perceptron))
+    return jax.tree.unflatten(structure, [_dropping(part, random.fold_in(key, i)) for i, part in enumerate(parts)])
+
+
+def _perceptrons(module: Any) -> list:
+    return jax.tree.leaves(module, is_leaf=lambda x: isinstance(x, Perceptron))
+
+
+def _dropping(part: Any, key: jax.Array) -> Any:
+    return dataclasses.replace(part, key=key) if isinstance(part, DropoutPerceptron) else part
+
+
 @hyperparameters
 class MLP(Network):
     """Dense layers of these sizes, then one that makes the outputs.
 
     `initialization`: "orthogonal" (gain sqrt(2), biases 0) or "default" (weights and biases uniform within
     1 / sqrt(inputs), what PyTorch's layers begin with). `layer_norm` normalises hidden layers before their activation
-    (Ba et al., 2016, "Layer normalization").
+    (Ba et al., 2016, "Layer normalization"). `dropout` is the share of units that are left out at random wherever
+    critics learn (Srivastava et al., 2014), before they are normalised; who acts uses all of them.
     """
 
     sizes: tuple[int, ...] = (64, 64)
     activation: Activation = "tanh"
     initialization: Initialization = "orthogonal"
     layer_norm: bool = False
+    dropout: float = setting(0.0, low=0, high=0.99, static=True)
 
     def validate(self) -> None:
         check_sizes("MLP", "sizes", self.sizes)
+
+    @property
+    def special(self) -> str:  # type: ignore[override]
+        return "dropout" if self.dropout else ""
 
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> Perceptron:
         parts = visible_parts(observation_space)
         shapes = dense_shapes(sum(map(width_of, parts)), self.sizes, outputs)
         weights, biases = draw_weights(key, shapes, self.initialization, gain)
-        return Perceptron(weights, biases, init_norms(self.layer_norm, self.sizes), parts, self.activation)
+        fields = weights, biases, init_norms(self.layer_norm, self.sizes), parts, self.activation
+        return DropoutPerceptron(*fields, self.dropout) if self.dropout else Perceptron(*fields)

@@ -14,8 +14,12 @@ from thorndike.networks.foreign.source import made
 from thorndike.networks.mlp import MLP
 from thorndike.networks.network import Network
 from thorndike.networks.recurrent import GRU, LSTM, MinGRU
+from thorndike.networks.renormalized import RenormalizedMLP
+from thorndike.networks.simba import SimBa
 
-NETWORKS: dict[str, type[Network]] = {cls.__name__: cls for cls in (MLP, CNN, LSTM, GRU, MinGRU, Attention)}
+NETWORKS: dict[str, type[Network]] = {
+    cls.__name__: cls for cls in (MLP, SimBa, CNN, LSTM, GRU, MinGRU, Attention, RenormalizedMLP)
+}
 KINDS = (
     "network= takes MLP(...), CNN(...), LSTM(...) and such, a pair (init, apply), an Equinox, Flax or PyTorch module, "
     "a Keras 3 model, a Haiku Transformed, or a function without arguments that makes one"
