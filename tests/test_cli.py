@@ -212,7 +212,7 @@ WRONG = {
     "train dqn Nope-v0 --steps 5 --run-dir none": "there is no environment 'Nope-v0'.\n",
     "train dqn CartPole-v1 --steps 5_000 --run-dir /dev/null/x": "/dev/null/x cannot be used as a folder",
     "train ppo CartPole-v1 --rollout-length 100 --batch-size 64": "does not divide into batch_size 64",
-    "train dqn Pendulum-v1 --steps 5 --run-dir none": "These fit: ppo, reinforce",
+    "train dqn Pendulum-v1 --steps 5 --run-dir none": "These fit: ppo, ",
     "train dqn CartPole-v1 --environment.zebra 1 --run-dir none": "zebra",
     "train dqn FrozenLake-v1 --environment.is-slipery false --steps 9 --run-dir none": "Did you mean 'is_slippery'?",
     "train dqn CartPole-v1 --environment.max-step 5 --steps 9 --run-dir none": "Did you mean 'max_steps'?",

