@@ -1,6 +1,6 @@
 """Every algorithm on every probe that applies to it: the known values, and the right greedy actions.
 
-| probe | dqn | ppo, reinforce | sac, td3, ddpg | why not |
+| probe | dqn, c51, qrdqn, iqn | ppo, reinforce | sac, td3, ddpg | why not |
 |---|---|---|---|---|
 | P1 to P9, P13, P16 | yes | yes | with continuous actions | |
 | P12 | yes | yes | sac | a tanh actor that saturates on the wrong side before its critic has seen why stays there |
@@ -23,8 +23,11 @@ from gymnasium import spaces
 from jax import random
 
 from thorndike import normalization, sequences, trainer
+from thorndike.algorithms.c51 import C51
 from thorndike.algorithms.dqn import DQN
+from thorndike.algorithms.iqn import IQN
 from thorndike.algorithms.ppo import PPO
+from thorndike.algorithms.qrdqn import QRDQN
 from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
@@ -52,14 +55,21 @@ OFF_POLICY = {
 SAC_ = SAC(**OFF_POLICY, ent_coef=1e-3, memory=Replay(4_000, 64))  # values include what entropy is worth: little
 TD3_ = TD3(**OFF_POLICY, target_noise=0.05, exploration_noise=0.3, memory=Replay(4_000, 64))
 DDPG_ = DDPG(**OFF_POLICY, exploration_noise=0.3, memory=Replay(4_000, 64))
-ALGORITHMS = {"dqn": DQN_, "ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_}
-STEPS = {"dqn": 16_000, "ppo": 20_000, "reinforce": 160_000, "sac": 8_000, "td3": 8_000, "ddpg": 8_000}
+CHOOSING = {field.name: getattr(DQN_, field.name) for field in dataclasses.fields(DQN) if field.name != "loss"}
+FAMILY = {
+    "dqn": DQN_,
+    "c51": C51(**CHOOSING),
+    "qrdqn": QRDQN(**CHOOSING, quantiles=20),
+    "iqn": IQN(**CHOOSING | {"learning_rate": 3e-3}),
+}
+ALGORITHMS = FAMILY | {"ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_}
+STEPS = dict.fromkeys(FAMILY, 16_000) | {"ppo": 20_000, "reinforce": 160_000, "sac": 8_000, "td3": 8_000, "ddpg": 8_000}
 CONTINUOUS = ("sac", "td3", "ddpg")
 ODD = {"P1", "P3", "P5", "P7", "P9", "P13"}
 
 
 def applies(name, probe, environment):
-    if name == "dqn":
+    if name in FAMILY:
         return hasattr(environment.action_space, "n") and probe != "P14"
     if name in CONTINUOUS:
         return hasattr(environment.action_space, "low") and probe not in ({"P14"} if name == "sac" else {"P12", "P14"})
@@ -89,7 +99,15 @@ def soon(case):
     REINFORCE sees images as PPO does. Of spaces the nested one holds most kinds, and PPO shows the others.
     """
     name, probe, environment = case.values
-    turns = {"sac": ODD | {"P12"}, "td3": set(PROBES) - ODD, "ddpg": set(), "ppo": set(PROBES)}
+    turns = {
+        "c51": {"P5"},
+        "qrdqn": {"P5"},
+        "iqn": set(),
+        "sac": ODD | {"P12"},
+        "td3": set(PROBES) - ODD,
+        "ddpg": set(),
+        "ppo": set(PROBES),
+    }
     turn = turns.get(name, set(PROBES) - {"P1", "P2"})  # which P3 to P5 hold too
     if probe == "P13":
         kinds = {"nested", "multi_discrete"} if name == "ppo" else {"nested"}
@@ -100,7 +118,7 @@ def soon(case):
 def suited(name, probe, environment):
     """The algorithm as the probe needs it: what a user who knew the environment would set."""
     algorithm = ALGORITHMS[name]
-    if name == "dqn" and probe == "P9":
+    if name in FAMILY and probe == "P9":
         # n-step returns are of the policy that acted: few random actions, so that they are of the greedy one
         return dataclasses.replace(algorithm, memory=Prioritized(4_000, 64, window=3), epsilon_end=0.02)
     if name == "ppo" and probe == "P14":
@@ -120,8 +138,8 @@ def values_and_actions(name, algorithm, state, observation):
     """What the algorithm has learned of observations [K, ...]."""
     policy = algorithm.policy(state, jnp.float32(1), explore=False)
     action, _, _ = algorithm.act(policy, observation, (), jax.random.key(0))
-    if name == "dqn":
-        return state.network(observation).max(-1), action
+    if name in FAMILY:
+        return algorithm.values(policy, observation, ())[0].max(-1), action
     if name in CONTINUOUS:
         return critic_values(state.critics, observation, action).min(0), action
     if name == "ppo":

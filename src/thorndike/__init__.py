@@ -14,8 +14,12 @@ from thorndike import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from thorndike.algorithms.c51 import C51
     from thorndike.algorithms.dqn import DQN
+    from thorndike.algorithms.iqn import IQN
     from thorndike.algorithms.ppo import PPO
+    from thorndike.algorithms.qrdqn import QRDQN
+    from thorndike.algorithms.rainbow import Rainbow
     from thorndike.algorithms.reinforce import REINFORCE
     from thorndike.algorithms.sac import SAC
     from thorndike.algorithms.td3 import DDPG, TD3

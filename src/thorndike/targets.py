@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
 from thorndike.core import Transition
@@ -128,6 +129,34 @@ def generalized_advantages(values, next_values, reward, terminated, truncated, g
         return advantage, advantage
 
     return lax.scan(back, jnp.zeros_like(delta[0]), (delta, terminated | truncated), reverse=True)[1]
+
+
+def projected(probability: jax.Array, values: jax.Array, support: jax.Array) -> jax.Array:
+    """A distribution over `values` [B, K] as one over evenly spaced atoms `support` [A].
+
+    Bellemare et al. (2017), equation 7. The probability [B, K] of a value goes to the two atoms beside it, to the
+    nearer one the more; beyond the ends it goes to the last one. So the mean stays, but for what lies beyond.
+    """
+    values = jnp.clip(values, support[0], support[-1])
+    distance = jnp.abs(values[:, None] - support[None, :, None]) / (support[1] - support[0])  # [B, A, K]
+    return (jnp.clip(1.0 - distance, 0.0, 1.0) * probability[:, None]).sum(-1)
+
+
+def midpoints(count: int) -> jax.Array:
+    """The levels [1, count] of `count` quantiles of equal probability (Dabney et al., 2018a, lemma 2)."""
+    return (jnp.arange(count, dtype=jnp.float32)[None] + 0.5) / count
+
+
+def quantile_huber(quantiles: jax.Array, tau: jax.Array, samples: jax.Array, kappa: Any) -> jax.Array:
+    """The loss [B] of `quantiles` [B, N] at levels tau against samples [B, M] of what they are quantiles of.
+
+    The sum over quantiles of the mean over samples of |tau - 1(u < 0)| L(u) / kappa, where L is Huber's loss and u a
+    sample minus a quantile: equation 10 of Dabney et al. (2018a), "Distributional reinforcement learning with quantile
+    regression", divided by kappa as in equation 3 of (2018b), which makes no difference at its usual 1.
+    """
+    error = samples[:, None] - quantiles[:, :, None]  # [B, N, M]
+    asymmetry = jnp.abs(tau[:, :, None] - (error < 0))
+    return (asymmetry * optax.huber_loss(error, delta=kappa) / kappa).mean(-1).sum(-1)
 
 
 def _where(flag: jax.Array, here: jax.Array, there: jax.Array) -> jax.Array:

@@ -43,7 +43,18 @@ def made(algorithm: Any) -> Any:
     if not dataclasses.is_dataclass(algorithm):
         raise SettingError(f"{name} is no dataclass: write @hyperparameters (of thorndike.hyperparameters) above it")
     hyperparameters.check_registered(algorithm)
+    check_noise(algorithm)
     return algorithm
+
+
+def check_noise(algorithm: Any) -> None:
+    """Raise SettingError where an algorithm has noisy networks, and would never draw their noise."""
+    for field in dataclasses.fields(algorithm):
+        if getattr(getattr(algorithm, field.name), "noisy", False) and not getattr(algorithm, "perturbs", False):
+            raise SettingError(
+                f"{type(algorithm).__name__} does not explore by noise in its networks: leave noisy=True out of "
+                f"{field.name}, or take DQN or one of its family"
+            )
 
 
 def check_learning(algorithm: Any, observation_space: Any, action_space: Any) -> None:
@@ -51,6 +62,7 @@ def check_learning(algorithm: Any, observation_space: Any, action_space: Any) ->
 
     Traces an act and an update, of shapes alone: nothing is computed or compiled. Ours are held to it by mypy.
     """
+    check_noise(algorithm)
     if not any(":" in hyperparameters.class_name(type(part)) for part in (algorithm, algorithm.memory)):
         return
     name, key, fraction = type(algorithm).__name__, jax.random.key(0), jnp.float32(0)

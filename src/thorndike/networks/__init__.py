@@ -13,14 +13,17 @@ from thorndike.networks.critics import (
     init_critics_carry,
     init_value,
 )  # fmt: skip
+from thorndike.networks.implicit import ImplicitQuantiles, init_implicit
 from thorndike.networks.mlp import ACTIVATIONS, MLP, Perceptron
 from thorndike.networks.network import Network
+from thorndike.networks.noisy import is_noisy, noiseless, perturbed
 from thorndike.networks.observations import Part, features, parts_of
 from thorndike.networks.recipes import NETWORKS, recipe_of
 from thorndike.networks.recurrent import GRU, LSTM, MinGRU
 
 __all__ = [
     "ACTIVATIONS", "CNN", "GRU", "LSTM", "MLP", "NETWORKS", "Attention", "ConvolutionalPerceptron", "FirstOutputs",
-    "MinGRU", "Network", "Part", "Perceptron", "Same", "critic_carry", "critic_recipe", "critic_values",
-    "critics_over_time", "features", "init_critics", "init_critics_carry", "init_value", "parts_of", "recipe_of",
+    "ImplicitQuantiles", "MinGRU", "Network", "Part", "Perceptron", "Same", "critic_carry", "critic_recipe",
+    "critic_values", "critics_over_time", "features", "init_critics", "init_critics_carry", "init_implicit",
+    "init_value", "is_noisy", "noiseless", "parts_of", "perturbed", "recipe_of",
 ]  # fmt: skip

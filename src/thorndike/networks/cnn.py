@@ -17,6 +17,7 @@ from thorndike.networks.convolutions import convolution
 from thorndike.networks.initialization import Initialization, check_sizes, dense_shapes, draw_weights
 from thorndike.networks.mlp import ACTIVATIONS, Activation, Perceptron
 from thorndike.networks.network import Network, Remarks
+from thorndike.networks.noisy import first_spread
 from thorndike.networks.observations import Part, as_numbers, leaf_of, planes, visible_parts, width_of
 from thorndike.spaces import channels_axis
 
@@ -68,6 +69,7 @@ class CNN(Network):
     activation: Activation = "relu"
     initialization: Initialization = "orthogonal"
     layout: Layout = "auto"
+    noisy: bool = False  # the dense layers
 
     def validate(self) -> None:
         for name in ("channels", "kernels", "strides", "sizes"):
@@ -102,6 +104,7 @@ class CNN(Network):
         return ConvolutionalPerceptron(
             weights[first:], biases[first:], parts, self.activation,
             tuple(weights[i] for i in stacks), tuple(biases[i] for i in stacks), self.strides, layouts,
+            spread=first_spread(weights[first:], biases[first:]) if self.noisy else None,
         )  # fmt: skip
 
     def remarks(self, observation_space: spaces.Space) -> Remarks:

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from thorndike.hyperparameters import hyperparameters
 from thorndike.networks.initialization import Initialization, check_sizes, dense_shapes, draw_weights
 from thorndike.networks.network import Network
+from thorndike.networks.noisy import Spread, first_spread
 from thorndike.networks.observations import Part, flat, leaf_of, picked_rows, visible_parts, width_of
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu, "elu": jax.nn.elu}
@@ -29,6 +30,7 @@ class Perceptron(eqx.Module):
     biases: tuple[jax.Array, ...]
     parts: tuple[Part, ...] = eqx.field(static=True)
     activation: str = eqx.field(static=True)
+    spread: Spread | None = eqx.field(default=None, kw_only=True)  # of noisy layers
 
     def picks(self, part: Part) -> bool:
         """Whether a part's weights are looked up."""
@@ -71,12 +73,14 @@ class MLP(Network):
     """Dense layers of these sizes, then one that makes the outputs.
 
     `initialization`: "orthogonal" (gain sqrt(2), biases 0) or "default" (weights and biases uniform within
-    1 / sqrt(inputs), what PyTorch's layers begin with).
+    1 / sqrt(inputs), what PyTorch's layers begin with). `noisy`: weights are drawn anew for every act and update, which
+    explores by itself (Fortunato et al., 2018, "Noisy networks for exploration"); the mean weights begin as without.
     """
 
     sizes: tuple[int, ...] = (64, 64)
     activation: Activation = "tanh"
     initialization: Initialization = "orthogonal"
+    noisy: bool = False
 
     def validate(self) -> None:
         check_sizes("MLP", "sizes", self.sizes)
@@ -85,4 +89,5 @@ class MLP(Network):
         parts = visible_parts(observation_space)
         shapes = dense_shapes(sum(map(width_of, parts)), self.sizes, outputs)
         weights, biases = draw_weights(key, shapes, self.initialization, gain)
-        return Perceptron(weights, biases, parts, self.activation)
+        spread = first_spread(weights, biases) if self.noisy else None
+        return Perceptron(weights, biases, parts, self.activation, spread=spread)

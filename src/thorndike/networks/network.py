@@ -27,6 +27,7 @@ class Network:
     coerce: ClassVar[Callable[[Any], Network]]  # `recipes.recipe_of`, which knows all of them and is attached there
     fixed = False  # its outputs are as many as they are, not as many as are asked for
     draws = True  # its first weights come from the key that it is made with
+    noisy = False  # it has layers that `noisy.perturbed` draws weights for
 
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> eqx.Module:
         """A module from observations with one batch axis to [B, outputs]; its leaves are what trains.

@@ -92,6 +92,10 @@ class Recurrent(Network):
     def fixed(self) -> bool:  # type: ignore[override]
         return self.head.fixed
 
+    @property
+    def noisy(self) -> bool:  # type: ignore[override]
+        return self.torso.noisy or self.head.noisy
+
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> RecurrentNetwork:
         """A module (observation [B, ...], carry [B, ...]) -> (outputs [B, outputs], carry); `gain` is the head's."""
         torso_key, cell_key, head_key = random.split(key, 3)
