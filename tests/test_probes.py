@@ -1,6 +1,6 @@
 """Every algorithm on every probe that applies to it: the known values, and the right greedy actions.
 
-| probe | dqn, bootstrappeddqn | ppo, reinforce | sac, redq, droq, tqc, crossq, td3, ddpg | why not |
+| probe | dqn, c51, qrdqn, iqn, bootstrappeddqn | ppo, reinforce | sac, redq, droq, tqc, crossq, td3, ddpg | why not |
 |---|---|---|---|---|
 | P1 to P9, P13, P16 | yes | yes | with continuous actions | |
 | P12 | yes | yes | sac | a tanh actor that saturates on the wrong side before its critic has seen why stays there |
@@ -24,10 +24,13 @@ from jax import random
 
 from thorndike import normalization, sequences, trainer
 from thorndike.algorithms.bootstrapped_dqn import BootstrappedDQN
+from thorndike.algorithms.c51 import C51
 from thorndike.algorithms.crossq import CrossQ
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.droq import DroQ
+from thorndike.algorithms.iqn import IQN
 from thorndike.algorithms.ppo import PPO
+from thorndike.algorithms.qrdqn import QRDQN
 from thorndike.algorithms.redq import REDQ
 from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
@@ -57,24 +60,18 @@ OFF_POLICY = {
 SAC_ = SAC(**OFF_POLICY, ent_coef=1e-3, memory=Replay(4_000, 64))  # values include what entropy is worth: little
 TD3_ = TD3(**OFF_POLICY, target_noise=0.05, exploration_noise=0.3, memory=Replay(4_000, 64))
 DDPG_ = DDPG(**OFF_POLICY, exploration_noise=0.3, memory=Replay(4_000, 64))
+CHOOSING = {field.name: getattr(DQN_, field.name) for field in dataclasses.fields(DQN) if field.name != "loss"}
 BOOTSTRAPPED_ = BootstrappedDQN(
     network=SMALL, **FAST, learning_rate_end=0.0, rollout_length=4, updates_per_rollout=4, warmup_steps=64,
     target_period=10, epsilon_start=1.0, epsilon_end=0.3, num_heads=4, prior_scale=1.0, memory=Replay(4_000, 64),
 )  # fmt: skip
-ALGORITHMS = {
-    "dqn": DQN_, "bootstrappeddqn": BOOTSTRAPPED_, "ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_,
-    "ddpg": DDPG_,
-}  # fmt: skip
-STEPS = {
-    "dqn": 16_000,
-    "bootstrappeddqn": 16_000,
-    "ppo": 20_000,
-    "reinforce": 160_000,
-    "sac": 8_000,
-    "td3": 8_000,
-    "ddpg": 8_000,
+FAMILY = {
+    "dqn": DQN_,
+    "bootstrappeddqn": BOOTSTRAPPED_,
+    "c51": C51(**CHOOSING),
+    "qrdqn": QRDQN(**CHOOSING, quantiles=20),
+    "iqn": IQN(**CHOOSING | {"learning_rate": 3e-3}),
 }
-Q_LEARNING = ("dqn", "bootstrappeddqn")
 SOFT = OFF_POLICY | {"ent_coef": 1e-3, "memory": Replay(4_000, 2 * 64), "policy_delay": 2}
 LAYERS = RenormalizedMLP((32,), activation="tanh", renormalize_after=500)
 SOFT_CRITICS = {
@@ -83,14 +80,15 @@ SOFT_CRITICS = {
     "tqc": TQC(**SOFT, num_critics=2, quantiles=10, top_quantiles_to_drop=1),
     "crossq": CrossQ(**{k: v for k, v in SOFT.items() if k != "tau"} | {"network": LAYERS, "critic_network": LAYERS}),
 }
-ALGORITHMS |= SOFT_CRITICS
+ALGORITHMS = FAMILY | {"ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_} | SOFT_CRITICS
+STEPS = dict.fromkeys(FAMILY, 16_000) | {"ppo": 20_000, "reinforce": 160_000, "sac": 8_000, "td3": 8_000, "ddpg": 8_000}
 STEPS |= dict.fromkeys(SOFT_CRITICS, 8_000)
 CONTINUOUS = ("sac", "td3", "ddpg", *SOFT_CRITICS)
 ODD = {"P1", "P3", "P5", "P7", "P9", "P13"}
 
 
 def applies(name, probe, environment):
-    if name in Q_LEARNING:
+    if name in FAMILY:
         return hasattr(environment.action_space, "n") and probe != "P14"
     if name in CONTINUOUS:
         return hasattr(environment.action_space, "low") and probe not in ({"P14"} if name == "sac" else {"P12", "P14"})
@@ -122,6 +120,9 @@ def soon(case):
     name, probe, environment = case.values
     turns = {
         "bootstrappeddqn": {"P5", "P7"},
+        "c51": {"P5"},
+        "qrdqn": {"P5"},
+        "iqn": set(),
         "sac": ODD | {"P12"},
         "td3": set(PROBES) - ODD,
         "ddpg": set(),
@@ -138,7 +139,7 @@ def soon(case):
 def suited(name, probe, environment):
     """The algorithm as the probe needs it: what a user who knew the environment would set."""
     algorithm = ALGORITHMS[name]
-    if name in Q_LEARNING and probe == "P9":
+    if name in FAMILY and probe == "P9":
         # n-step returns are of the policy that acted: few random actions, so that they are of the greedy one
         return dataclasses.replace(algorithm, memory=Prioritized(4_000, 64, window=3), epsilon_end=0.02)
     if name == "ppo" and probe == "P14":
@@ -159,10 +160,8 @@ def values_and_actions(name, algorithm, state, observation):
     policy = algorithm.policy(state, jnp.float32(1), explore=False)
     n = jax.tree.leaves(observation)[0].shape[0]
     action, _, _ = algorithm.act(policy, observation, algorithm.initial_carry(n), jax.random.key(0))
-    if name == "bootstrappeddqn":
-        return state.network(observation).mean(1).max(-1), action
-    if name == "dqn":
-        return state.network(observation).max(-1), action
+    if name in FAMILY:
+        return algorithm.values(policy, observation, ())[0].max(-1), action
     if name in SOFT_CRITICS:
         return algorithm.actor_value(critic_outputs(state.critics, observation, action)), action
     if name in CONTINUOUS:

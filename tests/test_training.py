@@ -21,7 +21,10 @@ import thorndike as td
 from thorndike import core, trainer
 from thorndike.algorithms.bootstrapped_dqn import BootstrappedDQN
 from thorndike.algorithms.dqn import DQN
+from thorndike.algorithms.iqn import IQN
 from thorndike.algorithms.ppo import PPO
+from thorndike.algorithms.qrdqn import QRDQN
+from thorndike.algorithms.rainbow import Rainbow
 from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
@@ -65,17 +68,25 @@ ALGORITHMS = {
     "crossq": td.CrossQ(**OFF_POLICY | {"network": LAYERS, "critic_network": LAYERS}, memory=Replay(500, 15)),
     "ddpg n-step prioritized": DDPG(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
 }  # fmt: skip
+CHOOSING = {"memory": Replay(500, 16), "warmup_steps": 40, "num_environments": 2, "rollout_length": 3,
+            "updates_per_rollout": 2}  # fmt: skip
+NOISY = dataclasses.replace(SMALL, noisy=True)
+ALGORITHMS |= {
+    "rainbow": Rainbow(**CHOOSING | {"memory": Prioritized(500, 16, window=3)}, network=NOISY, atoms=5),
+    "qrdqn": QRDQN(**CHOOSING, network=SMALL, quantiles=5),
+    "iqn, munchausen": IQN(**CHOOSING, network=SMALL, munchausen=True),
+}
 
 
 # Tests of one algorithm follow one another, whose programs they share: other workers compile other ones.
-# Those that are another one's child are only resumed every day.
-CHILDREN = ("bootstrapped dqn", "redq", "droq", "tqc")
-RESUMED = pytest.mark.parametrize("name", ALGORITHMS, scope="module")
-EACH = pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.full if name in CHILDREN else ()) for name in ALGORITHMS],
-    scope="module",
-)
+# Those that are another one's child are only resumed every day: it stands for them where only the loop is in question.
+CHILDREN = ("bootstrapped dqn", "redq", "droq", "tqc", "rainbow", "qrdqn", "iqn, munchausen")
+
+
+def each(*later):
+    """All of them, some in `make test-full` alone: those that others stand for."""
+    names = [pytest.param(name, marks=pytest.mark.full if name in later else ()) for name in ALGORITHMS]
+    return pytest.mark.parametrize("name", names, scope="module")
 
 
 def environment_of(algorithm, prefix=""):
@@ -125,7 +136,7 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-@RESUMED
+@each("qrdqn", "iqn, munchausen")
 def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name):
     algorithm = ALGORITHMS[name]
     per = trainer.steps_per_iteration(algorithm)
@@ -195,7 +206,7 @@ def in_new_process(code):
     return json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
 
 
-@EACH
+@each(*CHILDREN)
 def test_nothing_on_the_way_is_not_a_number(name):
     """A8: a whole short run, every intermediate value checked."""
     with jax.debug_nans(True):
@@ -261,7 +272,7 @@ def test_every_program_is_compiled_once_over_a_run_with_a_shorter_last_chunk_and
     assert counts == {"_begin": 1, "_advance": 2, "_reset": 1, "_compiled_unroll": 1, "_greedy": 1}  # 2: warm-up too
 
 
-@EACH
+@each(*CHILDREN)
 def test_a_run_does_not_depend_on_how_it_is_cut_into_chunks(name):
     algorithm = ALGORITHMS[name]
     steps = 30 * trainer.steps_per_iteration(algorithm)
@@ -269,14 +280,7 @@ def test_a_run_does_not_depend_on_how_it_is_cut_into_chunks(name):
 
 
 # The other SAC remembers more, and DDPG is TD3 with other settings.
-LATER = ("sac", "crossq", "ddpg n-step prioritized", *CHILDREN)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.full if name in LATER else ()) for name in ALGORITHMS],
-    scope="module",
-)
+@each("sac", "crossq", "ddpg n-step prioritized", *CHILDREN)
 def test_the_compiled_and_the_host_loop_are_the_same_run(name):
     """D6: what is remembered is equal bit for bit, what is learned to rounding."""
     algorithm = ALGORITHMS[name]

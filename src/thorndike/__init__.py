@@ -16,13 +16,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from thorndike.algorithms.a2c import A2C
     from thorndike.algorithms.bootstrapped_dqn import BootstrappedDQN
+    from thorndike.algorithms.c51 import C51
     from thorndike.algorithms.crossq import CrossQ
     from thorndike.algorithms.discrete_sac import DiscreteSAC
     from thorndike.algorithms.dqn import DQN
     from thorndike.algorithms.droq import DroQ
     from thorndike.algorithms.impala import IMPALA
+    from thorndike.algorithms.iqn import IQN
     from thorndike.algorithms.ppo import PPO
     from thorndike.algorithms.pqn import PQN
+    from thorndike.algorithms.qrdqn import QRDQN
+    from thorndike.algorithms.rainbow import Rainbow
     from thorndike.algorithms.redq import REDQ
     from thorndike.algorithms.reinforce import REINFORCE
     from thorndike.algorithms.sac import SAC

@@ -32,4 +32,8 @@ ALGORITHMS = {
     "DroQ": Known("droq", "numbers", "dear", "where a step costs more than twenty updates"),
     "REDQ": Known("redq", "numbers", "dear", "where a step costs more than twenty updates of ten critics"),
     "TQC": Known("tqc", "numbers", "dear", "where SAC believes its critics too much"),
+    "C51": Known("c51", "choices", "dear", "where returns vary much and their range is known"),
+    "IQN": Known("iqn", "choices", "dear", "as QRDQN, for a little more learned of each step, and a slower one"),
+    "QRDQN": Known("qrdqn", "choices", "dear", "where returns vary much, of any range"),
+    "Rainbow": Known("rainbow", "choices", "dear", "for the most of each step, images above all"),
 }

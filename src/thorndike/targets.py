@@ -155,17 +155,32 @@ def v_trace(
     return lax.scan(back, jnp.zeros_like(values[0]), steps, reverse=True)[1]
 
 
-def quantile_huber_loss(quantiles: jax.Array, target: jax.Array) -> jax.Array:
-    """Of quantiles [..., M] and samples of what they are to describe [..., K]: [...].
+def projected(probability: jax.Array, values: jax.Array, support: jax.Array) -> jax.Array:
+    """A distribution over `values` [B, K] as one over evenly spaced atoms `support` [A].
 
-    The sum over quantiles of the mean over samples of |tau - 1(u < 0)| L(u), u = target - quantile, with L Huber's loss
-    and tau = (2i + 1) / 2M the middle of each quantile's share (Dabney et al., 2018, equations 9 and 10).
+    Bellemare et al. (2017), equation 7. The probability [B, K] of a value goes to the two atoms beside it, to the
+    nearer one the more; beyond the ends it goes to the last one. So the mean stays, but for what lies beyond.
     """
-    count = quantiles.shape[-1]
-    tau = (jnp.arange(count, dtype=jnp.float32) + 0.5) / count
-    error = jnp.expand_dims(target, -2) - jnp.expand_dims(quantiles, -1)  # [..., M, K]
-    weight = jnp.abs(tau.reshape((1,) * (error.ndim - 2) + (-1, 1)) - (error < 0))
-    return (weight * optax.huber_loss(error)).mean(-1).sum(-1)
+    values = jnp.clip(values, support[0], support[-1])
+    distance = jnp.abs(values[:, None] - support[None, :, None]) / (support[1] - support[0])  # [B, A, K]
+    return (jnp.clip(1.0 - distance, 0.0, 1.0) * probability[:, None]).sum(-1)
+
+
+def midpoints(count: int) -> jax.Array:
+    """The levels [1, count] of `count` quantiles of equal probability (Dabney et al., 2018a, lemma 2)."""
+    return (jnp.arange(count, dtype=jnp.float32)[None] + 0.5) / count
+
+
+def quantile_huber(quantiles: jax.Array, tau: jax.Array, samples: jax.Array, kappa: Any) -> jax.Array:
+    """The loss [B] of `quantiles` [B, N] at levels tau against samples [B, M] of what they are quantiles of.
+
+    The sum over quantiles of the mean over samples of |tau - 1(u < 0)| L(u) / kappa, where L is Huber's loss and u a
+    sample minus a quantile: equation 10 of Dabney et al. (2018a), "Distributional reinforcement learning with quantile
+    regression", divided by kappa as in equation 3 of (2018b), which makes no difference at its usual 1.
+    """
+    error = samples[:, None] - quantiles[:, :, None]  # [B, N, M]
+    asymmetry = jnp.abs(tau[:, :, None] - (error < 0))
+    return (asymmetry * optax.huber_loss(error, delta=kappa) / kappa).mean(-1).sum(-1)
 
 
 def _where(flag: jax.Array, here: jax.Array, there: jax.Array) -> jax.Array:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -94,6 +95,8 @@ class BootstrappedDQN(DQN):
     updates_per_rollout: int = setting(1, low=1, high=2**20)
     warmup_steps: int = setting(128, low=0)
     memory: Replay = Replay(capacity=10_000, batch_size=128)
+
+    special: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # heads explore by what they differ in
 
     def validate(self) -> None:
         super().validate()

@@ -39,7 +39,7 @@ class CrossQ(SAC):
     rollout_length: int = setting(3, low=1)
     warmup_steps: int = setting(5_000, low=0)
     memory: Replay = Replay(capacity=1_000_000, batch_size=3 * 256)
-    special: ClassVar[Mapping[str, str]] = dict.fromkeys(("network", "critic_network"), RENORMALIZATION)
+    special: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(("network", "critic_network"), (RENORMALIZATION,))
 
     def validate(self) -> None:
         super().validate()

@@ -14,7 +14,7 @@ from thorndike.core import Batch, Transition
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.loops import repeat
 from thorndike.memories import Latest, check_rollout, in_sequences, shuffled
-from thorndike.networks import MLP, Network
+from thorndike.networks import MLP, Network, check_special
 from thorndike.optimizers import Optimizer, RAdam, improved
 from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry, side_by_side
 from thorndike.targets import lambda_returns
@@ -43,10 +43,14 @@ class PQN(DQN):
     updates_per_rollout: ClassVar[int] = 1  # type: ignore[misc]
     warmup_steps: ClassVar[int] = 0  # type: ignore[misc]
     memory: ClassVar[Latest] = Latest()  # type: ignore[misc]
-    without: ClassVar[tuple[str, ...]] = ("double", "loss", "rescale_values", "target_period")
+    without: ClassVar[tuple[str, ...]] = (
+        "double", "loss", "rescale_values", "target_period", "munchausen", "munchausen_alpha", "munchausen_temperature",
+        "munchausen_clip",
+    )  # fmt: skip
 
     def validate(self) -> None:
         check_rollout(self)
+        check_special(self)
 
     @property
     def length(self) -> int:
@@ -82,7 +86,7 @@ class PQN(DQN):
         """Half the mean squared error of Q(s, a), and the mean of its size, of sequences [L, S]."""
         carry, ended = first(batch.extras["carry"]), batch.terminated | batch.truncated
         outputs = flat(over_time(network, batch.observation, carry, ended).outputs)
-        error = flat(batch.extras["target"]) - pick(self.of_actions(outputs), flat(batch.action))[:, 0]
+        error = flat(batch.extras["target"]) - pick(self.of_actions(network, outputs), flat(batch.action))[:, 0]
         return 0.5 * jnp.square(error).mean(), jnp.abs(error).mean()
 
     def prepare(self, state: State, steps: Transition) -> tuple[Transition, Any]:

@@ -93,7 +93,7 @@ class SAC:
     updates_per_rollout: int = setting(1, low=1, high=2**20)
     warmup_steps: int = setting(1_000, low=0)
     memory: Replay = Replay(capacity=1_000_000, batch_size=256)
-    special: ClassVar[Mapping[str, str]] = {"critic_network": "dropout"}  # what networks may ask for
+    special: ClassVar[Mapping[str, tuple[str, ...]]] = {"critic_network": ("dropout",)}  # what networks may ask for
 
     def validate(self) -> None:
         check_replay(self, shapes_of_carry(partial(init_critics_carry, self)))

@@ -9,7 +9,7 @@ from thorndike.algorithms.sac import SAC
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.networks import MLP, Network
-from thorndike.targets import quantile_huber_loss
+from thorndike.targets import midpoints, quantile_huber
 
 
 @hyperparameters
@@ -46,5 +46,6 @@ class TQC(SAC):
 
     def losses(self, outputs: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The quantile Huber loss (equation 9), the mean over critics and their quantiles."""
-        loss = quantile_huber_loss(outputs, target[None]).mean(0) / self.quantiles
+        loss = jax.vmap(lambda one: quantile_huber(one, midpoints(self.quantiles), target, 1.0))(outputs)
+        loss = loss.mean(0) / self.quantiles
         return 2 * loss, jnp.abs(outputs.mean(2) - target.mean(1)[None]).mean(0)

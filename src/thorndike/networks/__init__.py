@@ -18,8 +18,10 @@ from thorndike.networks.critics import (
     init_critics_carry,
     init_value,
 )  # fmt: skip
+from thorndike.networks.implicit import ImplicitQuantiles, init_implicit
 from thorndike.networks.mlp import ACTIVATIONS, MLP, Perceptron, dropout_keys, with_dropout
 from thorndike.networks.network import Network, check_special
+from thorndike.networks.noisy import is_noisy, noiseless, perturbed
 from thorndike.networks.observations import Part, features, parts_of
 from thorndike.networks.recipes import NETWORKS, recipe_of
 from thorndike.networks.recurrent import GRU, LSTM, MinGRU
@@ -28,9 +30,9 @@ from thorndike.networks.simba import SimBa
 
 __all__ = [
     "ACTIVATIONS", "CNN", "GRU", "LSTM", "MLP", "NETWORKS", "RENORMALIZATION", "Attention",
-    "ConvolutionalPerceptron", "FirstOutputs", "MinGRU", "Network", "Part", "Perceptron", "RenormalizedMLP", "Same",
-    "SimBa", "check_special", "choice_outputs", "choices_over_time", "critic_carry", "critic_outputs",
-    "critic_recipe", "critic_values", "critics_over_time", "critics_with_dropout", "dropout_keys", "features",
-    "init_choice_critics", "init_critics", "init_critics_carry", "init_value", "parts_of", "recipe_of",
-    "with_dropout",
+    "ConvolutionalPerceptron", "FirstOutputs", "ImplicitQuantiles", "MinGRU", "Network", "Part", "Perceptron",
+    "RenormalizedMLP", "Same", "SimBa", "check_special", "choice_outputs", "choices_over_time", "critic_carry",
+    "critic_outputs", "critic_recipe", "critic_values", "critics_over_time", "critics_with_dropout", "dropout_keys",
+    "features", "init_choice_critics", "init_critics", "init_critics_carry", "init_implicit", "init_value",
+    "is_noisy", "noiseless", "parts_of", "perturbed", "recipe_of", "with_dropout",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from thorndike.networks.convolutions import convolution
 from thorndike.networks.initialization import Initialization, check_sizes, dense_shapes, draw_weights
 from thorndike.networks.mlp import ACTIVATIONS, Activation, Norm, Perceptron, init_norms, normalized
 from thorndike.networks.network import Network, Remarks
+from thorndike.networks.noisy import first_spread
 from thorndike.networks.observations import Part, as_numbers, leaf_of, planes, visible_parts, width_of
 from thorndike.spaces import channels_axis
 
@@ -72,6 +73,7 @@ class CNN(Network):
     initialization: Initialization = "orthogonal"
     layout: Layout = "auto"
     layer_norm: bool = False
+    noisy: bool = False  # the dense layers
 
     def validate(self) -> None:
         for name in ("channels", "kernels", "strides", "sizes"):
@@ -81,6 +83,10 @@ class CNN(Network):
                 "CNN: channels, kernels and strides must be of one length, "
                 f"got {len(self.channels)}, {len(self.kernels)} and {len(self.strides)}"
             )
+
+    @property
+    def special(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("noise",) * self.noisy
 
     def init(
         self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0
@@ -107,6 +113,7 @@ class CNN(Network):
             weights[first:], biases[first:], init_norms(self.layer_norm, self.sizes), parts, self.activation,
             tuple(weights[i] for i in stacks), tuple(biases[i] for i in stacks),
             (init_norms(self.layer_norm, self.channels),) * len(images), self.strides, layouts,
+            spread=first_spread(weights[first:], biases[first:]) if self.noisy else None,
         )  # fmt: skip
 
     def remarks(self, observation_space: spaces.Space) -> Remarks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any, Literal
 
 import equinox as eqx
@@ -15,6 +16,7 @@ from jax import lax, random
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.networks.initialization import Initialization, check_sizes, dense_shapes, draw_weights
 from thorndike.networks.network import Network
+from thorndike.networks.noisy import Spread, first_spread
 from thorndike.networks.observations import Part, flat, leaf_of, picked_rows, visible_parts, width_of
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu, "elu": jax.nn.elu}
@@ -51,6 +53,7 @@ class Perceptron(eqx.Module):
     norms: tuple[Norm, ...]  # of each hidden layer
     parts: tuple[Part, ...] = eqx.field(static=True)
     activation: str = eqx.field(static=True)
+    spread: Spread | None = eqx.field(default=None, kw_only=True)  # of noisy layers
 
     def picks(self, part: Part) -> bool:
         """Whether a part's weights are looked up."""
@@ -95,8 +98,8 @@ class Perceptron(eqx.Module):
 class DropoutPerceptron(Perceptron):
     """Dense layers whose sums are dropped at random where there is a key for it: see `with_dropout`."""
 
-    dropout: float = eqx.field(static=True)  # the share of them
-    key: jax.Array | None = None
+    dropout: float = eqx.field(static=True, kw_only=True)  # the share of them
+    key: jax.Array | None = eqx.field(default=None, kw_only=True)
 
     def hidden(self, i: int, x: jax.Array) -> jax.Array:
         if self.key is not None:
@@ -133,7 +136,9 @@ class MLP(Network):
     `initialization`: "orthogonal" (gain sqrt(2), biases 0) or "default" (weights and biases uniform within
     1 / sqrt(inputs), what PyTorch's layers begin with). `layer_norm` normalises hidden layers before their activation
     (Ba et al., 2016, "Layer normalization"). `dropout` is the share of units that are left out at random wherever
-    critics learn (Srivastava et al., 2014), before they are normalised; who acts uses all of them.
+    critics learn (Srivastava et al., 2014), before they are normalised; who acts uses all of them. `noisy`: weights are
+    drawn anew for every act and update, which explores by itself (Fortunato et al., 2018, "Noisy networks for
+    exploration"); the mean weights begin as without.
     """
 
     sizes: tuple[int, ...] = (64, 64)
@@ -141,17 +146,20 @@ class MLP(Network):
     initialization: Initialization = "orthogonal"
     layer_norm: bool = False
     dropout: float = setting(0.0, low=0, high=0.99, static=True)
+    noisy: bool = False
 
     def validate(self) -> None:
         check_sizes("MLP", "sizes", self.sizes)
 
     @property
-    def special(self) -> str:  # type: ignore[override]
-        return "dropout" if self.dropout else ""
+    def special(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("dropout",) * bool(self.dropout) + ("noise",) * self.noisy
 
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> Perceptron:
         parts = visible_parts(observation_space)
         shapes = dense_shapes(sum(map(width_of, parts)), self.sizes, outputs)
         weights, biases = draw_weights(key, shapes, self.initialization, gain)
         fields = weights, biases, init_norms(self.layer_norm, self.sizes), parts, self.activation
-        return DropoutPerceptron(*fields, self.dropout) if self.dropout else Perceptron(*fields)
+        spread = first_spread(weights, biases) if self.noisy else None
+        cls = partial(DropoutPerceptron, dropout=self.dropout) if self.dropout else Perceptron
+        return cls(*fields, spread=spread)

@@ -29,7 +29,8 @@ class Network:
     coerce: ClassVar[Callable[[Any], Network]]  # `recipes.recipe_of`, which knows all of them and is attached there
     fixed = False  # its outputs are as many as they are, not as many as are asked for
     draws = True  # its first weights come from the key that it is made with
-    special = ""  # what it asks of the algorithm that trains it, and not all give: "dropout", ...
+    noisy = False  # it has layers that `noisy.perturbed` draws weights for
+    special: tuple[str, ...] = ()  # what it asks of the algorithm that trains it, and not all give: "dropout", ...
 
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> eqx.Module:
         """A module from observations with one batch axis to [B, outputs]; its leaves are what trains.
@@ -48,10 +49,11 @@ class Network:
         return ()
 
 
-def check_special(algorithm: Any, **given: str) -> None:
+def check_special(algorithm: Any, **given: tuple[str, ...]) -> None:
     """Raise SettingError where a network of `algorithm` asks for more than is `given` to the field it is in."""
     for field, recipe in vars(algorithm).items():
-        if isinstance(recipe, Network) and recipe.special not in ("", given.get(field)):
-            raise SettingError(
-                f"{type(algorithm).__name__}: {field} cannot have {recipe.special}, which nothing here would apply"
-            )
+        for word in recipe.special if isinstance(recipe, Network) else ():
+            if word not in given.get(field, ()):
+                raise SettingError(
+                    f"{type(algorithm).__name__}: {field} cannot have {word}, which nothing here would apply"
+                )

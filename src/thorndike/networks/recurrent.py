@@ -93,8 +93,12 @@ class Recurrent(Network):
         return self.head.fixed
 
     @property
-    def special(self) -> str:  # type: ignore[override]
-        return self.torso.special or self.head.special
+    def special(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (*self.torso.special, *self.head.special)
+
+    @property
+    def noisy(self) -> bool:  # type: ignore[override]
+        return self.torso.noisy or self.head.noisy
 
     def init(self, key: jax.Array, observation_space: spaces.Space, outputs: int, gain: Any = 1.0) -> RecurrentNetwork:
         """A module (observation [B, ...], carry [B, ...]) -> (outputs [B, outputs], carry); `gain` is the head's."""

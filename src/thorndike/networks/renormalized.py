@@ -117,7 +117,7 @@ class RenormalizedMLP(Network):
     momentum: float = setting(0.99, low=0, high=1, static=True)
     renormalize_after: int = setting(100_000, low=0)
 
-    special = RENORMALIZATION
+    special = (RENORMALIZATION,)
 
     def validate(self) -> None:
         check_sizes("RenormalizedMLP", "sizes", self.sizes)

@@ -218,12 +218,18 @@ def _tied(agent: Any, batch: Any, expected: np.ndarray, found: np.ndarray) -> np
     network = getattr(agent.state, "network", None)
     if network is None or not (expected != found).any():
         return np.zeros(len(expected), bool)
-    values = in_parts(lambda part: network(normalize(agent.moments, part)), batch)
+    values = in_parts(lambda part: _valued(agent.algorithm, network, normalize(agent.moments, part)), batch)
     space = agent.action_space
     sizes, start = (np.ravel(x) for x in ((space.n if isinstance(space, gym.Discrete) else space.nvec), space.start))
     first = np.cumsum(sizes) - sizes - start
     a, b = (np.take_along_axis(values, action.reshape(len(values), -1) + first, 1) for action in (expected, found))
     return (np.abs(a - b) <= TOLERANCE * np.abs(values).max()).all(1)
+
+
+def _valued(algorithm: Any, network: Any, observation: Any) -> jax.Array:
+    """What choices are made by, [B, choices]."""
+    outputs = network(observation)
+    return algorithm.q(network, outputs) if hasattr(algorithm, "q") else outputs
 
 
 def in_parts(function: Callable, batch: Any) -> np.ndarray:
