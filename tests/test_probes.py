@@ -1,6 +1,6 @@
 """Every algorithm on every probe that applies to it: the known values, and the right greedy actions.
 
-| probe | dqn | ppo, reinforce | sac, td3, ddpg | why not |
+| probe | dqn, pqn, discretesac | ppo, a2c, trpo, impala, reinforce | sac, td3, ddpg | why not |
 |---|---|---|---|---|
 | P1 to P9, P13, P16 | yes | yes | with continuous actions | |
 | P12 | yes | yes | sac | a tanh actor that saturates on the wrong side before its critic has seen why stays there |
@@ -22,6 +22,7 @@ import pytest
 from gymnasium import spaces
 from jax import random
 
+import thorndike as td
 from thorndike import normalization, sequences, trainer
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
@@ -31,7 +32,7 @@ from thorndike.algorithms.td3 import DDPG, TD3
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.probes import PROBES, BlackOrWhite
 from thorndike.memories import Prioritized, Replay
-from thorndike.networks import CNN, MLP, critic_values
+from thorndike.networks import CNN, MLP, critic_outputs, critic_values
 
 GAMMA = 0.9
 SMALL = MLP((32,), activation="tanh", initialization="default")
@@ -52,14 +53,41 @@ OFF_POLICY = {
 SAC_ = SAC(**OFF_POLICY, ent_coef=1e-3, memory=Replay(4_000, 64))  # values include what entropy is worth: little
 TD3_ = TD3(**OFF_POLICY, target_noise=0.05, exploration_noise=0.3, memory=Replay(4_000, 64))
 DDPG_ = DDPG(**OFF_POLICY, exploration_noise=0.3, memory=Replay(4_000, 64))
-ALGORITHMS = {"dqn": DQN_, "ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_}
-STEPS = {"dqn": 16_000, "ppo": 20_000, "reinforce": 160_000, "sac": 8_000, "td3": 8_000, "ddpg": 8_000}
-CONTINUOUS = ("sac", "td3", "ddpg")
+A2C_ = td.A2C(
+    network=SMALL,
+    critic_network=SMALL,
+    **FAST,
+    learning_rate_end=0.0,
+    rollout_length=16,
+    max_grad_norm=5.0,
+    ent_coef=0.0,
+)
+TRPO_ = td.TRPO(
+    network=SMALL, critic_network=SMALL, **FAST, learning_rate_end=0.0, rollout_length=32, epochs=4, max_kl=0.03
+)
+IMPALA_ = td.IMPALA(
+    network=SMALL, critic_network=SMALL, **FAST, learning_rate_end=0.0, rollout_length=16, updates_per_rollout=2,
+    max_grad_norm=5.0, ent_coef=0.0,
+)  # fmt: skip
+PQN_ = td.PQN(  # returns are of the policy that acted: few random actions, and short ones
+    network=MLP((32,), "relu", "default", layer_norm=True), **FAST, learning_rate_end=0.0, rollout_length=16,
+    batch_size=64, q_lambda=0.3, epsilon_end=0.02, exploration_fraction=0.5,
+)  # fmt: skip
+CHOOSING = td.DiscreteSAC(**OFF_POLICY, ent_coef=1e-3, memory=Replay(4_000, 64))
+ALGORITHMS = {
+    "dqn": DQN_, "ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_, "a2c": A2C_,
+    "trpo": TRPO_, "impala": IMPALA_, "pqn": PQN_, "discretesac": CHOOSING,
+}  # fmt: skip
+STEPS = {
+    "dqn": 16_000, "ppo": 20_000, "reinforce": 160_000, "sac": 8_000, "td3": 8_000, "ddpg": 8_000, "a2c": 80_000,
+    "trpo": 30_000, "impala": 60_000, "pqn": 40_000, "discretesac": 8_000,
+}  # fmt: skip
+CONTINUOUS, CHOICES, RELATED = ("sac", "td3", "ddpg"), ("dqn", "pqn", "discretesac"), ("a2c", "trpo", "impala")
 ODD = {"P1", "P3", "P5", "P7", "P9", "P13"}
 
 
 def applies(name, probe, environment):
-    if name == "dqn":
+    if name in CHOICES:
         return hasattr(environment.action_space, "n") and probe != "P14"
     if name in CONTINUOUS:
         return hasattr(environment.action_space, "low") and probe not in ({"P14"} if name == "sac" else {"P12", "P14"})
@@ -86,10 +114,12 @@ CASES = [
 def soon(case):
     """Whether a case is for every day: SAC and TD3 share their pieces and take turns, DDPG is TD3 with other settings.
 
+    Of those that are others with another update, two probes show how samples are aligned, and what ends are.
     REINFORCE sees images as PPO does. Of spaces the nested one holds most kinds, and PPO shows the others.
     """
     name, probe, environment = case.values
     turns = {"sac": ODD | {"P12"}, "td3": set(PROBES) - ODD, "ddpg": set(), "ppo": set(PROBES)}
+    turns |= {other: {"P5", "P7"} for other in (*RELATED, "pqn", "discretesac")}
     turn = turns.get(name, set(PROBES) - {"P1", "P2"})  # which P3 to P5 hold too
     if probe == "P13":
         kinds = {"nested", "multi_discrete"} if name == "ppo" else {"nested"}
@@ -120,11 +150,13 @@ def values_and_actions(name, algorithm, state, observation):
     """What the algorithm has learned of observations [K, ...]."""
     policy = algorithm.policy(state, jnp.float32(1), explore=False)
     action, _, _ = algorithm.act(policy, observation, (), jax.random.key(0))
-    if name == "dqn":
+    if name in ("dqn", "pqn"):
         return state.network(observation).max(-1), action
+    if name == "discretesac":
+        return critic_outputs(state.critics, observation).min(0)[jnp.arange(action.size), action], action
     if name in CONTINUOUS:
         return critic_values(state.critics, observation, action).min(0), action
-    if name == "ppo":
+    if name == "ppo" or name in RELATED:
         seen = normalization.normalize(state.statistics.observations, observation)
         outputs, _ = sequences.step(state.parameters.networks, seen, ())
         return state.parameters.value(outputs), action

@@ -54,18 +54,32 @@ ALGORITHMS = {
     "sac n-step prioritized": SAC(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
     "td3": TD3(**OFF_POLICY, memory=Replay(500, 16)),
     "ddpg n-step prioritized": DDPG(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
+    "a2c": td.A2C(network=SMALL, num_environments=2, **NORMALIZED),
+    "pqn": td.PQN(network=SMALL, num_environments=2, rollout_length=16, batch_size=8, **NORMALIZED),
+    "discrete sac": td.DiscreteSAC(**OFF_POLICY, memory=Prioritized(500, 16, window=3)),
+    "trpo": td.TRPO(network=SMALL, num_environments=2, rollout_length=16, batch_size=8, epochs=2, **NORMALIZED),
+    "impala": td.IMPALA(
+        network=SMALL, num_environments=2, memory=Replay(500, 4, sequence=5), updates_per_rollout=2, **NORMALIZED
+    ),
 }  # fmt: skip
+# These share what they act with and remember with one of those above.
+RELATED = ("a2c", "pqn", "discrete sac", "trpo", "impala")
 
 
 # Tests of one algorithm follow one another, whose programs they share: other workers compile other ones.
-EACH = pytest.mark.parametrize("name", ALGORITHMS, scope="module")
+def each(*later):
+    """All algorithms by name; those named are for the full suite."""
+    marks = [pytest.param(name, marks=pytest.mark.full if name in later else ()) for name in ALGORITHMS]
+    return pytest.mark.parametrize("name", marks, scope="module")
+
+
+EACH = each(*RELATED)
 
 
 def environment_of(algorithm, prefix=""):
     """An environment that suits the algorithm."""
-    return prefix + (
-        "Pendulum-v1" if hasattr(algorithm, "critic_network") and hasattr(algorithm, "tau") else "CartPole-v1"
-    )
+    continuous = isinstance(algorithm, SAC | TD3) and not isinstance(algorithm, td.DiscreteSAC)
+    return prefix + ("Pendulum-v1" if continuous else "CartPole-v1")
 
 
 def maker(algorithm, prefix=""):
@@ -108,7 +122,7 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-@EACH
+@each("a2c", "discrete sac", "trpo")  # which keep nothing else
 def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name):
     algorithm = ALGORITHMS[name]
     per = trainer.steps_per_iteration(algorithm)
@@ -252,14 +266,7 @@ def test_a_run_does_not_depend_on_how_it_is_cut_into_chunks(name):
 
 
 # The other SAC remembers more, and DDPG is TD3 with other settings.
-LATER = ("sac", "ddpg n-step prioritized")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.full if name in LATER else ()) for name in ALGORITHMS],
-    scope="module",
-)
+@each("sac", "ddpg n-step prioritized", *RELATED)
 def test_the_compiled_and_the_host_loop_are_the_same_run(name):
     """D6: what is remembered is equal bit for bit, what is learned to rounding."""
     algorithm = ALGORITHMS[name]
