@@ -182,7 +182,9 @@ def test_dqn_believes_in_no_illegal_action(double):
         np.testing.assert_allclose(error[0, b], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["ppo", "reinforce"])
+@pytest.mark.parametrize(
+    "name", ["ppo", "reinforce", *(pytest.param(n, marks=pytest.mark.full) for n in ("a2c", "impala"))]
+)
 def test_policy_gradients_are_those_of_the_masked_policy(name):
     """PPO finds the probabilities that it acted with; REINFORCE's gradient does not touch what was illegal."""
     algorithm, environment = dataclasses.replace(ALL[name], ent_coef=0.1), MaskedChoice()
@@ -195,8 +197,10 @@ def test_policy_gradients_are_those_of_the_masked_policy(name):
         actor = Actor(env_state, observation, algorithm.initial_carry(4), jnp.zeros(4, bool))
         policy, length = algorithm.policy(state, jnp.float32(0)), algorithm.rollout_length
         _, steps = compiled.unroll(algorithm, world, policy, actor, key, length)
-        rows, more = (algorithm.prepare(state, steps)[0], (0.2,)) if name == "ppo" else (steps, ())
+        rows = algorithm.prepare(state, steps)[0] if name in ("ppo", "a2c") else steps
+        more = {"ppo": (0.2,), "impala": (jnp.ones(4),)}.get(name, ())
         gradient, metrics = jax.grad(algorithm.loss, has_aux=True)(state.parameters, rows, *more)
+        metrics = metrics[0] if name == "impala" else metrics
         return steps, metrics, gradient.network.biases[-1][:20]
 
     steps, metrics, gradient = jax.tree.map(np.asarray, acted_and_learned(jax.random.key(0)))
@@ -250,7 +254,11 @@ def test_a_network_of_ones_own_sees_the_observation_beside_the_mask():
 # --- whole runs -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "where"), [("dqn", "info"), ("ppo", "observation"), ("reinforce", "observation")])
+RUNS = [("dqn", "info"), ("ppo", "observation"), ("reinforce", "observation")]
+RUNS += [pytest.param(name, "observation", marks=pytest.mark.full) for name in list(ALL)[3:]]
+
+
+@pytest.mark.parametrize(("name", "where"), RUNS)
 def test_a_run_takes_no_illegal_action(name, where):
     """In warm-up, at random, in training and in evaluation: the environment would raise."""
     arguments = {"where": where} | ({"mask_from_info": True} if where == "info" else {})
@@ -314,11 +322,65 @@ def test_the_optimum_of_twenty_actions_of_which_fifteen_are_illegal_is_reached(n
         "dqn": {"warmup_steps": 1_000, "updates_per_rollout": 8, "rollout_length": 8, "memory": td.Replay(20_000, 64)},
         "ppo": {"rollout_length": 64, "batch_size": 128, "epochs": 4, "learning_rate_end": 0.0},
         "reinforce": {"rollout_length": 64, "learning_rate_end": 0.0},
+        "a2c": {"rollout_length": 16, "learning_rate_end": 0.0},
+        "pqn": {"rollout_length": 32, "batch_size": 64, "epsilon_end": 0.02, "q_lambda": 0.3},
+        "trpo": {"rollout_length": 64, "batch_size": 64, "epochs": 5, "max_kl": 0.03},
+        "impala": {"rollout_length": 16, "learning_rate_end": 0.0},
+        "discretesac": {
+            "warmup_steps": 1_000,
+            "updates_per_rollout": 8,
+            "rollout_length": 8,
+            "memory": td.Replay(20_000, 64),
+            "ent_coef": 0.01,
+        },
     }[name]
     algorithm = dataclasses.replace(ALL[name], **wide | changes)
-    steps = {"dqn": 60_000, "ppo": 200_000, "reinforce": 400_000}[name]
+    off_policy, long = {"dqn": 60_000, "discretesac": 60_000}, {"reinforce": 400_000, "a2c": 400_000, "impala": 400_000}
+    steps = (off_policy | long).get(name, 200_000)
     for mean in reached(algorithm, MaskedChoice(), steps, seeds=3):
         assert mean >= 0.95 * MaskedChoice().optimal_return
+
+
+class SideBySide:
+    """The probe twice, each choice with a mask of its own: what both earn on average."""
+
+    one, max_steps = MaskedChoice(choices=6, legal=2), None
+    observation_space = spaces.Dict(
+        action_mask=spaces.MultiBinary(12), observation=spaces.Box(-np.inf, np.inf, (10,), np.float32)
+    )
+    action_space = spaces.MultiDiscrete([6, 6])
+
+    def initial(self, key):
+        return tuple(map(self.one.initial, jax.random.split(key)))
+
+    def observe(self, states):
+        seen = [self.one.observe(state) for state in states]
+        return {name: jnp.concatenate([x[name] for x in seen]) for name in seen[0]}
+
+    def transition(self, states, action, key):
+        keys = jax.random.split(key)
+        moved = [self.one.transition(states[i], action[i], keys[i]) for i in range(2)]
+        reward = (moved[0][1] + moved[1][1]) / 2
+        return (moved[0][0], moved[1][0]), jnp.where(reward < 0, -1e9, reward), moved[0][2]  # one is seen in any mean
+
+
+@pytest.mark.parametrize("name", ["a2c", *(pytest.param(n, marks=pytest.mark.full) for n in ("ppo", "trpo", "impala"))])
+def test_of_choices_side_by_side_none_illegal_is_taken(name):
+    run = td.train(ALL[name], SideBySide(), steps=640, quiet=True, run_dir=None, evaluate_every=0)
+    assert min(run.metrics["return_mean"]) > 0
+    assert run.evaluate(20)["mean"] > 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["ppo", "a2c", "trpo", "impala"])
+def test_the_optimum_of_choices_side_by_side_is_reached(name):
+    changes = {"rollout_length": 16, "learning_rate": 3e-3, "gamma": 0.9, "num_environments": 8}
+    changes |= {"trpo": {"rollout_length": 64, "max_kl": 0.03, "epochs": 5}, "ppo": {"rollout_length": 64}}.get(
+        name, {}
+    )
+    algorithm = dataclasses.replace(ALL[name], network=td.MLP((64,), activation="tanh"), **changes)
+    for mean in reached(algorithm, SideBySide(), 300_000, seeds=3):
+        assert mean >= 0.95 * SideBySide.one.optimal_return
 
 
 @pytest.mark.full

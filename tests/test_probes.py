@@ -1,6 +1,6 @@
 """Every algorithm on every probe that applies to it: the known values, and the right greedy actions.
 
-| probe | dqn, c51, qrdqn, iqn, bootstrappeddqn | ppo, reinforce | sac, redq, droq, tqc, crossq, td3, ddpg | why not |
+| probe | dqn, c51, qrdqn, iqn, bootstrappeddqn, pqn, discretesac | ppo, a2c, trpo, impala, reinforce | sac, redq, droq, tqc, crossq, td3, ddpg | why not |
 |---|---|---|---|---|
 | P1 to P9, P13, P16 | yes | yes | with continuous actions | |
 | P12 | yes | yes | sac | a tanh actor that saturates on the wrong side before its critic has seen why stays there |
@@ -22,6 +22,7 @@ import pytest
 from gymnasium import spaces
 from jax import random
 
+import thorndike as td
 from thorndike import normalization, sequences, trainer
 from thorndike.algorithms.bootstrapped_dqn import BootstrappedDQN
 from thorndike.algorithms.c51 import C51
@@ -39,7 +40,7 @@ from thorndike.algorithms.tqc import TQC
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.probes import PROBES, BlackOrWhite
 from thorndike.memories import Prioritized, Replay
-from thorndike.networks import CNN, MLP, RenormalizedMLP, critic_outputs, critic_values
+from thorndike.networks import CNN, MLP, RenormalizedMLP, choice_outputs, critic_outputs, critic_values
 
 GAMMA = 0.9
 SMALL = MLP((32,), activation="tanh", initialization="default")
@@ -80,15 +81,40 @@ SOFT_CRITICS = {
     "tqc": TQC(**SOFT, num_critics=2, quantiles=10, top_quantiles_to_drop=1),
     "crossq": CrossQ(**{k: v for k, v in SOFT.items() if k != "tau"} | {"network": LAYERS, "critic_network": LAYERS}),
 }
-ALGORITHMS = FAMILY | {"ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_} | SOFT_CRITICS
+ALGORITHMS = FAMILY | SOFT_CRITICS | {"ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_}
 STEPS = dict.fromkeys(FAMILY, 16_000) | {"ppo": 20_000, "reinforce": 160_000, "sac": 8_000, "td3": 8_000, "ddpg": 8_000}
 STEPS |= dict.fromkeys(SOFT_CRITICS, 8_000)
 CONTINUOUS = ("sac", "td3", "ddpg", *SOFT_CRITICS)
+A2C_ = td.A2C(
+    network=SMALL,
+    critic_network=SMALL,
+    **FAST,
+    learning_rate_end=0.0,
+    rollout_length=16,
+    max_grad_norm=5.0,
+    ent_coef=0.0,
+)
+TRPO_ = td.TRPO(
+    network=SMALL, critic_network=SMALL, **FAST, learning_rate_end=0.0, rollout_length=32, epochs=4, max_kl=0.03
+)
+IMPALA_ = td.IMPALA(
+    network=SMALL, critic_network=SMALL, **FAST, learning_rate_end=0.0, rollout_length=16, updates_per_rollout=2,
+    max_grad_norm=5.0, ent_coef=0.0,
+)  # fmt: skip
+PQN_ = td.PQN(  # returns are of the policy that acted: few random actions, and short ones
+    network=MLP((32,), "relu", "default", layer_norm=True), **FAST, learning_rate_end=0.0, rollout_length=16,
+    batch_size=64, q_lambda=0.3, epsilon_end=0.02, exploration_fraction=0.5,
+)  # fmt: skip
+DISCRETE_SAC_ = td.DiscreteSAC(**OFF_POLICY, ent_coef=1e-3, memory=Replay(4_000, 64))
+RELATED = {"a2c": A2C_, "trpo": TRPO_, "impala": IMPALA_}
+ALGORITHMS |= RELATED | {"pqn": PQN_, "discretesac": DISCRETE_SAC_}
+STEPS |= {"a2c": 80_000, "trpo": 30_000, "impala": 60_000, "pqn": 40_000, "discretesac": 8_000}
+CHOICES = (*FAMILY, "pqn", "discretesac")
 ODD = {"P1", "P3", "P5", "P7", "P9", "P13"}
 
 
 def applies(name, probe, environment):
-    if name in FAMILY:
+    if name in CHOICES:
         return hasattr(environment.action_space, "n") and probe != "P14"
     if name in CONTINUOUS:
         return hasattr(environment.action_space, "low") and probe not in ({"P14"} if name == "sac" else {"P12", "P14"})
@@ -115,6 +141,7 @@ CASES = [
 def soon(case):
     """Whether a case is for every day: SAC and TD3 share their pieces and take turns, DDPG is TD3 with other settings.
 
+    Of those that are others with another update, two probes show how samples are aligned, and what ends are.
     REINFORCE sees images as PPO does. Of spaces the nested one holds most kinds, and PPO shows the others.
     """
     name, probe, environment = case.values
@@ -129,6 +156,7 @@ def soon(case):
         "ppo": set(PROBES),
     }
     turns |= {key: set() for key in SOFT_CRITICS}  # SAC with hooks
+    turns |= {other: {"P5", "P7"} for other in (*RELATED, "pqn", "discretesac")}
     turn = turns.get(name, set(PROBES) - {"P1", "P2"})  # which P3 to P5 hold too
     if probe == "P13":
         kinds = {"nested", "multi_discrete"} if name == "ppo" else {"nested"}
@@ -160,13 +188,15 @@ def values_and_actions(name, algorithm, state, observation):
     policy = algorithm.policy(state, jnp.float32(1), explore=False)
     n = jax.tree.leaves(observation)[0].shape[0]
     action, _, _ = algorithm.act(policy, observation, algorithm.initial_carry(n), jax.random.key(0))
-    if name in FAMILY:
+    if name in FAMILY or name == "pqn":
         return algorithm.values(policy, observation, ())[0].max(-1), action
+    if name == "discretesac":
+        return choice_outputs(state.critics, observation).min(0)[jnp.arange(action.size), action], action
     if name in SOFT_CRITICS:
         return algorithm.actor_value(critic_outputs(state.critics, observation, action)), action
     if name in CONTINUOUS:
         return critic_values(state.critics, observation, action).min(0), action
-    if name == "ppo":
+    if name == "ppo" or name in RELATED:
         seen = normalization.normalize(state.statistics.observations, observation)
         outputs, _ = sequences.step(state.parameters.networks, seen, ())
         return state.parameters.value(outputs), action

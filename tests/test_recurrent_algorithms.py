@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 import thorndike as td
 from remembering import REMEMBERING, CueOnHost, but_full, position_only_cartpole
-from thorndike import core, evaluation, snapshots, trainer
+from thorndike import core, evaluation, names, snapshots, trainer
 from thorndike.core import Actor, Batch, Transition
 from thorndike.environments import make
 from thorndike.environments.functional import Vectorized
@@ -36,7 +36,13 @@ ALL = {
     "dqn": DQN,
     "sac": SAC,
     "td3": td.TD3(network=TINY, memory=SAC.memory, **REPLAY),
+    "a2c": td.A2C(network=TINY, num_environments=3, rollout_length=8),
+    "trpo": td.TRPO(network=TINY, num_environments=3, rollout_length=8, batch_size=12, sequence_length=4, epochs=1),
+    "impala": td.IMPALA(network=TINY, num_environments=3, rollout_length=8, memory=td.Replay(256, 4, sequence=6)),
+    "pqn": td.PQN(network=TINY, num_environments=3, rollout_length=8, batch_size=12, sequence_length=4, epochs=1),
+    "discretesac": td.DiscreteSAC(network=TINY, memory=SAC.memory, **REPLAY),
 }
+RELATED = ("a2c", "trpo", "impala", "pqn", "discretesac")  # to those above: they act alike
 
 
 call = jax.jit(step)
@@ -113,7 +119,7 @@ def test_the_log_probabilities_that_ppo_learns_from_are_those_acted_with_and_tar
     np.testing.assert_allclose(in_time, target, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.full if n in RELATED else ()) for n in ALL])
 def test_an_action_comes_with_the_carry_before_it_and_leaves_that_after_it(name):
     algorithm = ALL[name]
     space = spaces.Box(-1, 1, (2,), np.float32) if name in ("sac", "td3") else CHOICES
@@ -318,7 +324,11 @@ def assert_equal(found, expected, tolerance=0):
 
 # What TD3 carries is stored like what SAC carries; on the host DQN's actor goes on like PPO's.
 RUNS = [(name, "compiled") for name in ("ppo", "reinforce", "dqn", "sac")] + [("ppo", "host")]
-RUNS += [pytest.param(*run, marks=pytest.mark.full) for run in (("td3", "compiled"), ("dqn", "host"))]
+RUNS += [("impala", "compiled")]
+RUNS += [
+    pytest.param(*run, marks=pytest.mark.full)
+    for run in (("td3", "compiled"), ("dqn", "host"), *((name, "compiled") for name in RELATED if name != "impala"))
+]
 
 
 @pytest.mark.parametrize(("name", "mode"), RUNS)
@@ -345,9 +355,10 @@ def test_recurrent_seeds_side_by_side_are_the_seed_alone():
     assert_equal(together[4], threads[4], 1e-4)
 
 
-@pytest.mark.parametrize("algorithm", [td.PPO(), td.REINFORCE(), td.DQN(), td.SAC(), td.TD3(), td.DDPG()])
-def test_without_a_memory_nothing_is_carried(algorithm):
-    space = CHOICES if type(algorithm).__name__ in ("PPO", "REINFORCE", "DQN") else spaces.Box(-1, 1, (1,), np.float32)
+@pytest.mark.parametrize("name", names.ALGORITHMS)
+def test_without_a_memory_nothing_is_carried(name):
+    algorithm = getattr(td, name)()
+    space = spaces.Box(-1, 1, (1,), np.float32) if name in ("SAC", "TD3", "DDPG") else CHOICES
     algorithm = dataclasses.replace(algorithm, num_environments=1)
     assert not jax.tree.leaves(algorithm.initial_carry(2))
     key = jax.random.key(0)
@@ -459,6 +470,16 @@ def learner(name, kind, size=32):
             network=network, num_environments=16, rollout_length=64, epochs=4, batch_size=256, learning_rate=rate,
             learning_rate_end=0.0, ent_coef=0.01,
         )  # fmt: skip
+    if name == "pqn":
+        return td.PQN(
+            network=network, num_environments=16, rollout_length=32, epochs=4, sequence_length=16, learning_rate=2e-3,
+            q_lambda=0.9, exploration_fraction=0.5, epsilon_end=0.01,
+        )  # fmt: skip
+    if name == "trpo":
+        return td.TRPO(network=network, num_environments=16, rollout_length=64, epochs=4, batch_size=256, max_kl=0.02)
+    if name in ("a2c", "impala"):
+        rollout = {"num_environments": 16, "rollout_length": 32, "learning_rate": 3e-3, "learning_rate_end": 0.0}
+        return (td.A2C if name == "a2c" else td.IMPALA)(network=network, optimizer="adam", **rollout)
     if name == "reinforce":
         return td.REINFORCE(
             network=network, num_environments=16, rollout_length=64, learning_rate=3e-3, learning_rate_end=0.0,
@@ -496,6 +517,10 @@ LEARN = [
     *(("reinforce", kind, 150_000) for kind in ("lstm", "gru")),
     *(("dqn", kind, 40_000) for kind in ("lstm", "gru")),
     ("sac", "lstm", 16_000),
+    ("a2c", "lstm", 150_000),
+    ("trpo", "lstm", 100_000),
+    ("impala", "lstm", 150_000),
+    ("pqn", "lstm", 100_000),
 ]
 
 

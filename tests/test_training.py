@@ -67,6 +67,13 @@ ALGORITHMS = {
     "tqc": td.TQC(**OFF_POLICY, quantiles=5, policy_delay=1, memory=Replay(500, 16)),
     "crossq": td.CrossQ(**OFF_POLICY | {"network": LAYERS, "critic_network": LAYERS}, memory=Replay(500, 15)),
     "ddpg n-step prioritized": DDPG(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
+    "a2c": td.A2C(network=SMALL, num_environments=2, **NORMALIZED),
+    "pqn": td.PQN(network=SMALL, num_environments=2, rollout_length=16, batch_size=8, **NORMALIZED),
+    "discrete sac": td.DiscreteSAC(**OFF_POLICY, memory=Prioritized(500, 16, window=3)),
+    "trpo": td.TRPO(network=SMALL, num_environments=2, rollout_length=16, batch_size=8, epochs=2, **NORMALIZED),
+    "impala": td.IMPALA(
+        network=SMALL, num_environments=2, memory=Replay(500, 4, sequence=5), updates_per_rollout=2, **NORMALIZED
+    ),
 }  # fmt: skip
 CHOOSING = {"memory": Replay(500, 16), "warmup_steps": 40, "num_environments": 2, "rollout_length": 3,
             "updates_per_rollout": 2}  # fmt: skip
@@ -81,6 +88,7 @@ ALGORITHMS |= {
 # Tests of one algorithm follow one another, whose programs they share: other workers compile other ones.
 # Those that are another one's child are only resumed every day: it stands for them where only the loop is in question.
 CHILDREN = ("bootstrapped dqn", "redq", "droq", "tqc", "rainbow", "qrdqn", "iqn, munchausen")
+RELATED = ("a2c", "pqn", "discrete sac", "trpo", "impala")  # these share what they act with and remember with others
 
 
 def each(*later):
@@ -91,9 +99,8 @@ def each(*later):
 
 def environment_of(algorithm, prefix=""):
     """An environment that suits the algorithm."""
-    return prefix + (
-        "Pendulum-v1" if hasattr(algorithm, "critic_network") and hasattr(algorithm, "tau") else "CartPole-v1"
-    )
+    continuous = isinstance(algorithm, SAC | TD3) and not isinstance(algorithm, td.DiscreteSAC)
+    return prefix + ("Pendulum-v1" if continuous else "CartPole-v1")
 
 
 def maker(algorithm, prefix=""):
@@ -136,7 +143,7 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-@each("qrdqn", "iqn, munchausen")
+@each("qrdqn", "iqn, munchausen", "a2c", "discrete sac", "trpo")
 def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name):
     algorithm = ALGORITHMS[name]
     per = trainer.steps_per_iteration(algorithm)
@@ -206,7 +213,7 @@ def in_new_process(code):
     return json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
 
 
-@each(*CHILDREN)
+@each(*CHILDREN, *RELATED)
 def test_nothing_on_the_way_is_not_a_number(name):
     """A8: a whole short run, every intermediate value checked."""
     with jax.debug_nans(True):
@@ -272,7 +279,7 @@ def test_every_program_is_compiled_once_over_a_run_with_a_shorter_last_chunk_and
     assert counts == {"_begin": 1, "_advance": 2, "_reset": 1, "_compiled_unroll": 1, "_greedy": 1}  # 2: warm-up too
 
 
-@each(*CHILDREN)
+@each(*CHILDREN, *RELATED)
 def test_a_run_does_not_depend_on_how_it_is_cut_into_chunks(name):
     algorithm = ALGORITHMS[name]
     steps = 30 * trainer.steps_per_iteration(algorithm)
@@ -280,7 +287,7 @@ def test_a_run_does_not_depend_on_how_it_is_cut_into_chunks(name):
 
 
 # The other SAC remembers more, and DDPG is TD3 with other settings.
-@each("sac", "crossq", "ddpg n-step prioritized", *CHILDREN)
+@each("sac", "crossq", "ddpg n-step prioritized", *CHILDREN, *RELATED)
 def test_the_compiled_and_the_host_loop_are_the_same_run(name):
     """D6: what is remembered is equal bit for bit, what is learned to rounding."""
     algorithm = ALGORITHMS[name]
