@@ -1,6 +1,9 @@
 """Every algorithm on every probe that applies to it: the known values, and the right greedy actions.
 
-| probe | dqn, c51, qrdqn, iqn, bootstrappeddqn, pqn, discretesac | ppo, a2c, trpo, impala, reinforce | sac, redq, droq, tqc, crossq, td3, ddpg | why not |
+Q-learners are dqn, c51, qrdqn, iqn, bootstrappeddqn, pqn and discretesac; policies are ppo, a2c, trpo, impala and
+reinforce; of numbers are sac, redq, droq, tqc, crossq, td3 and ddpg.
+
+| probe | q-learners | policies | of numbers | why not |
 |---|---|---|---|---|
 | P1 to P9, P13, P16 | yes | yes | with continuous actions | |
 | P12 | yes | yes | sac | a tanh actor that saturates on the wrong side before its critic has seen why stays there |
