@@ -355,9 +355,9 @@ def test_noise_that_would_never_be_drawn_is_refused(kind):
     for network in (NOISY, td.GRU(4, torso=NOISY)):
         algorithm = getattr(td, kind)
         memory = {"memory": td.Replay(sequence=4, burn_in=2)} if kind == "SAC" else {}
-        with pytest.raises(SettingError, match=f"{kind} does not explore by noise"):
+        with pytest.raises(SettingError, match=f"{kind}: network cannot have noise"):
             td.train(algorithm(network=network, **memory), environment, 10, quiet=True, run_dir=None)
-    with pytest.raises(SettingError, match=f"{kind} does not explore by noise"):
+    with pytest.raises(SettingError, match=f"{kind}: network cannot have noise"):
         td.train(kind.lower(), environment, 10, network=NOISY, quiet=True, run_dir=None)
 
 
