@@ -451,8 +451,8 @@ BUGS = [
         (
             Mutant(
                 "networks/critics.py",
-                "recipe.init(key, seen, 1))(random.split(key, count))",
-                "recipe.init(key, seen, 1))(jnp.stack([key] * count))",
+                "recipe.init(key, seen, outputs))(random.split(key, count))",
+                "recipe.init(key, seen, outputs))(jnp.stack([key] * count))",
                 "test_continuous_control.py::test_the_two_critics_differ_at_the_start_and_stay_different[sac]",
             ),
         ),
