@@ -56,6 +56,8 @@ CASES = {  # the algorithm, its actions, and how it chooses them greedily
     "sac": (td.SAC(**TINY), BOX, lambda outputs: squashed(outputs[:, :2])),
     "td3": (td.TD3(**TINY), BOX, squashed),
     "ddpg": (td.DDPG(**TINY), BOX, squashed),
+    "pqn": (td.PQN(**TINY, batch_size=64), DISCRETE, largest),
+    "discretesac": (td.DiscreteSAC(**TINY), DISCRETE, largest),
 }
 
 
@@ -65,7 +67,7 @@ def agent_of(algorithm, action_space):
     seen, flag = raw_observations(20).reshape(10, 2, 3), np.zeros((10, 2), bool)
     steps = Transition(seen, None, flag.astype(np.float32), flag, flag, seen, {})
     state = algorithm.observe(state, steps)
-    if isinstance(algorithm, td.PPO | td.REINFORCE):  # which know it by their updates
+    if isinstance(algorithm, td.PPO | td.REINFORCE | td.PQN):  # which know it by their updates
         from thorndike import normalization
 
         state = state._replace(statistics=normalization.observe(state.statistics, steps, 0.9))
