@@ -138,7 +138,8 @@ def values_and_actions(name, algorithm, state, observation):
     if name == "dqn":
         return state.network(observation).max(-1), action
     if name in SOFT_CRITICS:
-        return algorithm.actor_value(critic_outputs(state.critics, observation, action)), action
+        values = critic_outputs(state.critics, {"action": action, "observation": observation})  # or quantiles
+        return values.mean(-1).min(0), action
     if name in CONTINUOUS:
         return critic_values(state.critics, observation, action).min(0), action
     if name == "ppo":

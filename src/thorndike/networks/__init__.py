@@ -7,10 +7,12 @@ from thorndike.networks.critics import (
     Same,
     critic_carry,
     critic_outputs,
+    critic_outputs_over_time,
     critic_recipe,
     critic_values,
     critics_over_time,
     critics_with_dropout,
+    init_choice_critics,
     init_critics,
     init_critics_carry,
     init_value,
@@ -26,7 +28,7 @@ from thorndike.networks.simba import SimBa
 __all__ = [
     "ACTIVATIONS", "CNN", "GRU", "LSTM", "MLP", "NETWORKS", "RENORMALIZATION", "Attention", "ConvolutionalPerceptron",
     "FirstOutputs", "MinGRU", "Network", "Part", "Perceptron", "RenormalizedMLP", "Same", "SimBa", "check_special",
-    "critic_carry", "critic_outputs", "critic_recipe", "critic_values", "critics_over_time", "critics_with_dropout",
-    "dropout_keys", "features", "init_critics", "init_critics_carry", "init_value", "parts_of", "recipe_of",
-    "with_dropout",
+    "critic_carry", "critic_outputs", "critic_outputs_over_time", "critic_recipe", "critic_values",
+    "critics_over_time", "critics_with_dropout", "dropout_keys", "features", "init_choice_critics", "init_critics",
+    "init_critics_carry", "init_value", "parts_of", "recipe_of", "with_dropout",
 ]  # fmt: skip

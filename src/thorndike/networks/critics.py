@@ -74,17 +74,28 @@ def init_critics(
 ) -> Any:
     """The critics Q(s, a) of `algorithm`, `num_critics` as one module: its leaves have them along their first axis.
 
-    They see Dict(action, observation), and say `outputs` numbers of it. Raises SettingError for a recipe that would
-    make all of them the same.
+    They see Dict(action, observation). Raises SettingError for a recipe that would make all of them the same.
     """
-    recipe, count = critic_recipe(algorithm, "critic_network", observation_space), algorithm.num_critics
+    canonical = spaces.Box(-1.0, 1.0, action_space.shape, np.float32)
+    recipe = critic_recipe(algorithm, "critic_network", observation_space)
+    return _several(
+        algorithm, recipe, key, spaces.Dict({"action": canonical, "observation": observation_space}), outputs
+    )
+
+
+def init_choice_critics(algorithm: Any, key: jax.Array, observation_space: spaces.Space, choices: int) -> Any:
+    """The same for actions that are one of so many choices: Q(s, .), which see the observation alone."""
+    recipe = critic_recipe(algorithm, "critic_network", observation_space)
+    return _several(algorithm, recipe, key, observation_space, choices)
+
+
+def _several(algorithm: Any, recipe: Any, key: jax.Array, seen: spaces.Space, outputs: int) -> Any:
+    count = algorithm.num_critics
     if count > 1 and not recipe.draws:
         raise SettingError(
             f"{recipe!r} begins with the same weights every time, and {count} equal critics are no better than one: "
             "give a pair (init, apply) as critic_network, or num_critics=1"
         )
-    canonical = spaces.Box(-1.0, 1.0, action_space.shape, np.float32)
-    seen = spaces.Dict({"action": canonical, "observation": observation_space})
     return jax.vmap(lambda key: recipe.init(key, seen, outputs))(random.split(key, count))
 
 
@@ -94,23 +105,27 @@ def init_critics_carry(algorithm: Any, n: int) -> Any:
     return jax.tree.map(lambda x: jnp.repeat(x[:, None], algorithm.num_critics, axis=1), carry)
 
 
-def critic_outputs(critics: Any, observation: Any, action: jax.Array, carry: Any = ()) -> jax.Array:
-    """What every critic says [critics, B, outputs] of observations and canonical actions [B, ...].
+def critic_values(critics: Any, observation: Any, action: jax.Array, carry: Any = ()) -> jax.Array:
+    """Q(s, a) of every critic: [critics, B] for observations and canonical actions [B, ...].
 
     Each is seen with a carry of its own, [B, critics, ...].
     """
-    seen = {"action": action, "observation": observation}
+    return critic_outputs(critics, {"action": action, "observation": observation}, carry)[..., 0]
+
+
+def critic_outputs(critics: Any, seen: Any, carry: Any = ()) -> jax.Array:
+    """What every critic puts out of what it sees [B, ...]: [critics, B, outputs]."""
     return jax.vmap(lambda critic, carry: step(critic, seen, carry)[0], in_axes=(0, 1))(critics, carry)
 
 
-def critic_values(critics: Any, observation: Any, action: jax.Array, carry: Any = ()) -> jax.Array:
-    """Q(s, a) of every critic that says nothing else: [critics, B]."""
-    return critic_outputs(critics, observation, action, carry)[..., 0]
-
-
 def critics_over_time(critics: Any, observation: Any, action: jax.Array, carry: Any, ended: jax.Array) -> Unrolled:
-    """What every critic says [critics, T * B, outputs] along sequences; what they carry is [T, B, critics, ...]."""
-    seen = {"action": action, "observation": observation}
+    """Q(s, a) of every critic [critics, T * B] along sequences [T, B]; what they carry is [T, B, critics, ...]."""
+    unrolled = critic_outputs_over_time(critics, {"action": action, "observation": observation}, carry, ended)
+    return unrolled._replace(outputs=unrolled.outputs[..., 0])
+
+
+def critic_outputs_over_time(critics: Any, seen: Any, carry: Any, ended: jax.Array) -> Unrolled:
+    """What every critic puts out along sequences [T, B], [critics, T * B, outputs]; carries as above."""
 
     def outputs(critic, carry):
         unrolled = over_time(critic, seen, carry, ended)
