@@ -103,7 +103,7 @@ def frozen(*outputs):
 
 def values_of(critics, observation, action):
     """[critics, B]"""
-    return np.asarray(critic_outputs(critics, observation, action)).mean(-1)
+    return np.asarray(critic_outputs(critics, {"action": action, "observation": observation})).mean(-1)
 
 
 @pytest.mark.parametrize("name", [name for name in CONTINUOUS if name != "crossq"])  # whose actor is never frozen

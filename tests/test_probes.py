@@ -43,7 +43,7 @@ from thorndike.algorithms.tqc import TQC
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.probes import PROBES, BlackOrWhite
 from thorndike.memories import Prioritized, Replay
-from thorndike.networks import CNN, MLP, RenormalizedMLP, choice_outputs, critic_outputs, critic_values
+from thorndike.networks import CNN, MLP, RenormalizedMLP, critic_outputs, critic_values
 
 GAMMA = 0.9
 SMALL = MLP((32,), activation="tanh", initialization="default")
@@ -194,9 +194,10 @@ def values_and_actions(name, algorithm, state, observation):
     if name in FAMILY or name == "pqn":
         return algorithm.values(policy, observation, ())[0].max(-1), action
     if name == "discretesac":
-        return choice_outputs(state.critics, observation).min(0)[jnp.arange(action.size), action], action
+        return critic_outputs(state.critics, observation).min(0)[jnp.arange(action.size), action], action
     if name in SOFT_CRITICS:
-        return algorithm.actor_value(critic_outputs(state.critics, observation, action)), action
+        values = critic_outputs(state.critics, {"action": action, "observation": observation})  # or quantiles
+        return values.mean(-1).min(0), action
     if name in CONTINUOUS:
         return critic_values(state.critics, observation, action).min(0), action
     if name == "ppo" or name in RELATED:

@@ -29,7 +29,15 @@ from thorndike.algorithms import sac
 from thorndike.core import Batch
 from thorndike.errors import SettingError
 from thorndike.memories import Replay
-from thorndike.networks import MLP, RenormalizedMLP, SimBa, critic_outputs, critics_with_dropout, with_dropout
+from thorndike.networks import (
+    MLP,
+    RenormalizedMLP,
+    SimBa,
+    critic_outputs,
+    critic_values,
+    critics_with_dropout,
+    with_dropout,
+)
 from thorndike.networks.renormalized import VARIANCE_FLOOR, Running
 from thorndike.targets import midpoints, quantile_huber
 
@@ -113,9 +121,9 @@ def test_redq_believes_the_least_of_two_critics_drawn_anew_for_each_target(windo
     drawn = set()
     for seed in range(30):
         key = jax.random.key(seed)
-        found = np.asarray(target(key))[:, 0]
+        found = np.asarray(target(key))
         action, log_prob = map(np.asarray, acted(state, following, jax.random.split(jax.random.key(seed))[1]))
-        values = np.asarray(critic_outputs(state.target_critics, following, action))[..., 0]
+        values = np.asarray(critic_values(state.target_critics, following, action))
         pairs = [
             pair
             for pair in itertools.combinations(range(4), 2)
@@ -221,7 +229,9 @@ def test_networks_are_refused_where_nobody_would_do_what_they_ask_for():
 
 def atoms_of(critics, observation, action):
     """Of one pair, by critic."""
-    return np.asarray(critic_outputs(critics, observation[None], action[None]))[:, 0].astype(np.float64)
+    return np.asarray(critic_outputs(critics, {"action": action[None], "observation": observation[None]}))[:, 0].astype(
+        np.float64
+    )
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -364,7 +374,7 @@ def test_crossqs_critics_see_what_was_done_and_what_follows_as_one_batch(window)
     of_actor = []
     outputs = layers(state.network, data.observation[0], of_batch(state.network, of_actor))
     drawn, _ = state.head(jnp.float32(outputs)).sample_and_log_prob(key_actor)
-    values = np.asarray(critic_outputs(after.critics, data.observation[0], drawn))[..., 0]
+    values = np.asarray(critic_values(after.critics, data.observation[0], drawn))
     np.testing.assert_allclose(metrics["value"], values.min(0).mean(), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(after.network.running.means[1], of_actor[1][0], rtol=1e-3, atol=1e-5)
     assert after.target_critics == ()

@@ -280,10 +280,8 @@ BUGS = [
         (
             Mutant(
                 "algorithms/sac.py",
-                "soft_value = self.believed(outputs) - ent_coef * log_prob[:, None]\n"
-                "        return step.reward[:, None] + step.discount[:, None] * soft_value",
-                "value, entropy = self.believed(outputs), -self.gamma * ent_coef * log_prob[:, None]\n"
-                "        return step.reward[:, None] + step.discount[:, None] * value + entropy",
+                "step.reward + step.discount * (value - cost)",
+                "step.reward + step.discount * value - self.gamma * cost",
                 SAC_LOSS,
             ),
         ),
@@ -362,8 +360,8 @@ BUGS = [
             Mutant("algorithms/dqn.py", "(weight * per_sample).mean()", "per_sample.mean()", DQN_WEIGHTS),
             Mutant(
                 "algorithms/sac.py",
-                "(weight * per_sample).mean()",
-                "per_sample.mean()",
+                "(weight * squared).mean()",
+                "squared.mean()",
                 f"{WEIGHTS}[sac]",
             ),
             Mutant(
@@ -426,8 +424,8 @@ BUGS = [
             ),
             Mutant(
                 "algorithms/sac.py",
-                "target_critics = optax.incremental_update(critics, state.target_critics, self.tau)",
-                "target_critics = jax.tree.map(\n"
+                "following = optax.incremental_update(critics, state.target_critics, self.tau)",
+                "following = jax.tree.map(\n"
                 "            lambda x, y: optax.incremental_update(x, y, self.tau) if x.ndim > 2 else y,\n"
                 "            critics, state.target_critics)",
                 f"{SLOW_COPY}[sac]",

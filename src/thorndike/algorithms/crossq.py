@@ -15,7 +15,7 @@ from thorndike.core import Transition
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import Replay
-from thorndike.networks import RENORMALIZATION, Network, RenormalizedMLP, Same, critic_outputs
+from thorndike.networks import RENORMALIZATION, Network, RenormalizedMLP, Same
 from thorndike.optimizers import Adam, Optimizer, improved
 from thorndike.sequences import flat
 from thorndike.targets import NStep
@@ -55,9 +55,7 @@ class CrossQ(SAC):
     def recall(self, state: State, window: Transition, ent_coef: Any, key: jax.Array) -> NStep:
         return super().recall(state._replace(target_critics=state.critics), window, ent_coef, key)
 
-    def improve_critics(
-        self, state: State, step: NStep, weight: jax.Array, ent_coef: Any, optimizer: Any, key: jax.Array
-    ) -> tuple[State, jax.Array, jax.Array]:
+    def improve_critics(self, state: State, step: NStep, weight: Any, ent_coef: Any, optimizer: Any, key: Any) -> tuple:
         """One step of the critics, by what they say themselves of the next actions, in the same batch (section 3)."""
         step = flat(step)
         action, log_prob = state.head(state.network(step.next_observation)).sample_and_log_prob(key)
@@ -65,31 +63,29 @@ class CrossQ(SAC):
         following = {"action": action, "observation": step.next_observation}
         both = jax.tree.map(lambda *x: jnp.concatenate(x), now, following)
 
-        def loss(trained):
+        def critic_loss(trained):
             critics = trained.knowing(state.critics.running)
             outputs, running = jax.vmap(lambda critic: critic.learning(both))(critics)
-            outputs, of_following = jnp.split(outputs, 2, axis=1)
-            target = self.soft_target(step, self.believed(lax.stop_gradient(of_following)), ent_coef, log_prob)
-            per_sample, error = self.losses(outputs, target)
-            return 0.5 * (weight * per_sample).mean(), (error, running)
+            value, next_value = jnp.split(outputs[..., 0], 2, axis=1)  # [critics, L * B]
+            target = self.soft_target(step, self.believed(next_value), ent_coef * log_prob)
+            squared, error = self.errors(value, lax.stop_gradient(target))
+            return 0.5 * (weight * squared).mean(), (error, running)
 
-        of_actor, of_critics, of_ent_coef = state.optimizers
-        trained, of_critics, value, (error, running) = improved(loss, state.critics.trained, of_critics, optimizer)
-        optimizers = of_actor, of_critics, of_ent_coef
-        return state._replace(critics=trained.knowing(running), optimizers=optimizers), value, error
+        of_actor, moments, of_ent_coef = state.optimizers
+        trained, moments, loss, (error, running) = improved(critic_loss, state.critics.trained, moments, optimizer)
+        optimizers = of_actor, moments, of_ent_coef
+        return state._replace(critics=trained.knowing(running), optimizers=optimizers), loss, error
 
-    def improve_actor(
-        self, state: State, step: NStep, ent_coef: Any, optimizer: Any, key: jax.Array
-    ) -> tuple[State, jax.Array, jax.Array]:
+    def improve_actor(self, state: State, step: NStep, ent_coef: Any, optimizer: Any, key: jax.Array) -> tuple:
         """One step of the actor, which learns normalised by the batch; critics say what they say one by one."""
-        observation = flat(step.observation)
+        seen = flat(step.observation)
 
-        def loss(trained):
-            outputs, running = trained.knowing(state.network.running).learning(observation)
-            action, log_prob = state.head(outputs).sample_and_log_prob(key)
-            value = self.actor_value(critic_outputs(state.critics, observation, action))
+        def actor_loss(trained):
+            outputs, running = trained.knowing(state.network.running).learning(seen)
+            log_prob, value = self.judged(state.head(outputs), state.critics, seen, (), key, self.actor_value)
             return (ent_coef * log_prob - value).mean(), (log_prob.mean(), value.mean(), running)
 
         of_actor, *others = state.optimizers
-        trained, of_actor, _, (log_prob, value, running) = improved(loss, state.network.trained, of_actor, optimizer)
+        trained, of_actor, _, outputs = improved(actor_loss, state.network.trained, of_actor, optimizer)
+        log_prob, value, running = outputs
         return state._replace(network=trained.knowing(running), optimizers=(of_actor, *others)), log_prob, value

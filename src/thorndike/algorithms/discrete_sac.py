@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from thorndike.algorithms.sac import SAC
 from thorndike.distributions import Categorical, Head
 from thorndike.errors import UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.networks import choice_outputs, choices_over_time, init_choice_critics
+from thorndike.networks import critic_outputs, critic_outputs_over_time, init_choice_critics
 from thorndike.sequences import Unrolled, flat
 
 
@@ -37,16 +36,14 @@ class DiscreteSAC(SAC):
         head = Head.of(action_space)
         return head, init_choice_critics(self, key, observation_space, head.outputs)
 
-    def values_taken(self, critics: Any, observation: Any, action: Any, carry: Any, ended: jax.Array) -> Unrolled:
-        seen = choices_over_time(critics, observation, carry, ended)  # [critics, L * B, A]
-        return seen._replace(outputs=jnp.take_along_axis(seen.outputs, flat(action)[None, :, None], axis=2))
+    def taken(self, critics: Any, observation: Any, action: Any, carry: Any, ended: jax.Array) -> Unrolled:
+        seen = critic_outputs_over_time(critics, observation, carry, ended)  # [critics, L * B, A]
+        return seen._replace(outputs=jnp.take_along_axis(seen.outputs, flat(action)[None, :, None], axis=2)[..., 0])
 
-    def judged(
-        self, distribution: Categorical, critics: Any, observation: Any, carry: Any, key: jax.Array, belief: Callable
-    ) -> tuple[jax.Array, jax.Array]:
-        """The expectations of log pi(a|s) [B] and of min Q(s, a) over the actor's actions (equations 10 and 12)."""
-        value = (distribution.probabilities * choice_outputs(critics, observation, carry).min(0)).sum(-1)
-        return -distribution.entropy(), belief(value[None, :, None])
+    def judged(self, distribution: Any, critics: Any, observation: Any, carry: Any, key: jax.Array, take: Any) -> tuple:
+        """The expectations of log pi(a|s) and of min Q(s, a) over the actor's actions: [B] each (equations 10, 12)."""
+        value = critic_outputs(critics, observation, carry).min(0)
+        return -distribution.entropy(), (distribution.probabilities * value).sum(-1)
 
     def log_prob(self, distribution: Categorical, key: jax.Array) -> jax.Array:
         return -distribution.entropy()

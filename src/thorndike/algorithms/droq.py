@@ -23,5 +23,5 @@ class DroQ(SAC):
     warmup_steps: int = setting(5_000, low=0)
     memory: Replay = Replay(capacity=1_000_000, batch_size=20 * 256)
 
-    def actor_value(self, outputs: jax.Array) -> jax.Array:
-        return outputs.mean(0)[:, 0]
+    def actor_value(self, values: jax.Array) -> jax.Array:
+        return values.mean(0)

@@ -42,5 +42,5 @@ class REDQ(SAC):
         step = step._replace(next_carry=(actor_carry, jax.tree.map(lambda x: x[:, :, drawn], carry)))
         return super().target(state._replace(target_critics=critics), step, ent_coef, key)
 
-    def actor_value(self, outputs: jax.Array) -> jax.Array:
-        return outputs.mean(0)[:, 0]
+    def actor_value(self, values: jax.Array) -> jax.Array:
+        return values.mean(0)

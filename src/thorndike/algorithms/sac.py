@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,13 +24,13 @@ from thorndike.networks import (
     Network,
     Same,
     check_special,
-    critic_outputs,
+    critic_values,
     critics_over_time,
     critics_with_dropout,
     dropout_keys,
     init_critics,
     init_critics_carry,
-)
+)  # fmt: skip
 from thorndike.optimizers import Adam, Optimizer, improved
 from thorndike.schedules import falling
 from thorndike.sequences import Unrolled, first, flat, over_time, shapes_of_carry
@@ -118,7 +118,7 @@ class SAC:
         return State(network, head, critics, jax.tree.map(jnp.copy, critics), log_ent_coef, optimizers, statistics)
 
     def init_head_and_critics(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> tuple:
-        return Head.squashed(action_space), init_critics(self, key, observation_space, action_space, self.atoms)
+        return Head.squashed(action_space), init_critics(self, key, observation_space, action_space)
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
         return Policy(state.network, state.head, jnp.asarray(explore), state.statistics.observations)
@@ -143,10 +143,9 @@ class SAC:
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
         """`policy_delay` steps of the critics, each on a part of the batch [T, B], then of actor and temperature."""
         keys = random.split(key, self.policy_delay + 2)
-        keys_critics, key_actor, key_between = keys[:-2], keys[-2], keys[-1]
         ent_coef = jnp.exp(state.log_ent_coef) if self.ent_coef is None else self.ent_coef
         optimizer, critic_optimizer = self.descent(fraction), self.descent(fraction, self.critic_learning_rate)
-        step = self.recall(state, normalization.apply(state.statistics, batch.steps), ent_coef, key_between)
+        step = self.recall(state, normalization.apply(state.statistics, batch.steps), ent_coef, keys[-1])
         parts = in_parts((step, jnp.broadcast_to(batch.weight[None], step.reward.shape)), self.policy_delay)
 
         def critic_step(state, part):
@@ -154,57 +153,49 @@ class SAC:
             state, loss, error = self.improve_critics(state, step, flat(weight), ent_coef, critic_optimizer, key)
             return state, (loss, error.reshape(weight.shape))
 
-        state, (loss, error) = repeat(critic_step, state, (parts, keys_critics), self.policy_delay)
+        state, (loss, error) = repeat(critic_step, state, (parts, keys[:-2]), self.policy_delay)
         step, _ = jax.tree.map(lambda x: x[-1], parts)
-        state, log_prob, value = self.improve_actor(state, step, ent_coef, optimizer, key_actor)
+        state, log_prob, value = self.improve_actor(state, step, ent_coef, optimizer, keys[-2])
         if self.ent_coef is None:
-            of_actor, of_critics, of_ent_coef = state.optimizers
-            excess = -log_prob - self.entropy_aim(state.head, step.observation)
-            log_ent_coef, of_ent_coef, *_ = improved(
-                lambda x: (x * excess, None), state.log_ent_coef, of_ent_coef, optimizer
-            )
-            state = state._replace(log_ent_coef=log_ent_coef, optimizers=(of_actor, of_critics, of_ent_coef))
+            *others, of_ent_coef = state.optimizers
+            excess, log_ent_coef = -log_prob - self.entropy_aim(state.head, step.observation), state.log_ent_coef
+            log_ent_coef, of_ent_coef, *_ = improved(lambda x: (x * excess, None), log_ent_coef, of_ent_coef, optimizer)
+            state = state._replace(log_ent_coef=log_ent_coef, optimizers=(*others, of_ent_coef))
         metrics = {"critic_loss": loss.mean(), "value": value, "entropy": -log_prob, "ent_coef": ent_coef}
         return state, metrics, jnp.concatenate([*error], axis=1)  # [L, B]
 
-    def improve_critics(
-        self, state: State, step: NStep, weight: jax.Array, ent_coef: Any, optimizer: Any, key: jax.Array
-    ) -> tuple[State, jax.Array, jax.Array]:
-        """One step of the critics, and of those that follow them; the loss, and how wrong they were [L * B]."""
+    def improve_critics(self, state: State, step: NStep, weight: Any, ent_coef: Any, optimizer: Any, key: Any) -> tuple:
+        """The state after one step of the critics and of those that follow; the loss, and errors [L * B]."""
         key, for_target, for_loss = dropout_keys(state.critics, key, 2)
-        blurred = critics_with_dropout(state.target_critics, for_target)
-        target = self.target(state._replace(target_critics=blurred), step, ent_coef, key)
+        thinned = state._replace(target_critics=critics_with_dropout(state.target_critics, for_target))
+        target = self.target(thinned, step, ent_coef, key)
         taken = step.observation, step.action, first(step.carry[1]), step.ended
 
-        def loss(critics):
-            outputs = self.values_taken(critics_with_dropout(critics, for_loss), *taken).outputs
-            per_sample, error = self.losses(outputs, target)
-            return 0.5 * (weight * per_sample).mean(), error
+        def critic_loss(critics):
+            squared, error = self.errors(self.taken(critics_with_dropout(critics, for_loss), *taken).outputs, target)
+            return 0.5 * (weight * squared).mean(), error
 
-        of_actor, of_critics, of_ent_coef = state.optimizers
-        critics, of_critics, value, error = improved(loss, state.critics, of_critics, optimizer)
-        target_critics = optax.incremental_update(critics, state.target_critics, self.tau)
-        optimizers = of_actor, of_critics, of_ent_coef
-        return state._replace(critics=critics, target_critics=target_critics, optimizers=optimizers), value, error
+        of_actor, moments, of_ent_coef = state.optimizers
+        critics, moments, loss, error = improved(critic_loss, state.critics, moments, optimizer)
+        following = optax.incremental_update(critics, state.target_critics, self.tau)
+        optimizers = of_actor, moments, of_ent_coef
+        return state._replace(critics=critics, target_critics=following, optimizers=optimizers), loss, error
 
-    def improve_actor(
-        self, state: State, step: NStep, ent_coef: Any, optimizer: Any, key: jax.Array
-    ) -> tuple[State, jax.Array, jax.Array]:
-        """One step of the actor; the mean log-probability and value of its actions."""
+    def improve_actor(self, state: State, step: NStep, ent_coef: Any, optimizer: Any, key: jax.Array) -> tuple:
+        """The state after one step of the actor; the mean log-probability and value of its actions."""
         key, for_critics = dropout_keys(state.critics, key, 1)
-        actor_carry, critics_carry = first(step.carry)
-        critics = critics_with_dropout(state.critics, for_critics)
+        critics, (carry, critics_carry) = critics_with_dropout(state.critics, for_critics), first(step.carry)
 
-        def loss(network):
-            outputs = over_time(network, step.observation, actor_carry, step.ended).outputs
-            carry = self.values_taken(critics, step.observation, step.action, critics_carry, step.ended).before
-            distribution = state.head(flat(outputs), masks.of(flat(step.observation)))
-            seen = critics, flat(step.observation), flat(carry)
-            log_prob, value = self.judged(distribution, *seen, key, self.actor_value)
+        def actor_loss(network):
+            outputs = over_time(network, step.observation, carry, step.ended).outputs
+            before = self.taken(critics, step.observation, step.action, critics_carry, step.ended).before
+            seen, before = flat((step.observation, before))
+            distribution = state.head(flat(outputs), masks.of(seen))
+            log_prob, value = self.judged(distribution, critics, seen, before, key, self.actor_value)
             return (ent_coef * log_prob - value).mean(), (log_prob.mean(), value.mean())
 
         of_actor, *others = state.optimizers
-        network, of_actor, _, (log_prob, value) = improved(loss, state.network, of_actor, optimizer)
+        network, of_actor, _, (log_prob, value) = improved(actor_loss, state.network, of_actor, optimizer)
         return state._replace(network=network, optimizers=(of_actor, *others)), log_prob, value
 
     def recall(self, state: State, window: Transition, ent_coef: Any, key: jax.Array) -> NStep:
@@ -216,7 +207,7 @@ class SAC:
         ended, zeros = window.terminated | window.truncated, init_critics_carry(self, window.reward.shape[1])
         actor = over_time(state.network, window.observation, first_carry(window, self.initial_carry), ended)
         critics, targets = (
-            self.values_taken(critics, window.observation, window.action, zeros, ended)
+            self.taken(critics, window.observation, window.action, zeros, ended)
             for critics in (state.critics, state.target_critics)
         )
         seen = Unrolled((), (actor.before, critics.before), (actor.after, targets.after))
@@ -228,53 +219,42 @@ class SAC:
         return recalled(window, self.gamma, self.memory, seen, soft)
 
     def target(self, state: State, step: NStep, ent_coef: Any, key: jax.Array) -> jax.Array:
-        """[L * B, atoms]: r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' drawn from the present actor."""
+        """[L * B]: r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' drawn from the present actor."""
         step = flat(step)
-        actor_carry, critics_carry = step.next_carry
-        outputs, _ = sequences.step(state.network, step.next_observation, actor_carry)
+        carry, critics_carry = step.next_carry
+        outputs, _ = sequences.step(state.network, step.next_observation, carry)
         distribution = state.head(outputs, masks.of(step.next_observation))
         seen = state.target_critics, step.next_observation, critics_carry
         log_prob, value = self.judged(distribution, *seen, key, self.believed)
-        return self.soft_target(step, value, ent_coef, log_prob)
+        return self.soft_target(step, value, ent_coef * log_prob)
 
-    def soft_target(self, step: NStep, value: jax.Array, ent_coef: Any, log_prob: jax.Array) -> jax.Array:
-        """The same, for what is believed [L * B, atoms] of the next actions."""
-        return step.reward[:, None] + step.discount[:, None] * (value - ent_coef * log_prob[:, None])
+    def soft_target(self, step: NStep, value: jax.Array, cost: jax.Array) -> jax.Array:
+        return step.reward + step.discount * (value - cost)
 
-    @property
-    def atoms(self) -> int:
-        """Numbers that each critic says of an action: for SAC its value alone."""
-        return 1
-
-    def believed(self, outputs: jax.Array) -> jax.Array:
-        """What targets [B, atoms] take of what critics say [critics, B, atoms]: the least value."""
-        return outputs.min(0)
-
-    def actor_value(self, outputs: jax.Array) -> jax.Array:
-        """What the actor climbs [B], of what critics say [critics, B, atoms]: the least value."""
-        return outputs.min(0)[:, 0]
-
-    def losses(self, outputs: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Twice the critics' loss for each sample, of what they say [critics, B, atoms]; how wrong they were [B]."""
-        error = (outputs - target[None])[..., 0]
-        return jnp.square(error).sum(0), jnp.abs(error).mean(0)
-
-    def values_taken(self, critics: Any, observation: Any, action: Any, carry: Any, ended: jax.Array) -> Unrolled:
-        """What every critic says of the actions taken [critics, L * B, atoms], along sequences [L, B]."""
+    def taken(self, critics: Any, observation: Any, action: Any, carry: Any, ended: jax.Array) -> Unrolled:
+        """Q(s, a) of every critic [critics, L * B] along sequences [L, B]."""
         return critics_over_time(critics, observation, action, carry, ended)
 
-    def judged(
-        self, distribution: Any, critics: Any, observation: Any, carry: Any, key: jax.Array, belief: Callable
-    ) -> tuple[jax.Array, jax.Array]:
-        """log pi(a|s) [B] of what the actor does in observations [B, ...], and the `belief` in what critics say of it.
-
-        By one action, which is drawn.
-        """
+    def judged(self, distribution: Any, critics: Any, observation: Any, carry: Any, key: jax.Array, take: Any) -> tuple:
+        """log pi(a|s) and what one may `take` of Q(s, a): [B] each, by one action for each observation [B, ...]."""
         action, log_prob = distribution.sample_and_log_prob(key)
-        return log_prob, belief(critic_outputs(critics, observation, action, carry))
+        return log_prob, take(critic_values(critics, observation, action, carry))
+
+    def believed(self, values: jax.Array) -> jax.Array:
+        """What targets take of the critics' values [critics, B, ...]: the least."""
+        return values.min(0)
+
+    def actor_value(self, values: jax.Array) -> jax.Array:
+        """What the actor climbs of them: the same."""
+        return values.min(0)
+
+    def errors(self, values: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Of values [critics, B]: the sum of their squares, and the mean of their sizes, for each sample [B]."""
+        error = values - target[None]
+        return jnp.square(error).sum(0), jnp.abs(error).mean(0)
 
     def log_prob(self, distribution: Any, key: jax.Array) -> jax.Array:
-        """log pi(a|s) [B], as above."""
+        """log pi(a|s) [B], of an action drawn."""
         return distribution.sample_and_log_prob(key)[1]
 
     def entropy_aim(self, head: Head, observation: Any = None) -> Any:

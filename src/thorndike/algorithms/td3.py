@@ -27,7 +27,7 @@ from thorndike.networks import (
     critics_over_time,
     init_critics,
     init_critics_carry,
-)
+)  # fmt: skip
 from thorndike.optimizers import Adam, Optimizer, improved
 from thorndike.schedules import falling
 from thorndike.sequences import Unrolled, first, flat, over_time, shapes_of_carry
@@ -158,7 +158,7 @@ class TD3:
 
             def loss(critics):
                 seen = critics_over_time(critics, step.observation, step.action, first(step.carry[1]), step.ended)
-                error = seen.outputs[..., 0] - target[None]  # [critics, L * B]
+                error = seen.outputs - target[None]  # [critics, L * B]
                 return (flat(weight) * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0).reshape(weight.shape)
 
             critics, moments, value, error = improved(loss, critics, moments, critic_optimizer)

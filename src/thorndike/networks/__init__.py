@@ -5,10 +5,9 @@ from thorndike.networks.cnn import CNN, ConvolutionalPerceptron
 from thorndike.networks.critics import (
     FirstOutputs,
     Same,
-    choice_outputs,
-    choices_over_time,
     critic_carry,
     critic_outputs,
+    critic_outputs_over_time,
     critic_recipe,
     critic_values,
     critics_over_time,
@@ -31,8 +30,8 @@ from thorndike.networks.simba import SimBa
 __all__ = [
     "ACTIVATIONS", "CNN", "GRU", "LSTM", "MLP", "NETWORKS", "RENORMALIZATION", "Attention",
     "ConvolutionalPerceptron", "FirstOutputs", "ImplicitQuantiles", "MinGRU", "Network", "Part", "Perceptron",
-    "RenormalizedMLP", "Same", "SimBa", "check_special", "choice_outputs", "choices_over_time", "critic_carry",
-    "critic_outputs", "critic_recipe", "critic_values", "critics_over_time", "critics_with_dropout", "dropout_keys",
-    "features", "init_choice_critics", "init_critics", "init_critics_carry", "init_implicit", "init_value",
-    "is_noisy", "noiseless", "parts_of", "perturbed", "recipe_of", "with_dropout",
+    "RenormalizedMLP", "Same", "SimBa", "check_special", "critic_carry", "critic_outputs",
+    "critic_outputs_over_time", "critic_recipe", "critic_values", "critics_over_time", "critics_with_dropout",
+    "dropout_keys", "features", "init_choice_critics", "init_critics", "init_critics_carry", "init_implicit",
+    "init_value", "is_noisy", "noiseless", "parts_of", "perturbed", "recipe_of", "with_dropout",
 ]  # fmt: skip

@@ -74,8 +74,7 @@ def init_critics(
 ) -> Any:
     """The critics Q(s, a) of `algorithm`, `num_critics` as one module: its leaves have them along their first axis.
 
-    They see Dict(action, observation), and say `outputs` numbers of it. Raises SettingError for a recipe that would
-    make all of them the same.
+    They see Dict(action, observation). Raises SettingError for a recipe that would make all of them the same.
     """
     canonical = spaces.Box(-1.0, 1.0, action_space.shape, np.float32)
     recipe = critic_recipe(algorithm, "critic_network", observation_space)
@@ -106,38 +105,30 @@ def init_critics_carry(algorithm: Any, n: int) -> Any:
     return jax.tree.map(lambda x: jnp.repeat(x[:, None], algorithm.num_critics, axis=1), carry)
 
 
-def critic_outputs(critics: Any, observation: Any, action: jax.Array, carry: Any = ()) -> jax.Array:
-    """What every critic says [critics, B, outputs] of observations and canonical actions [B, ...].
+def critic_values(critics: Any, observation: Any, action: jax.Array, carry: Any = ()) -> jax.Array:
+    """Q(s, a) of every critic: [critics, B] for observations and canonical actions [B, ...].
 
     Each is seen with a carry of its own, [B, critics, ...].
     """
-    return _outputs(critics, {"action": action, "observation": observation}, carry)
+    return critic_outputs(critics, {"action": action, "observation": observation}, carry)[..., 0]
 
 
-def choice_outputs(critics: Any, observation: Any, carry: Any = ()) -> jax.Array:
-    """What every critic of choices says [critics, B, choices] of observations [B, ...]; carries as above."""
-    return _outputs(critics, observation, carry)
-
-
-def _outputs(critics: Any, seen: Any, carry: Any) -> jax.Array:
+def critic_outputs(critics: Any, seen: Any, carry: Any = ()) -> jax.Array:
+    """What every critic puts out of what it sees [B, ...]: [critics, B, outputs]."""
     return jax.vmap(lambda critic, carry: step(critic, seen, carry)[0], in_axes=(0, 1))(critics, carry)
 
 
-def critic_values(critics: Any, observation: Any, action: jax.Array, carry: Any = ()) -> jax.Array:
-    """Q(s, a) of every critic that says nothing else: [critics, B]."""
-    return critic_outputs(critics, observation, action, carry)[..., 0]
-
-
 def critics_over_time(critics: Any, observation: Any, action: jax.Array, carry: Any, ended: jax.Array) -> Unrolled:
-    """What every critic says [critics, T * B, outputs] along sequences; what they carry is [T, B, critics, ...]."""
-    return choices_over_time(critics, {"action": action, "observation": observation}, carry, ended)
+    """Q(s, a) of every critic [critics, T * B] along sequences [T, B]; what they carry is [T, B, critics, ...]."""
+    unrolled = critic_outputs_over_time(critics, {"action": action, "observation": observation}, carry, ended)
+    return unrolled._replace(outputs=unrolled.outputs[..., 0])
 
 
-def choices_over_time(critics: Any, observation: Any, carry: Any, ended: jax.Array) -> Unrolled:
-    """The same for critics of choices, which see observations alone."""
+def critic_outputs_over_time(critics: Any, seen: Any, carry: Any, ended: jax.Array) -> Unrolled:
+    """What every critic puts out along sequences [T, B], [critics, T * B, outputs]; carries as above."""
 
     def outputs(critic, carry):
-        unrolled = over_time(critic, observation, carry, ended)
+        unrolled = over_time(critic, seen, carry, ended)
         return unrolled._replace(outputs=flat(unrolled.outputs))
 
     return jax.vmap(outputs, in_axes=(0, 1), out_axes=Unrolled(0, 2, 2))(critics, carry)
