@@ -28,6 +28,7 @@ from thorndike.algorithms.td3 import DDPG, TD3
 from thorndike.environments import make
 from thorndike.errors import EnvironmentFault, SettingError
 from thorndike.hyperparameters import hyperparameters
+from thorndike.intrinsic import RND, Counts
 from thorndike.memories import Prioritized, Replay
 from thorndike.networks import MLP
 
@@ -54,6 +55,14 @@ ALGORITHMS = {
         network=SMALL, critic_network=SMALL, num_environments=2, rollout_length=16, batch_size=8, epochs=2,
         **NORMALIZED, target_kl=0.05,
     ),
+    "dqn rnd": DQN(
+        network=SMALL, memory=Replay(500, 16), warmup_steps=40, num_environments=2, rollout_length=3,
+        updates_per_rollout=2, intrinsic=RND(network=SMALL, features=4),
+    ),
+    "ppo counts": PPO(
+        network=SMALL, critic_network=SMALL, num_environments=2, rollout_length=16, batch_size=8, epochs=2,
+        intrinsic=Counts(bits=6),
+    ),
     "reinforce": REINFORCE(network=SMALL, baseline_network=SMALL, num_environments=2, rollout_length=16, **NORMALIZED),
     "sac": SAC(**OFF_POLICY, memory=Replay(500, 16)),
     "sac n-step prioritized": SAC(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
@@ -63,8 +72,8 @@ ALGORITHMS = {
 
 
 # Tests of one algorithm follow one another, whose programs they share: other workers compile other ones.
-# Those that are another one's child are only resumed every day.
-CHILDREN = ("bootstrapped dqn",)
+# Those that are another one but for a piece are only resumed every day.
+CHILDREN = ("bootstrapped dqn", "dqn rnd", "ppo counts")
 RESUMED = pytest.mark.parametrize("name", ALGORITHMS, scope="module")
 EACH = pytest.mark.parametrize(
     "name",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         UnsuitableError,
     )
     from thorndike.examination import Examination, check
+    from thorndike.intrinsic import RND, Counts
     from thorndike.learner import Learner
     from thorndike.memories import FrameReplay, Latest, Prioritized, PrioritizedFrames, Replay
     from thorndike.networks import CNN, GRU, LSTM, MLP, Attention, MinGRU, Same
@@ -51,6 +52,7 @@ _HOMES = {name: f"algorithms.{file}" for name, file in names.ALGORITHMS.items()}
     "Agent": "runs.agents",
     "Attention": "networks",
     "CNN": "networks",
+    "Counts": "intrinsic",
     "Examination": "examination",
     "FrameReplay": "memories",
     "GRU": "networks",
@@ -62,6 +64,7 @@ _HOMES = {name: f"algorithms.{file}" for name, file in names.ALGORITHMS.items()}
     "Prioritized": "memories",
     "PrioritizedFrames": "memories",
     "RAdam": "optimizers",
+    "RND": "intrinsic",
     "RMSProp": "optimizers",
     "Replay": "memories",
     "Run": "runs.run",

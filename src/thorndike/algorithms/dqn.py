@@ -10,10 +10,11 @@ import optax
 from gymnasium import spaces
 from jax import random
 
-from thorndike import masks, normalization, sequences
+from thorndike import intrinsic, masks, normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.errors import UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
+from thorndike.intrinsic import Intrinsic
 from thorndike.memories import Prioritized, Replay, check_replay, first_carry
 from thorndike.networks import MLP, Network
 from thorndike.optimizers import Adam, Optimizer, clipped, improved
@@ -29,6 +30,7 @@ class State(NamedTuple):
     optimizer: Any
     updates: jax.Array
     statistics: Any  # what observations and rewards are normalised by
+    intrinsic: Any = ()  # what rewards for what is new are made of
 
 
 class Policy(NamedTuple):
@@ -66,6 +68,7 @@ class DQN:
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
     clip_rewards: bool = False  # learn from their signs, as usual for Atari games
+    intrinsic: Intrinsic | None = setting(None, recipe=True)  # rewards for what is new beside the environment's
     num_environments: int = setting(8, low=1, high=2**20)
     rollout_length: int = setting(8, low=1)
     updates_per_rollout: int = setting(32, low=1, high=2**20)
@@ -87,7 +90,8 @@ class DQN:
         network = self.init_network(key, observation_space, int(action_space.n))
         target_network = jax.tree.map(jnp.copy, network)
         statistics = normalization.begin(self, observation_space)
-        return State(network, target_network, self.descent().init(network), jnp.uint32(0), statistics)
+        novelty = intrinsic.begin(self, key, observation_space)
+        return State(network, target_network, self.descent().init(network), jnp.uint32(0), statistics, novelty)
 
     def init_network(self, key: jax.Array, observation_space: spaces.Space, actions: int) -> Any:
         return self.network.init(key, observation_space, (actions + self.dueling) * self.atoms)
@@ -187,13 +191,15 @@ class DQN:
         return flat(jnp.broadcast_to(batch.weight[None], step.reward.shape))
 
     def observe(self, state: State, trajectory: Transition) -> State:
-        return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
+        statistics = normalization.observe(state.statistics, trajectory, self.gamma)
+        return state._replace(statistics=statistics, intrinsic=intrinsic.observe(self, state.intrinsic, trajectory))
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
-        step = self.recall(state, normalization.apply(state.statistics, batch.steps))
+        reward, more = intrinsic.found(self, state.intrinsic, batch.steps)
+        step = self.recall(state, intrinsic.added(normalization.apply(state.statistics, batch.steps), reward))
         weight = self.weights(batch, step)
 
         def loss(network):
@@ -203,8 +209,8 @@ class DQN:
         network, optimizer, value, error = improved(loss, state.network, state.optimizer, self.descent(fraction))
         updates = state.updates + 1
         target_network = optax.periodic_update(network, state.target_network, updates, self.target_period)
-        metrics = {"loss": value, "td_error": error.mean()}
-        state = State(network, target_network, optimizer, updates, state.statistics)
+        metrics = {"loss": value, "td_error": error.mean(), **more}
+        state = State(network, target_network, optimizer, updates, state.statistics, state.intrinsic)
         return state, metrics, error.reshape(step.reward.shape)
 
 
