@@ -55,13 +55,13 @@ ALGORITHMS = {
         network=SMALL, critic_network=SMALL, num_environments=2, rollout_length=16, batch_size=8, epochs=2,
         **NORMALIZED, target_kl=0.05,
     ),
-    "dqn rnd": DQN(
+    "dqn counts": DQN(
         network=SMALL, memory=Replay(500, 16), warmup_steps=40, num_environments=2, rollout_length=3,
-        updates_per_rollout=2, intrinsic=RND(network=SMALL, features=4),
+        updates_per_rollout=2, intrinsic=Counts(bits=6),
     ),
-    "ppo counts": PPO(
+    "ppo rnd": PPO(
         network=SMALL, critic_network=SMALL, num_environments=2, rollout_length=16, batch_size=8, epochs=2,
-        intrinsic=Counts(bits=6),
+        intrinsic=RND(network=SMALL, features=4),
     ),
     "reinforce": REINFORCE(network=SMALL, baseline_network=SMALL, num_environments=2, rollout_length=16, **NORMALIZED),
     "sac": SAC(**OFF_POLICY, memory=Replay(500, 16)),
@@ -71,15 +71,20 @@ ALGORITHMS = {
 }  # fmt: skip
 
 
-# Tests of one algorithm follow one another, whose programs they share: other workers compile other ones.
 # Those that are another one but for a piece are only resumed every day.
-CHILDREN = ("bootstrapped dqn", "dqn rnd", "ppo counts")
-RESUMED = pytest.mark.parametrize("name", ALGORITHMS, scope="module")
-EACH = pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.full if name in CHILDREN else ()) for name in ALGORITHMS],
-    scope="module",
-)
+CHILDREN = ("bootstrapped dqn", "dqn counts", "ppo rnd")
+
+
+def each(*later):
+    """Every algorithm, those named in the full suite alone.
+
+    Tests of one follow one another, whose programs they share: other workers compile other ones.
+    """
+    names = [pytest.param(name, marks=pytest.mark.full if name in later else ()) for name in ALGORITHMS]
+    return pytest.mark.parametrize("name", names, scope="module")
+
+
+EACH = each(*CHILDREN)
 
 
 def environment_of(algorithm, prefix=""):
@@ -129,7 +134,7 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-@RESUMED
+@each("dqn counts")
 def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name):
     algorithm = ALGORITHMS[name]
     per = trainer.steps_per_iteration(algorithm)
