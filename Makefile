@@ -13,6 +13,8 @@
 #   make speed            rerun the comparison of speed with other libraries (make speed ARGS=--quick to look)
 #   make minatar          PPO and DQN on MinAtar beside Rejax, compiled both (with what test-worlds installs)
 #   make atari            DQN on an Atari game beside stable-baselines3, an hour (make atari ARGS="--game Breakout")
+#   make deep-sea         bootstrapped DQN and DQN in Deep Sea at all of bsuite's sizes, hours (make deep-sea ARGS="--sizes 10 20")
+#   make exploration      rewards for what is new, and none, where exploration is hard
 #   make networks         rerun the comparison of one network in every framework, with what test-frameworks installs
 #   make docs             write docs/algorithms.md and a page for each algorithm, of the code
 #   make clean            remove what the above have installed (runs/ and benchmarks/results/ stay)
@@ -35,7 +37,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: train test check test-full test-frameworks test-worlds faults mutants learning learning-long speed minatar \
-  atari networks docs clean
+  atari deep-sea exploration networks docs clean
 
 train: $(VENV)/core
 	$(BIN)/thorndike train dqn CartPole-v1 --seed $(SEED) $(ARGS)
@@ -92,6 +94,13 @@ atari: $(VENV)/environments
 
 docs: $(VENV)/core
 	$(BIN)/python docs/pages.py
+
+deep-sea: $(VENV)/core
+	$(BIN)/python benchmarks/deep_sea.py $(ARGS)
+
+# The picture is drawn with matplotlib, which the tests' tools bring.
+exploration: $(VENV)/dev
+	$(BIN)/python benchmarks/exploration.py $(ARGS)
 
 networks: $(FRAMEWORKS)/installed
 	$(FRAMEWORKS)/bin/python benchmarks/networks.py $(ARGS)

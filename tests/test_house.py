@@ -23,7 +23,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Whom each module may import, by its first name under thorndike (a folder is a room, and counts as one module).
 LEAVES = {"errors", "hyperparameters", "loops", "masks", "names", "schedules", "sequences", "spaces"}
 PARTS = LEAVES | {
-    "core", "distributions", "episodes", "memories", "networks", "normalization", "optimizers", "targets",
+    "core", "distributions", "episodes", "intrinsic", "memories", "networks", "normalization", "optimizers", "targets",
 }  # fmt: skip
 MAY_KNOW = {
     "errors": set(),
@@ -37,6 +37,7 @@ MAY_KNOW = {
     "loops": set(),
     "names": set(),
     "distributions": LEAVES | {"core"},
+    "intrinsic": LEAVES | {"core", "networks", "normalization", "optimizers"},
     "memories": LEAVES | {"core"},
     "normalization": LEAVES | {"core"},
     "optimizers": LEAVES,
@@ -45,7 +46,7 @@ MAY_KNOW = {
     "targets": LEAVES | {"core"},
     "networks": LEAVES | {"sequences"},
     "algorithms": PARTS,
-    "settings": {"algorithms", "core", "memories", "networks"},
+    "settings": {"algorithms", "core", "intrinsic", "memories", "networks"},
     "unrolls": LEAVES | {"core", "compilation", "environments"},
     "environments": LEAVES | {"core"},
     "snapshots": LEAVES | {"core", "environments"},

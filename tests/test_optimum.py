@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from thorndike import trainer
+from thorndike.algorithms.bootstrapped_dqn import BootstrappedDQN
 from thorndike.algorithms.c51 import C51
 from thorndike.algorithms.crossq import CrossQ
 from thorndike.algorithms.dqn import DQN
@@ -243,6 +244,23 @@ def test_q_learning_finds_the_optimal_values_of_every_state_it_meets(environment
     allowed = 0.05 * np.abs(environment.reward).max() / (1 - GAMMA)
     right = [
         np.abs(np.asarray(state.network(solution.observation)).max(-1) - solution.value).max() <= allowed
+        for state in final_states(algorithm, environment, 200_000)
+    ]
+    assert sum(right) >= 9
+
+
+@pytest.mark.parametrize("environment", [garnet(0), chain()], ids=lambda e: e.name)
+def test_every_head_of_bootstrapped_dqn_finds_the_optimal_values_whatever_its_prior(environment):
+    """B3."""
+    algorithm = BootstrappedDQN(
+        network=LINEAR, **FAST, learning_rate=3e-2, learning_rate_end=0.0, rollout_length=4, updates_per_rollout=4,
+        target_period=20, epsilon_start=1.0, epsilon_end=0.5, warmup_steps=1_000, num_heads=5, prior_scale=3.0,
+        memory=Replay(50_000, 128),
+    )  # fmt: skip
+    solution = environment.solution(GAMMA)
+    allowed = 0.05 * np.abs(environment.reward).max() / (1 - GAMMA)
+    right = [
+        np.abs(np.asarray(state.network(solution.observation)).max(-1) - solution.value[:, None]).max() <= allowed
         for state in final_states(algorithm, environment, 200_000)
     ]
     assert sum(right) >= 9

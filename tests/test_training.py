@@ -31,6 +31,7 @@ from thorndike.algorithms.td3 import DDPG, TD3
 from thorndike.environments import make
 from thorndike.errors import EnvironmentFault, SettingError
 from thorndike.hyperparameters import hyperparameters
+from thorndike.intrinsic import RND, Counts
 from thorndike.memories import Prioritized, Replay
 from thorndike.networks import MLP
 
@@ -57,6 +58,14 @@ ALGORITHMS = {
     "ppo": PPO(
         network=SMALL, critic_network=SMALL, num_environments=2, rollout_length=16, batch_size=8, epochs=2,
         **NORMALIZED, target_kl=0.05,
+    ),
+    "dqn counts": DQN(
+        network=SMALL, memory=Replay(500, 16), warmup_steps=40, num_environments=2, rollout_length=3,
+        updates_per_rollout=2, intrinsic=Counts(bits=6),
+    ),
+    "ppo rnd": PPO(
+        network=SMALL, critic_network=SMALL, num_environments=2, rollout_length=16, batch_size=8, epochs=2,
+        intrinsic=RND(network=SMALL, features=4),
     ),
     "reinforce": REINFORCE(network=SMALL, baseline_network=SMALL, num_environments=2, rollout_length=16, **NORMALIZED),
     "sac": SAC(**OFF_POLICY, memory=Replay(500, 16)),
@@ -86,8 +95,11 @@ ALGORITHMS |= {
 
 
 # Tests of one algorithm follow one another, whose programs they share: other workers compile other ones.
-# Those that are another one's child are only resumed every day: it stands for them where only the loop is in question.
-CHILDREN = ("bootstrapped dqn", "redq", "droq", "tqc", "rainbow", "qrdqn", "iqn, munchausen")
+# Those that are another one but for a piece are only resumed every day: it stands for them where only the loop is in
+# question.
+CHILDREN = (
+    "bootstrapped dqn", "redq", "droq", "tqc", "rainbow", "qrdqn", "iqn, munchausen", "dqn counts", "ppo rnd",
+)  # fmt: skip
 RELATED = ("a2c", "pqn", "discrete sac", "trpo", "impala")  # these share what they act with and remember with others
 
 
@@ -143,7 +155,7 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-@each("qrdqn", "iqn, munchausen", "a2c", "discrete sac", "trpo")
+@each("qrdqn", "iqn, munchausen", "a2c", "discrete sac", "trpo", "dqn counts")
 def test_a_run_resumed_in_the_middle_ends_where_the_uninterrupted_one_does(name):
     algorithm = ALGORITHMS[name]
     per = trainer.steps_per_iteration(algorithm)

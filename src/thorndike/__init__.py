@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         UnsuitableError,
     )
     from thorndike.examination import Examination, check
+    from thorndike.intrinsic import RND, Counts
     from thorndike.learner import Learner
     from thorndike.memories import FrameReplay, Latest, Prioritized, PrioritizedFrames, Replay
     from thorndike.networks import CNN, GRU, LSTM, MLP, Attention, MinGRU, RenormalizedMLP, Same, SimBa
@@ -64,6 +65,7 @@ _HOMES = {name: f"algorithms.{known.file}" for name, known in names.ALGORITHMS.i
     "Agent": "runs.agents",
     "Attention": "networks",
     "CNN": "networks",
+    "Counts": "intrinsic",
     "Examination": "examination",
     "FrameReplay": "memories",
     "GRU": "networks",
@@ -75,6 +77,7 @@ _HOMES = {name: f"algorithms.{known.file}" for name, known in names.ALGORITHMS.i
     "Prioritized": "memories",
     "PrioritizedFrames": "memories",
     "RAdam": "optimizers",
+    "RND": "intrinsic",
     "RMSProp": "optimizers",
     "RenormalizedMLP": "networks",
     "Replay": "memories",

@@ -39,6 +39,7 @@ HELP = """thorndike: deep reinforcement learning
   thorndike train ALGORITHM --help           every flag of an algorithm
 """
 CHOICES = {
+    "intrinsic": ("rnd", "counts"),
     "memory": ("replay", "prioritized", "frames", "prioritized-frames"),
     "network": ("mlp", "cnn", "lstm", "gru", "mingru", "attention", "simba", "renormalizedmlp"),
     "optimizer": ("adam", "adamw", "radam", "rmsprop", "sgd"),
@@ -493,7 +494,7 @@ def _of_actor(flags: list[str], prefix: str) -> list[str]:
 def _recipe(flag: str, choice: str, kind: str, present: Any) -> Any:
     """A recipe by its name, keeping what it has in common with the one it replaces."""
     names, word = CHOICES[kind], choice.lower().replace("_", "-")
-    if word == "none" and kind == "network":
+    if word == "none" and kind in ("network", "intrinsic"):
         return None
     if word not in (*names, *(("same",) if kind == "network" else ())):
         options = ", ".join(names)

@@ -66,15 +66,16 @@ OTHER_WORDS = {
 
 def setting(
     default: Any, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf, infinite: bool = False,
-    end_of: str = "", static: bool = False,
+    end_of: str = "", static: bool = False, recipe: bool = False,
 ) -> Any:  # fmt: skip
     """A field with limits: `low <= value <= high` and `value > above`, checked when a user constructs the class.
 
     Infinity passes only where it is said to mean something. What the field `end_of` falls to over a run, and with it
     those that end in its name (critic_learning_rate), is no larger than they are. A float that is `static` is part of
-    the program: it cannot be swept over.
+    the program: it cannot be swept over. What is a `recipe` is made of hyper-parameters wherever it is not None.
     """
     limits = {"low": low, "high": high, "above": above, "infinite": infinite, "end_of": end_of, "static": static}
+    limits |= {"recipe": recipe}
     return dataclasses.field(default=default, metadata=limits)
 
 
@@ -83,7 +84,8 @@ def hyperparameters(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass and a pytree.
 
     Fields annotated `float` (or `float | None`) are leaves, unless `static`: `vmap` can sweep over them, and another
-    value costs no compilation. Fields whose default is itself made of hyper-parameters are subtrees. All else is
+    value costs no compilation. Fields whose default is itself made of hyper-parameters are subtrees, and so are those
+    that are said to be a `recipe`. All else is
     static and must be hashable. On construction a list becomes a tuple, an int given for a float a float, kinds and
     limits are checked (of Python numbers only: tracers and arrays pass), and a method `validate`, if there is one, is
     called.
@@ -108,7 +110,7 @@ def hyperparameters(cls: type[T]) -> type[T]:
     _answer_unknown_words(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     swept = {f.name for f in fields if float in _alternatives(hints[f.name]) and not f.metadata.get("static")}
-    data = tuple(f.name for f in fields if f.name in swept or is_hyperparameters(f.default))
+    data = tuple(f.name for f in fields if f.name in swept or f.metadata.get("recipe") or is_hyperparameters(f.default))
     static = tuple(f.name for f in fields if f.name not in data)
     keys = tuple(jax.tree_util.GetAttrKey(name) for name in data)
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from thorndike import intrinsic
 from thorndike.algorithms.ppo import PPO, Parameters, State
 from thorndike.core import Batch, Transition
 from thorndike.hyperparameters import hyperparameters, setting
@@ -45,11 +46,12 @@ class A2C(PPO):
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, tuple]:
         """One gradient step on the whole rollout [T, N]."""
-        rows, statistics = self.prepare(state, batch.steps)
+        reward, more = intrinsic.found(self, state.intrinsic, batch.steps)
+        rows, statistics = self.prepare(state, batch.steps, reward)
         parameters, optimizer, _, metrics = improved(
             lambda parameters: self.loss(parameters, rows), state.parameters, state.optimizer, self.descent(fraction)
         )
-        return State(parameters, optimizer, statistics), metrics, ()
+        return State(parameters, optimizer, statistics, state.intrinsic), metrics | more, ()
 
     def loss(self, parameters: Parameters, rollout: Transition) -> tuple[jax.Array, dict]:  # type: ignore[override]
         """-log pi(a|s) (R - V(s)), (R - V(s))^2 and the entropy's bonus: the paper's section 4 and algorithm S3."""

@@ -11,11 +11,12 @@ import optax
 from gymnasium import spaces
 from jax import random
 
-from thorndike import masks, normalization, sequences
+from thorndike import intrinsic, masks, normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.distributions import Categorical
 from thorndike.errors import SettingError, UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
+from thorndike.intrinsic import Intrinsic
 from thorndike.memories import Prioritized, Replay, check_replay, first_carry
 from thorndike.networks import MLP, Network, check_special, is_noisy, noiseless, perturbed
 from thorndike.optimizers import Adam, Optimizer, clipped, improved
@@ -31,6 +32,7 @@ class State(NamedTuple):
     optimizer: Any
     updates: jax.Array
     statistics: Any  # what observations and rewards are normalised by
+    intrinsic: Any = ()  # what rewards for what is new are made of
 
 
 class Policy(NamedTuple):
@@ -81,6 +83,7 @@ class DQN:
     munchausen_alpha: float = setting(0.9, low=0, high=1)  # share of the log-probability that is added to rewards
     munchausen_temperature: float = setting(0.03, above=0)  # of the policy
     munchausen_clip: float = setting(-1.0, high=0)  # the least that a log-probability counts, times the temperature
+    intrinsic: Intrinsic | None = setting(None, recipe=True)  # rewards for what is new beside the environment's
     num_environments: int = setting(8, low=1, high=2**20)
     rollout_length: int = setting(8, low=1)
     updates_per_rollout: int = setting(32, low=1, high=2**20)
@@ -107,7 +110,8 @@ class DQN:
         network = self.init_network(key, observation_space, int(action_space.n))
         target_network = jax.tree.map(jnp.copy, network)
         statistics = normalization.begin(self, observation_space)
-        return State(network, target_network, self.descent().init(network), jnp.uint32(0), statistics)
+        novelty = intrinsic.begin(self, key, observation_space)
+        return State(network, target_network, self.descent().init(network), jnp.uint32(0), statistics, novelty)
 
     def init_network(self, key: jax.Array, observation_space: spaces.Space, actions: int) -> Any:
         return self.network.init(key, observation_space, (actions + self.dueling) * self.atoms)
@@ -232,13 +236,15 @@ class DQN:
         return flat(jnp.broadcast_to(batch.weight[None], step.reward.shape))
 
     def observe(self, state: State, trajectory: Transition) -> State:
-        return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
+        statistics = normalization.observe(state.statistics, trajectory, self.gamma)
+        return state._replace(statistics=statistics, intrinsic=intrinsic.observe(self, state.intrinsic, trajectory))
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, Any]:
-        step = self.recall(state, normalization.apply(state.statistics, batch.steps))
+        reward, more = intrinsic.found(self, state.intrinsic, batch.steps)
+        step = self.recall(state, intrinsic.added(normalization.apply(state.statistics, batch.steps), reward))
         weight = self.weights(batch, step)
 
         def loss(network):
@@ -248,8 +254,8 @@ class DQN:
         network, optimizer, value, error = improved(loss, state.network, state.optimizer, self.descent(fraction))
         updates = state.updates + 1
         target_network = optax.periodic_update(network, state.target_network, updates, self.target_period)
-        metrics = {"loss": value, "td_error": error.mean()}
-        state = State(network, target_network, optimizer, updates, state.statistics)
+        metrics = {"loss": value, "td_error": error.mean(), **more}
+        state = State(network, target_network, optimizer, updates, state.statistics, state.intrinsic)
         return state, metrics, error.reshape(step.reward.shape)
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from thorndike import normalization
+from thorndike import intrinsic, normalization
 from thorndike.algorithms.ppo import PPO, Parameters, State
 from thorndike.core import Batch, Transition
 from thorndike.errors import SettingError
@@ -56,16 +56,18 @@ class IMPALA(PPO):
                 )
 
     def observe(self, state: State, trajectory: Transition) -> State:
+        state = super().observe(state, trajectory)
         return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, jax.Array]:
         """One gradient step on windows [T, B], or on the whole rollout."""
-        steps = normalization.apply(state.statistics, batch.steps)
+        reward, more = intrinsic.found(self, state.intrinsic, batch.steps)
+        steps = intrinsic.added(normalization.apply(state.statistics, batch.steps), reward)
         parameters, optimizer, _, (metrics, error) = improved(
             lambda parameters: self.loss(parameters, steps, batch.weight),
             state.parameters, state.optimizer, self.descent(fraction),
         )  # fmt: skip
-        return State(parameters, optimizer, state.statistics), metrics, error
+        return State(parameters, optimizer, state.statistics, state.intrinsic), metrics | more, error
 
     def loss(self, parameters: Parameters, steps: Transition, weight: jax.Array) -> tuple[jax.Array, tuple]:  # type: ignore[override]
         """-rho log pi(a|x) (r + gamma v' - V(x)), (v - V(x))^2 and the entropy's bonus (section 4.2)."""

@@ -10,10 +10,11 @@ import optax
 from gymnasium import spaces
 from jax import lax, random
 
-from thorndike import masks, normalization, sequences
+from thorndike import intrinsic, masks, normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
+from thorndike.intrinsic import Intrinsic
 from thorndike.memories import Latest, check_rollout, check_shared_memory, in_sequences, shuffled
 from thorndike.networks import MLP, FirstOutputs, Network, Same, check_special, critic_carry, init_value
 from thorndike.optimizers import Adam, Optimizer, check_critic_rate, clipped
@@ -46,6 +47,7 @@ class State(NamedTuple):
     parameters: Parameters
     optimizer: Any
     statistics: Any  # what observations and rewards are normalised by
+    intrinsic: Any = ()  # what rewards for what is new are made of
 
     @property
     def network(self) -> Any:
@@ -92,6 +94,7 @@ class PPO:
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
     clip_rewards: bool = False  # learn from their signs, as usual for Atari games
+    intrinsic: Intrinsic | None = setting(None, recipe=True)  # rewards for what is new beside the environment's
     num_environments: int = setting(8, low=1, high=2**20)
     rollout_length: int = setting(128, low=1)
     updates_per_rollout: ClassVar[int] = 1
@@ -122,7 +125,9 @@ class PPO:
         gain = jnp.append(jnp.full(head.outputs, 0.01), jnp.ones(0 if self.critic_network else 1))  # policy, value
         network = self.network.init(key_network, observation_space, gain.size, gain)
         parameters = Parameters(network, head, init_value(self, "critic_network", key_critic, observation_space))
-        return State(parameters, self.descent().init(parameters), normalization.begin(self, observation_space))
+        statistics = normalization.begin(self, observation_space)
+        novelty = intrinsic.begin(self, key, observation_space)
+        return State(parameters, self.descent().init(parameters), statistics, novelty)
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
         remembering = state.parameters.critic if remembers(shapes_of_carry(self.initial_carry)[1]) else ()
@@ -176,14 +181,16 @@ class PPO:
         return policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy, metrics
 
     def observe(self, state: State, trajectory: Transition) -> State:
-        return state  # `update` sees every trajectory, whole
+        # `update` sees every trajectory, whole.
+        return state._replace(intrinsic=intrinsic.observe(self, state.intrinsic, trajectory))
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, Any]:
         """Several epochs over the rollout [T, N], in minibatches drawn anew each epoch."""
-        rows, statistics = self.prepare(state, batch.steps)
+        reward, more = intrinsic.found(self, state.intrinsic, batch.steps)
+        rows, statistics = self.prepare(state, batch.steps, reward)
         orders = shuffled(key, self.epochs, rows.reward.shape[1]).reshape(-1, self.batch_size // self.length)
         clip_range = falling(self.clip_range, self.clip_range_end, fraction)
 
@@ -201,11 +208,13 @@ class PPO:
         names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
         loop = (0, state.parameters, state.optimizer, dict.fromkeys(names, jnp.float32(0)), True)
         seen, parameters, moments, totals, _ = lax.while_loop(lambda x: (x[0] < len(orders)) & x[-1], step, loop)
-        return State(parameters, moments, statistics), jax.tree.map(lambda total: total / seen, totals), ()
+        metrics = jax.tree.map(lambda total: total / seen, totals)
+        return State(parameters, moments, statistics, state.intrinsic), metrics | more, ()
 
-    def prepare(self, state: State, steps: Transition) -> tuple[Transition, Any]:
+    def prepare(self, state: State, steps: Transition, reward: Any = None) -> tuple[Transition, Any]:
         """A rollout with its advantages and value targets, cut into sequences [L, S]; and the merged statistics."""
         steps, statistics = normalization.as_acted(state.statistics, steps, self.gamma)
+        steps = intrinsic.added(steps, reward)
         parameters, ends = state.parameters, (steps.terminated, steps.truncated)
         # What is stored was carried by these very parameters, so that no step has to wait for another.
         outputs, after = side_by_side(parameters.networks, steps.observation, steps.extras["carry"])

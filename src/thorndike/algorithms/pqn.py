@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from gymnasium import spaces
 
-from thorndike import masks, normalization
+from thorndike import intrinsic, masks, normalization
 from thorndike.algorithms.dqn import DQN, State, pick
 from thorndike.core import Batch, Transition
 from thorndike.hyperparameters import hyperparameters, setting
@@ -60,14 +60,16 @@ class PQN(DQN):
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
         network = self.init_network(key, observation_space, int(action_space.n))
         statistics = normalization.begin(self, observation_space)
-        return State(network, (), self.descent().init(network), jnp.uint32(0), statistics)
+        novelty = intrinsic.begin(self, key, observation_space)
+        return State(network, (), self.descent().init(network), jnp.uint32(0), statistics, novelty)
 
     def observe(self, state: State, trajectory: Transition) -> State:
-        return state  # `update` sees every trajectory, whole
+        return state._replace(intrinsic=intrinsic.observe(self, state.intrinsic, trajectory))  # `update` sees it whole
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, tuple]:
         """Several epochs over the rollout [T, N], in minibatches drawn anew each epoch."""
-        rows, statistics = self.prepare(state, batch.steps)
+        reward, more = intrinsic.found(self, state.intrinsic, batch.steps)
+        rows, statistics = self.prepare(state, batch.steps, reward)
         orders = shuffled(key, self.epochs, rows.reward.shape[1]).reshape(-1, self.batch_size // self.length)
 
         def step(carry, order):
@@ -79,8 +81,8 @@ class PQN(DQN):
 
         start = state.network, state.optimizer
         (network, moments), metrics = repeat(step, start, orders, orders.shape[0])
-        state = State(network, (), moments, state.updates + 1, statistics)
-        return state, jax.tree.map(lambda x: x.mean(), metrics), ()
+        state = State(network, (), moments, state.updates + 1, statistics, state.intrinsic)
+        return state, jax.tree.map(lambda x: x.mean(), metrics) | more, ()
 
     def error(self, network: Any, batch: Transition) -> tuple[jax.Array, jax.Array]:
         """Half the mean squared error of Q(s, a), and the mean of its size, of sequences [L, S]."""
@@ -89,12 +91,13 @@ class PQN(DQN):
         error = flat(batch.extras["target"]) - pick(self.of_actions(network, outputs), flat(batch.action))[:, 0]
         return 0.5 * jnp.square(error).mean(), jnp.abs(error).mean()
 
-    def prepare(self, state: State, steps: Transition) -> tuple[Transition, Any]:
+    def prepare(self, state: State, steps: Transition, reward: jax.Array | None) -> tuple[Transition, Any]:
         """A rollout with its targets, cut into sequences [L, S]; and the merged statistics.
 
         R_t = r_t + gamma (lambda R_(t+1) + (1 - lambda) max Q(s_(t+1), .)), the paper's equation for Q(lambda).
         """
         steps, statistics = normalization.as_acted(state.statistics, steps, self.gamma)
+        steps = intrinsic.added(steps, reward)
         # What is stored was carried by this very network, so that no step has to wait for another.
         _, after = side_by_side(state.network, steps.observation, steps.extras["carry"])
         outputs, _ = side_by_side(state.network, steps.next_observation, after)

@@ -11,6 +11,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jax.scipy.sparse.linalg import cg
 
+from thorndike import intrinsic
 from thorndike.algorithms.ppo import PPO, Parameters, State
 from thorndike.core import Batch, Transition
 from thorndike.hyperparameters import hyperparameters, setting
@@ -56,7 +57,8 @@ class TRPO(PPO):
 
     def update(self, state: State, batch: Batch, fraction: jax.Array, key: jax.Array) -> tuple[State, dict, tuple]:
         """One step of the policy on the whole rollout [T, N], then several epochs of the critic."""
-        rows, statistics = self.prepare(state, batch.steps)
+        reward, more = intrinsic.found(self, state.intrinsic, batch.steps)
+        rows, statistics = self.prepare(state, batch.steps, reward)
         parameters, metrics = self.step(state.parameters, rows)
         orders = shuffled(key, self.epochs, rows.reward.shape[1]).reshape(-1, self.batch_size // self.length)
 
@@ -73,7 +75,7 @@ class TRPO(PPO):
         first = parameters.critic, state.optimizer
         (critic, moments), errors = repeat(fit, first, orders, orders.shape[0])
         metrics["value_loss"] = errors.mean()
-        return State(parameters._replace(critic=critic), moments, statistics), metrics, ()
+        return State(parameters._replace(critic=critic), moments, statistics, state.intrinsic), metrics | more, ()
 
     def step(self, parameters: Parameters, rows: Transition) -> tuple[Parameters, dict]:
         """The policy after the step, and what is to be said of it (the paper's appendix C)."""

@@ -59,7 +59,7 @@ _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
 def handed_in(algorithm: Any, network: Any, recipes: dict[str, Any]) -> dict[str, Any]:
     """What of the user's own was handed in again, by the field that it belongs in."""
     for name in recipes:
-        if not name.endswith(("network", "memory", "optimizer")):
+        if not name.endswith(("network", "memory", "optimizer", "intrinsic")):
             ours = RUN_WORDS.get(name, "environment=, network= and the like that are handed in again")
             raise UnknownNameError(f"no argument '{name}': there is {ours}")
     given = {"algorithm": algorithm, "network": network, **recipes}

@@ -286,9 +286,14 @@ def versions() -> dict[str, str]:
 
 def hyperparameter_classes() -> dict[str, type]:
     """The only classes that a config.json can build, by name."""
-    from thorndike import memories, networks, optimizers
+    from thorndike import intrinsic, memories, networks, optimizers
 
-    kinds = networks.NETWORKS, memories.MEMORIES, optimizers.OPTIMIZERS
+    kinds: tuple[Mapping[str, Any], ...] = (
+        networks.NETWORKS,
+        memories.MEMORIES,
+        optimizers.OPTIMIZERS,
+        intrinsic.INTRINSICS,
+    )
     classes: list[type] = [networks.Same, *(cls for known in kinds for cls in known.values())]
     classes += [algorithms.get(name) for name in algorithms.ALGORITHMS]
     return {cls.__name__: cls for cls in classes}
