@@ -15,9 +15,11 @@ from jax import random
 import thorndike as td
 from test_dqn import ACTIONS, OBSERVATIONS, batch, defined_error
 from test_dqn import SMALL as DQN_
-from thorndike import cli, intrinsic
+from thorndike import cli, core, intrinsic, names
 from thorndike.core import Batch, Transition
+from thorndike.environments.classic_control import CartPole
 from thorndike.environments.deep_sea import DeepSea
+from thorndike.environments.functional import Vectorized
 from thorndike.errors import SettingError, UnknownNameError
 from thorndike.hyperparameters import from_json, to_json
 from thorndike.networks import GRU, MLP
@@ -212,3 +214,37 @@ def test_the_command_takes_it_and_its_settings():
     assert cli._choose_recipes(made, ["--intrinsic", "none"])[0].intrinsic is None
     (plain,) = cli._parse("thorndike train ppo", [], td.PPO())
     assert plain.intrinsic is None
+
+
+OF_THEIR_OWN = ("A2C", "TRPO", "IMPALA", "PQN")  # updates, or what they observe
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in OF_THEIR_OWN else pytest.mark.full) for name in names.ALGORITHMS],
+)
+def test_whoever_has_the_field_rewards_what_is_new(name):
+    """Their own updates and observations of trajectories, too, of those that have replaced their parent's."""
+    cls = getattr(td, name)
+    if "intrinsic" not in {field.name for field in dataclasses.fields(cls)}:
+        return
+    algorithm = cls(intrinsic=td.Counts())
+    n, length = algorithm.num_environments, algorithm.rollout_length
+    world = Vectorized(CartPole(), n)
+
+    def learned(key):
+        env_state, observation = world.reset(key)
+        progress = core.start(algorithm, world, env_state, observation, random.clone(key))
+        step = core.shapes_of_step(algorithm, progress.state, observation, random.clone(key))
+        rollout = jax.tree.map(lambda x: jnp.zeros((length, n, *x.shape), x.dtype), step)
+        return core.learn(algorithm, progress.state, progress.memory, rollout, jnp.float32(0), random.clone(key))
+
+    state, _, metrics = jax.eval_shape(learned, random.key(0))
+    assert "intrinsic_reward" in metrics
+    observed = jax.make_jaxpr(lambda state, trajectory: algorithm.observe(state, trajectory).intrinsic.visits)
+    space, actions = world.observation_space, world.action_space
+    state = algorithm.init(random.key(0), space, actions)
+    seen = np.zeros((3, 2, 4), np.float32)
+    flag, number = np.zeros((3, 2), bool), np.zeros((3, 2), np.float32)
+    trajectory = Transition(seen, np.zeros((3, 2), np.int32), number, flag, flag, seen, {})
+    assert "scatter" in str(observed(state, trajectory)), "nothing that was visited is counted"

@@ -497,8 +497,8 @@ BUGS = [
         (
             Mutant(
                 "algorithms/dqn.py",
-                "value = _pick(following[1], best)",
-                "value = following[1].max()",
+                "return pick(of_actions, masks.legal(q, masks.of(step.next_observation)).argmax(-1))",
+                "return jnp.full((q.shape[0], 1), of_actions.max())",
                 f"{DQN_LOSS}[1-squared-True]",
             ),
         ),
@@ -539,8 +539,8 @@ BUGS = [
         (
             Mutant(
                 "algorithms/dqn.py",
-                "return Policy(state.network, epsilon, state.statistics.observations)",
-                "return Policy(state.network, epsilon, ())",
+                "noiseless(state.network), epsilon, state.statistics.observations)",
+                "noiseless(state.network), epsilon, ())",
                 f"{HANDED_OUT}[dqn-True]",
             ),
             Mutant(
@@ -594,25 +594,27 @@ BUGS = [
     Bug(
         35, "acme 44d28ae, purejaxrl#6", "the learning rate, or its schedule, does not reach the optimizer",
         (
-            Mutant("algorithms/dqn.py", "optax.adam(rate)", "optax.adam(1e-3)", DQN_RATE),
-            Mutant("algorithms/dqn.py", "optax.adam(rate)", "optax.adam(self.learning_rate)", DQN_RATE),
+            Mutant("optimizers.py", ".rule(rate, **vars(self))", ".rule(1e-3, **vars(self))", DQN_RATE),
             *(
                 Mutant(
                     "optimizers.py",
-                    "rate = falling(algorithm.learning_rate, algorithm.learning_rate_end, fraction)\n    if",
-                    "rate = algorithm.learning_rate\n    if",
-                    f"test_ppo.py::{RATE}[{name}]",
+                    "own = optimizer.descent(falling(algorithm.learning_rate, algorithm.learning_rate_end, fraction))",
+                    "own = optimizer.descent(algorithm.learning_rate)",
+                    test,
                 )
-                for name in ("ppo", "reinforce")
+                for test in (DQN_RATE, *(f"test_ppo.py::{RATE}[{name}]" for name in ("ppo", "reinforce")))
             ),
-            *(
-                Mutant(
-                    f"algorithms/{name}.py",
-                    f"optax.adam(falling({rate}, self.learning_rate_end, fraction))",
-                    f"optax.adam({rate})",
-                    f"test_continuous_control.py::test_the_learning_rates_fall_to_their_end[{name}]",
-                )
-                for name, rate in (("sac", "rate"), ("td3", "self.learning_rate if rate is None else rate"))
+            Mutant(
+                "algorithms/sac.py",
+                "self.optimizer.descent(falling(rate, self.learning_rate_end, fraction))",
+                "self.optimizer.descent(rate)",
+                "test_continuous_control.py::test_the_learning_rates_fall_to_their_end[sac]",
+            ),
+            Mutant(
+                "algorithms/td3.py",
+                "falling(self.learning_rate if rate is None else rate, self.learning_rate_end, fraction)",
+                "self.learning_rate if rate is None else rate",
+                "test_continuous_control.py::test_the_learning_rates_fall_to_their_end[td3]",
             ),
         ),
     ),
@@ -936,8 +938,8 @@ BUGS = [
         (
             Mutant(
                 "algorithms/dqn.py",
-                '"td_error": jnp.abs(error).mean()',
-                '"td_error": error.mean()',
+                "optax.l2_loss(error), jnp.abs(error)",
+                "optax.l2_loss(error), error",
                 f"{DQN_LOSS}[1-squared-True]",
             ),
             Mutant(
