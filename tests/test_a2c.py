@@ -12,6 +12,7 @@ import pytest
 import thorndike as td
 from test_ppo import ACTION_SPACES, SMALL_NETWORK, flat, following_one_another, rollout, start, update
 from thorndike.errors import SettingError, UnknownNameError
+from thorndike.hyperparameters import hyperparameters
 
 NETWORKS = {"network": SMALL_NETWORK, "critic_network": SMALL_NETWORK}
 A2C = td.A2C(**NETWORKS, num_environments=2, rollout_length=8, ent_coef=0.03, vf_coef=0.7)
@@ -103,6 +104,8 @@ def test_what_ppo_does_more_is_no_setting():
         with pytest.raises(UnknownNameError, match=f"A2C has no field '{name}'"):
             td.A2C(**{name: 1})
         assert not hasattr(A2C, name)
+    with pytest.raises(TypeError, match="Wrong cannot be without 'epoch': its parent has no such field"):
+        hyperparameters(type("Wrong", (td.PPO,), {"without": ("epoch",)}))
     with pytest.raises(SettingError, match="critic_learning_rate is of no effect"):
         td.A2C(critic_network=None, critic_learning_rate=1e-3)
     with pytest.raises(SettingError, match="values drown a memory"):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import thorndike as td
 from thorndike import trainer
 from thorndike.algorithms.bootstrapped_dqn import BootstrappedDQN
 from thorndike.algorithms.c51 import C51
@@ -56,6 +57,10 @@ EVALUATED = {
         batch_size=128, epochs=4,
     ),
     "reinforce": REINFORCE(network=UNIFORM, baseline_network=LINEAR, **FAST, learning_rate=2e-2, rollout_length=64),
+    "a2c": td.A2C(network=UNIFORM, critic_network=LINEAR, **FAST, learning_rate=1e-2, learning_rate_end=0.0),
+    "impala": td.IMPALA(
+        network=UNIFORM, critic_network=LINEAR, **FAST, learning_rate=1e-2, learning_rate_end=0.0, rollout_length=16
+    ),
 }  # fmt: skip
 
 
@@ -226,6 +231,43 @@ def test_the_whole_distribution_of_returns_is_found(name):
             distances.append(wasserstein(*found, *truth[s]))
         print(name, np.max(distances), np.abs(q.max(1) - values)[acting].max())
         right.append(max(distances) <= 0.03 and np.abs(q.max(1) - values)[acting].max() <= 0.02)
+    assert sum(right) >= 9
+
+
+@pytest.mark.parametrize("environment", [garnet(0), garnet(2), chain(), two_states()], ids=lambda e: e.name)
+def test_q_lambda_on_policy_finds_the_optimal_values_too(environment):
+    """B3. With lambda 0 all actions may be drawn at random: returns of one step are right of any policy."""
+    algorithm = td.PQN(
+        network=LINEAR, **FAST, learning_rate=3e-2, learning_rate_end=0.0, rollout_length=8, batch_size=64, epochs=2,
+        q_lambda=0.0, epsilon_start=1.0, epsilon_end=0.5,
+    )  # fmt: skip
+    solution = environment.solution(GAMMA)
+    allowed = 0.05 * np.abs(environment.reward).max() / (1 - GAMMA)
+    right = [
+        np.abs(np.asarray(state.network(solution.observation)).max(-1) - solution.value).max() <= allowed
+        for state in final_states(algorithm, environment, 300_000)
+    ]
+    assert sum(right) >= 9
+
+
+@pytest.mark.parametrize("environment", [garnet(0), garnet(2)], ids=lambda e: e.name)
+def test_discrete_sac_finds_the_soft_optimum(environment):
+    """Values of soft value iteration at a fixed temperature, and the policy that they imply (Haarnoja et al., 2018)."""
+    temperature = 0.2
+    algorithm = td.DiscreteSAC(
+        **OFF_POLICY | {"network": LINEAR, "critic_network": LINEAR}, ent_coef=temperature, num_critics=1
+    )
+    q = np.zeros((environment.states, environment.actions))
+    for _ in range(500):
+        v = temperature * np.log(np.exp(q / temperature).sum(-1))
+        q = environment.action_values(v, GAMMA)
+    policy = np.exp(q / temperature)
+    policy /= policy.sum(-1, keepdims=True)
+    right = []
+    for state in final_states(algorithm, environment, 100_000):
+        found = np.asarray(critic_outputs(state.critics, environment.observations))[0]
+        probability = np.asarray(jax.nn.softmax(state.network(environment.observations)))
+        right.append(np.abs(found - q).max() <= ALLOWED and np.abs(probability - policy).max() <= 0.15)
     assert sum(right) >= 9
 
 

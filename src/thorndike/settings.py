@@ -10,11 +10,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from thorndike.algorithms.a2c import A2C
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
+from thorndike.algorithms.pqn import PQN
 from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
+from thorndike.algorithms.trpo import TRPO
 from thorndike.core import Algorithm
 from thorndike.memories import FrameReplay, Prioritized, Replay
 from thorndike.networks import CNN, MLP
@@ -86,6 +89,17 @@ TABLE_PPO = PPO(
     normalize_rewards=True,
 )
 
+CLASSIC_A2C = A2C(
+    rollout_length=16,
+    learning_rate=4e-3,
+    learning_rate_end=0.0,
+    gae_lambda=0.95,
+    vf_coef=1.0,
+    normalize_rewards=True,
+)
+# The authors' of CartPole, with rewards scaled by what is seen of them instead of by 0.1.
+CLASSIC_PQN = PQN(rollout_length=64, epochs=4, learning_rate=5e-4, q_lambda=0.95, normalize_rewards=True)
+
 RECORDED: dict[tuple[str, str], Recorded] = {
     ("dqn", "CartPole-v1"): Recorded(DQN(), steps=50_000, result="greedy mean 498 of 500 over seeds"),
     ("ppo", "CartPole-v1"): Recorded(CLEANRL_PPO, steps=500_000, result="greedy mean 500 of 500 over seeds"),
@@ -154,6 +168,9 @@ RECORDED: dict[tuple[str, str], Recorded] = {
         steps=500_000,
         result="greedy mean 498 of 500 over seeds",
     ),
+    ("a2c", "CartPole-v1"): Recorded(CLASSIC_A2C, steps=200_000, result="greedy mean 500 of 500 over 5 seeds"),
+    ("pqn", "Acrobot-v1"): Recorded(CLASSIC_PQN, steps=300_000, result="greedy mean -85.1 over 5 seeds"),
+    ("trpo", "CartPole-v1"): Recorded(TRPO(), steps=100_000, result="greedy mean 500 of 500 over 6 seeds"),
     # RL Zoo's, with fewer random steps first.
     ("sac", "Pendulum-v1"): Recorded(
         SAC(learning_rate=1e-3, warmup_steps=500, memory=Replay(20_000, 256)),
