@@ -96,12 +96,13 @@ CASES = [
 def soon(case):
     """Whether a case is for every day: SAC and TD3 share their pieces and take turns, DDPG is TD3 with other settings.
 
-    REINFORCE sees images as PPO does. Of spaces the nested one holds most kinds, and PPO shows the others.
+    What C51 and the others learn as DQN does, it shows. REINFORCE sees images as PPO does. Of spaces the nested one
+    holds most kinds, and PPO shows the others.
     """
     name, probe, environment = case.values
     turns = {
         "c51": {"P5"},
-        "qrdqn": {"P5"},
+        "qrdqn": set(),
         "iqn": set(),
         "sac": ODD | {"P12"},
         "td3": set(PROBES) - ODD,

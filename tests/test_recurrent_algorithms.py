@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -36,6 +37,8 @@ ALL = {
     "dqn": DQN,
     "sac": SAC,
     "td3": td.TD3(network=TINY, memory=SAC.memory, **REPLAY),
+    "iqn": td.IQN(network=TINY, memory=DQN.memory, **REPLAY),
+    "rainbow": td.Rainbow(network=td.GRU(4, torso=td.MLP((3,), noisy=True)), memory=DQN.memory, **REPLAY),
 }
 
 
@@ -318,7 +321,10 @@ def assert_equal(found, expected, tolerance=0):
 
 # What TD3 carries is stored like what SAC carries; on the host DQN's actor goes on like PPO's.
 RUNS = [(name, "compiled") for name in ("ppo", "reinforce", "dqn", "sac")] + [("ppo", "host")]
-RUNS += [pytest.param(*run, marks=pytest.mark.full) for run in (("td3", "compiled"), ("dqn", "host"))]
+RUNS += [
+    pytest.param(*run, marks=pytest.mark.full)
+    for run in (("td3", "compiled"), ("dqn", "host"), ("iqn", "compiled"), ("rainbow", "compiled"))
+]
 
 
 @pytest.mark.parametrize(("name", "mode"), RUNS)
@@ -450,6 +456,9 @@ def networks(size):
     }
 
 
+CHOOSING = {"dqn": td.DQN, "c51": partial(td.C51, v_min=-2.0, v_max=2.0), "qrdqn": td.QRDQN, "iqn": td.IQN}
+
+
 def learner(name, kind, size=32):
     """An algorithm as the cue needs it."""
     network = networks(size)[kind]
@@ -466,8 +475,8 @@ def learner(name, kind, size=32):
         )  # fmt: skip
     sequence = {} if kind == "mlp" else {"sequence": 12, "burn_in": 4}
     memory = td.Replay(20_000, 32, **sequence)
-    if name == "dqn":
-        return td.DQN(
+    if name in CHOOSING:
+        return CHOOSING[name](
             network=network, memory=memory, num_environments=16, rollout_length=4, updates_per_rollout=4,
             warmup_steps=1_000, target_period=50,
         )  # fmt: skip
@@ -495,6 +504,7 @@ LEARN = [
     *(("ppo", kind, 60_000) for kind in ("lstm", "gru", "mingru", "attention")),
     *(("reinforce", kind, 150_000) for kind in ("lstm", "gru")),
     *(("dqn", kind, 40_000) for kind in ("lstm", "gru")),
+    *((name, "lstm", 40_000) for name in ("c51", "qrdqn", "iqn")),
     ("sac", "lstm", 16_000),
 ]
 
