@@ -208,6 +208,20 @@ def test_the_best_action_is_that_of_the_best_mean(name):
     np.testing.assert_allclose(jax.jit(algorithm.values)(policy, steps.observation[0], ())[0], q, rtol=1e-4, atol=1e-5)
 
 
+def test_implicit_quantiles_are_of_what_a_network_with_a_memory_has_seen():
+    memory = td.Replay(100, 4, window=2, sequence=3, burn_in=2)
+    algorithm = dataclasses.replace(IQN, network=td.GRU(4, torso=td.MLP((3,))), memory=memory)
+    state, steps = fresh(algorithm), batch(memory.length)
+    found = jax.jit(lambda state: algorithm.taken(state.network, algorithm.recall(state, steps)))(state)
+    carry, expected = algorithm.initial_carry(4), []
+    step = jax.jit(lambda observation, carry: state.network(observation, carry))
+    for t in range(memory.burn_in + memory.sequence):  # no episode ends before the last row
+        features, carry = step(steps.observation[t], carry)
+        quantiles = algorithm.of_actions(state.network, features)
+        expected.append([quantiles[b, steps.action[t, b]] for b in range(4)])
+    np.testing.assert_allclose(found.reshape(3, 4, 5), expected[2:], atol=1e-5)
+
+
 # --- formulas ---------------------------------------------------------------------------------------------------------
 
 

@@ -144,14 +144,15 @@ CASES = [
 def soon(case):
     """Whether a case is for every day: SAC and TD3 share their pieces and take turns, DDPG is TD3 with other settings.
 
-    Of those that are others with another update, two probes show how samples are aligned, and what ends are.
-    REINFORCE sees images as PPO does. Of spaces the nested one holds most kinds, and PPO shows the others.
+    Of those that are others with another update, two probes show how samples are aligned, and what ends are. What C51
+    and its like learn as DQN does, it shows. REINFORCE sees images as PPO does. Of spaces the nested one holds most
+    kinds, and PPO shows the others.
     """
     name, probe, environment = case.values
     turns = {
         "bootstrappeddqn": {"P5", "P7"},
         "c51": {"P5"},
-        "qrdqn": {"P5"},
+        "qrdqn": set(),
         "iqn": set(),
         "sac": ODD | {"P12"},
         "td3": set(PROBES) - ODD,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -41,6 +42,8 @@ ALL = {
     "impala": td.IMPALA(network=TINY, num_environments=3, rollout_length=8, memory=td.Replay(256, 4, sequence=6)),
     "pqn": td.PQN(network=TINY, num_environments=3, rollout_length=8, batch_size=12, sequence_length=4, epochs=1),
     "discretesac": td.DiscreteSAC(network=TINY, memory=SAC.memory, **REPLAY),
+    "iqn": td.IQN(network=TINY, memory=DQN.memory, **REPLAY),
+    "rainbow": td.Rainbow(network=td.GRU(4, torso=td.MLP((3,), noisy=True)), memory=DQN.memory, **REPLAY),
 }
 RELATED = ("a2c", "trpo", "impala", "pqn", "discretesac")  # to those above: they act alike
 
@@ -327,7 +330,13 @@ RUNS = [(name, "compiled") for name in ("ppo", "reinforce", "dqn", "sac")] + [("
 RUNS += [("impala", "compiled")]
 RUNS += [
     pytest.param(*run, marks=pytest.mark.full)
-    for run in (("td3", "compiled"), ("dqn", "host"), *((name, "compiled") for name in RELATED if name != "impala"))
+    for run in (
+        ("td3", "compiled"),
+        ("dqn", "host"),
+        ("iqn", "compiled"),
+        ("rainbow", "compiled"),
+        *((name, "compiled") for name in RELATED if name != "impala"),
+    )
 ]
 
 
@@ -461,6 +470,9 @@ def networks(size):
     }
 
 
+CHOOSING = {"dqn": td.DQN, "c51": partial(td.C51, v_min=-2.0, v_max=2.0), "qrdqn": td.QRDQN, "iqn": td.IQN}
+
+
 def learner(name, kind, size=32):
     """An algorithm as the cue needs it."""
     network = networks(size)[kind]
@@ -487,8 +499,8 @@ def learner(name, kind, size=32):
         )  # fmt: skip
     sequence = {} if kind == "mlp" else {"sequence": 12, "burn_in": 4}
     memory = td.Replay(20_000, 32, **sequence)
-    if name == "dqn":
-        return td.DQN(
+    if name in CHOOSING:
+        return CHOOSING[name](
             network=network, memory=memory, num_environments=16, rollout_length=4, updates_per_rollout=4,
             warmup_steps=1_000, target_period=50,
         )  # fmt: skip
@@ -516,6 +528,7 @@ LEARN = [
     *(("ppo", kind, 60_000) for kind in ("lstm", "gru", "mingru", "attention")),
     *(("reinforce", kind, 150_000) for kind in ("lstm", "gru")),
     *(("dqn", kind, 40_000) for kind in ("lstm", "gru")),
+    *((name, "lstm", 40_000) for name in ("c51", "qrdqn", "iqn")),
     ("sac", "lstm", 16_000),
     ("a2c", "lstm", 150_000),
     ("trpo", "lstm", 100_000),

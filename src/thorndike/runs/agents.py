@@ -63,11 +63,11 @@ class Agent:
     def network(self) -> Any:
         """From batches [B, ...] of raw observations to the outputs that the agent chooses its actions by.
 
-        They are action values, logits, means, or (SAC) means and log_stds before tanh. This is the trained network
-        itself, your own object if you handed one in, unless more has to be done than it does: where observations are
-        normalised it is a `Normalized`, and with PPO's shared torso a `FirstOutputs`, each around their `network`,
-        whose `original()` is your own object again. With a memory it takes (observation, carry), and gives the next
-        carry too.
+        They are action values (with distributions: logits of atoms, quantiles, or IQN's features), logits, means, or
+        (SAC) means and log_stds before tanh. This is the trained network itself, your own object if you handed one in,
+        unless more has to be done than it does: where observations are normalised it is a `Normalized`, and with PPO's
+        shared torso a `FirstOutputs`, each around their `network`, whose `original()` is your own object again. With a
+        memory it takes (observation, carry), and gives the next carry too.
         """
         network = self.state.network
         if self.moments:
