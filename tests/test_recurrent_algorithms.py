@@ -132,7 +132,8 @@ def test_an_action_comes_with_the_carry_before_it_and_leaves_that_after_it(name)
 
     @jax.jit
     def act(state, carry):
-        return algorithm.act(algorithm.policy(state, jnp.float32(0)), observation, carry, jax.random.key(0))[1:]
+        policy = algorithm.policy(state, jnp.float32(0), explore=name != "rainbow")  # by its means, not a draw of weights
+        return algorithm.act(policy, observation, carry, jax.random.key(0))[1:]
 
     after, extras = act(state, carry)
     jax.tree.map(np.testing.assert_array_equal, extras["carry"], carry)
@@ -364,7 +365,8 @@ def test_recurrent_seeds_side_by_side_are_the_seed_alone():
     assert_equal(together[4], threads[4], 1e-4)
 
 
-@pytest.mark.parametrize("name", names.ALGORITHMS)
+# Bootstrapped DQN's acting carries the head of the episode.
+@pytest.mark.parametrize("name", [name for name in names.ALGORITHMS if name != "BootstrappedDQN"])
 def test_without_a_memory_nothing_is_carried(name):
     algorithm = getattr(td, name)()
     space = spaces.Box(-1, 1, (1,), np.float32) if name in ("SAC", "TD3", "DDPG") else CHOICES
