@@ -45,7 +45,7 @@ MAY_KNOW = {
     "targets": LEAVES | {"core"},
     "networks": LEAVES | {"sequences"},
     "algorithms": PARTS,
-    "settings": {"algorithms", "core", "memories", "networks"},
+    "settings": {"algorithms", "core", "memories", "networks", "optimizers"},
     "unrolls": LEAVES | {"core", "compilation", "environments"},
     "environments": LEAVES | {"core"},
     "snapshots": LEAVES | {"core", "environments"},
