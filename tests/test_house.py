@@ -46,7 +46,7 @@ MAY_KNOW = {
     "targets": LEAVES | {"core"},
     "networks": LEAVES | {"sequences"},
     "algorithms": PARTS,
-    "settings": {"algorithms", "core", "intrinsic", "memories", "networks"},
+    "settings": {"algorithms", "core", "intrinsic", "memories", "networks", "optimizers"},
     "unrolls": LEAVES | {"core", "compilation", "environments"},
     "environments": LEAVES | {"core"},
     "snapshots": LEAVES | {"core", "environments"},

@@ -368,7 +368,7 @@ def test_recurrent_seeds_side_by_side_are_the_seed_alone():
 # Bootstrapped DQN's acting carries the head of the episode.
 @pytest.mark.parametrize("name", [name for name in names.ALGORITHMS if name != "BootstrappedDQN"])
 def test_without_a_memory_nothing_is_carried(name):
-    algorithm = getattr(td, name)()
+    algorithm = td.PQN(batch_size=32) if name == "PQN" else getattr(td, name)()
     space = spaces.Box(-1, 1, (1,), np.float32) if name in ("SAC", "TD3", "DDPG") else CHOICES
     algorithm = dataclasses.replace(algorithm, num_environments=1)
     assert not jax.tree.leaves(algorithm.initial_carry(2))
