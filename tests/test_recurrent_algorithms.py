@@ -132,7 +132,9 @@ def test_an_action_comes_with_the_carry_before_it_and_leaves_that_after_it(name)
 
     @jax.jit
     def act(state, carry):
-        policy = algorithm.policy(state, jnp.float32(0), explore=name != "rainbow")  # by its means, not a draw of weights
+        policy = algorithm.policy(
+            state, jnp.float32(0), explore=name != "rainbow"
+        )  # by its means, not a draw of weights
         return algorithm.act(policy, observation, carry, jax.random.key(0))[1:]
 
     after, extras = act(state, carry)

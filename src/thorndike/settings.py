@@ -11,9 +11,12 @@ import dataclasses
 from typing import Any
 
 from thorndike.algorithms.a2c import A2C
+from thorndike.algorithms.c51 import C51
 from thorndike.algorithms.dqn import DQN
 from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.pqn import PQN
+from thorndike.algorithms.qrdqn import QRDQN
+from thorndike.algorithms.rainbow import Rainbow
 from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
@@ -314,6 +317,16 @@ RECORDED: dict[tuple[str, str], Recorded] = {
         steps=20_000,
         result="greedy mean 18 of 30 over seeds; 8.6 at random, 12.7 without doing anything",
     ),
+    # Discounted returns of CartPole-v1 are from 0 to 100, those of Acrobot-v1 from -100 to 0.
+    ("c51", "CartPole-v1"): Recorded(
+        C51(v_min=0.0, v_max=100.0), steps=50_000, result="greedy mean 499 of 500 over 5 seeds"
+    ),
+    ("rainbow", "CartPole-v1"): Recorded(
+        Rainbow(v_min=0.0, v_max=100.0, memory=Prioritized(20_000, 64, window=5)),
+        steps=50_000,
+        result="greedy mean 500 of 500 over 5 seeds",
+    ),
+    ("qrdqn", "CartPole-v1"): Recorded(QRDQN(), steps=50_000, result="greedy mean 500 of 500 over 5 seeds"),
     # Toy text. The optimum is exact: within the time limit, by a player who counts the steps.
     ("dqn", "FrozenLake-v1"): Recorded(
         dataclasses.replace(TABLE_DQN, gamma=0.999),

@@ -22,7 +22,7 @@ class Rainbow(C51):
     - distributions: `DQN` with the other fields of this class, all of which it has but `atoms`, `v_min` and `v_max`
     """
 
-    network: Network = MLP((64, 64), activation="relu", initialization="default", noisy=True)
+    network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal", noisy=True)
     dueling: bool = True
     epsilon_start: float = setting(0.0, low=0, high=1)
     epsilon_end: float = setting(0.0, low=0, high=1)
