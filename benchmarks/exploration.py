@@ -32,12 +32,12 @@ DQN = td.DQN(
 
 
 ROWS = {  # the algorithm, and for how many episodes
-    "ppo": (PPO, 15_000),
-    "ppo, RND": (dataclasses.replace(PPO, intrinsic=td.RND()), 15_000),
-    "ppo, counts": (dataclasses.replace(PPO, intrinsic=td.Counts()), 15_000),
-    "dqn": (DQN, 3_000),
-    "dqn, counts": (dataclasses.replace(DQN, intrinsic=td.Counts()), 3_000),
-    "bootstrappeddqn": (td.BootstrappedDQN(), 1_000),
+    "ppo": (PPO, 20_000),
+    "ppo, RND": (dataclasses.replace(PPO, intrinsic=td.RND(learning_rate=3e-3)), 20_000),
+    "ppo, counts": (dataclasses.replace(PPO, intrinsic=td.Counts()), 20_000),
+    "dqn": (DQN, 5_000),
+    "dqn, counts": (dataclasses.replace(DQN, intrinsic=td.Counts()), 5_000),
+    "bootstrappeddqn": (td.BootstrappedDQN(), 500),
 }
 
 
@@ -68,8 +68,8 @@ def main() -> None:
         print(results[-1], flush=True)
         facts = SimpleNamespace(environment=f"Deep Sea {SIZE}", algorithm_name=name, chosen_seeds=range(given.seeds))
         drawn.append(SimpleNamespace(configuration=facts, metrics=run.metrics))
-    reporting.write("exploration", {"results": results}, page(results))
-    plot.chart(drawn).save(reporting.RESULTS / "exploration.svg")
+        reporting.write("exploration", {"results": results}, page(results))
+        plot.chart(drawn).save(reporting.RESULTS / "exploration.svg")
 
 
 def found_at(run: Any, seed: int) -> int | None:
