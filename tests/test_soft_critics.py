@@ -13,6 +13,8 @@ from gymnasium import spaces
 
 import thorndike as td
 from test_continuous_control import (
+    ACTIONS,
+    OBSERVATIONS,
     TINY,
     acted,
     batch,
@@ -222,6 +224,32 @@ def test_networks_are_refused_where_nobody_would_do_what_they_ask_for():
         td.TQC(quantiles=4, top_quantiles_to_drop=4)
     with pytest.raises(td.UnknownNameError, match="CrossQ has no field 'tau'"):
         td.CrossQ(tau=0.1)
+
+
+@pytest.mark.parametrize("name", ["redq", "tqc"])
+def test_critics_with_a_memory_see_what_follows_with_their_own_carries(name):
+    """Of all critics REDQ's least is SAC's, and of one quantile of one critic TQC's."""
+    memory = Replay(100, 4, sequence=3, burn_in=2)
+    fields = SMALL | {"network": td.GRU(4, torso=TINY), "memory": memory} | {"critic_network": td.GRU(4, torso=TINY)}
+    if name == "redq":
+        count, algorithm = 3, td.REDQ(**fields, num_critics=3, target_critics=3, policy_delay=1, ent_coef=0.3)
+    else:
+        count, algorithm = 1, td.TQC(**fields, num_critics=1, quantiles=1, top_quantiles_to_drop=0, ent_coef=0.3)
+    plain = td.SAC(**fields, num_critics=count, ent_coef=0.3)
+    data = ended(memory.length)
+    carry = jax.tree.map(lambda x: jnp.ones((memory.length, *x.shape)), plain.initial_carry(4))
+    data = jax.tree.map(jnp.asarray, data._replace(extras={"carry": carry}))
+
+    @jax.jit
+    def targets(key):
+        state = plain.init(jax.random.key(0), OBSERVATIONS, ACTIONS)
+        step, keys = plain.recall(state, data, 0.3, jax.random.key(1)), jax.random.split(key)
+        return plain.target(state, step, 0.3, keys[1 if name == "redq" else 0]), algorithm.target(
+            state, step, 0.3, key if name == "redq" else keys[0]
+        )
+
+    expected, found = targets(new_key())
+    np.testing.assert_allclose(np.ravel(found), expected, rtol=1e-5, atol=1e-6)
 
 
 # --- TQC --------------------------------------------------------------------------------------------------------------

@@ -57,13 +57,14 @@ ALGORITHMS = {
     "redq": td.REDQ(**OFF_POLICY, num_critics=3, policy_delay=2, memory=Replay(500, 16)),
     "droq": td.DroQ(**OFF_POLICY | {"critic_network": DROPPING}, policy_delay=2, memory=Replay(500, 16)),
     "tqc": td.TQC(**OFF_POLICY, quantiles=5, policy_delay=1, memory=Replay(500, 16)),
+    "sac with smooth noise": SAC(**OFF_POLICY, state_dependent_noise=True, memory=Replay(500, 16)),
     "crossq": td.CrossQ(**OFF_POLICY | {"network": LAYERS, "critic_network": LAYERS}, memory=Replay(500, 15)),
     "ddpg n-step prioritized": DDPG(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
 }  # fmt: skip
 
 
 # Tests of one algorithm follow one another, whose programs they share: other workers compile other ones.
-SOFT_CRITICS = ("redq", "droq", "tqc", "crossq")  # SAC with hooks
+SOFT_CRITICS = ("redq", "droq", "tqc", "sac with smooth noise", "crossq")  # SAC with hooks
 EACH = pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=pytest.mark.full if name in SOFT_CRITICS[:-1] else ()) for name in ALGORITHMS],

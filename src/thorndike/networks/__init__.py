@@ -19,6 +19,7 @@ from thorndike.networks.critics import (
 )  # fmt: skip
 from thorndike.networks.mlp import ACTIVATIONS, MLP, Perceptron, dropout_keys, with_dropout
 from thorndike.networks.network import Network, check_special
+from thorndike.networks.noise import StateDependentNoise
 from thorndike.networks.observations import Part, features, parts_of
 from thorndike.networks.recipes import NETWORKS, recipe_of
 from thorndike.networks.recurrent import GRU, LSTM, MinGRU
@@ -27,8 +28,8 @@ from thorndike.networks.simba import SimBa
 
 __all__ = [
     "ACTIVATIONS", "CNN", "GRU", "LSTM", "MLP", "NETWORKS", "RENORMALIZATION", "Attention", "ConvolutionalPerceptron",
-    "FirstOutputs", "MinGRU", "Network", "Part", "Perceptron", "RenormalizedMLP", "Same", "SimBa", "check_special",
-    "critic_carry", "critic_outputs", "critic_outputs_over_time", "critic_recipe", "critic_values",
-    "critics_over_time", "critics_with_dropout", "dropout_keys", "features", "init_choice_critics", "init_critics",
-    "init_critics_carry", "init_value", "parts_of", "recipe_of", "with_dropout",
+    "FirstOutputs", "MinGRU", "Network", "Part", "Perceptron", "RenormalizedMLP", "Same", "SimBa",
+    "StateDependentNoise", "check_special", "critic_carry", "critic_outputs", "critic_outputs_over_time",
+    "critic_recipe", "critic_values", "critics_over_time", "critics_with_dropout", "dropout_keys", "features",
+    "init_choice_critics", "init_critics", "init_critics_carry", "init_value", "parts_of", "recipe_of", "with_dropout",
 ]  # fmt: skip
