@@ -372,6 +372,33 @@ def test_a_batch_is_normalised_by_itself_and_corrected_to_what_is_known(after):
     np.testing.assert_allclose(together[:1], alone, rtol=1e-4, atol=1e-5)
 
 
+def test_gradients_pass_through_a_batchs_own_statistics_and_not_through_its_correction():
+    """Ioffe (2017), section 3: r and d are constants of a step."""
+    recipe = RenormalizedMLP((8, 6), activation="tanh", renormalize_after=0)
+    module = known_to(recipe.init(new_key(), spaces.Box(-1, 1, (3,), np.float32), 2))
+    draw = np.random.default_rng(1)
+    x, cotangent = draw.normal(size=(16, 3)).astype(np.float32), draw.normal(size=(16, 2)).astype(np.float32)
+    corrections, usual = [], of_batch(module, [])
+    layers(module, x, lambda i, x: corrections.append(usual(i, x)[2:]) or usual(i, x))
+    slope = jax.jit(jax.grad(lambda module: (module.learning(x)[0] * cotangent).sum()))(
+        module.trained.knowing(module.running._replace(seen=jnp.float32(7)))
+    )
+
+    def loss(moved):
+        statistics = lambda i, x: (x.mean(0), np.sqrt(x.var(0) + VARIANCE_FLOOR), *corrections[i])  # noqa: E731
+        return (layers(moved, x.astype(np.float64), statistics) * cotangent).sum()
+
+    for layer in range(3):
+        direction = draw.normal(size=module.weights[layer].shape)
+        weights = [np.asarray(w, np.float64) for w in module.weights]
+        ends = []
+        for sign in (1, -1):
+            weights[layer] = np.asarray(module.weights[layer], np.float64) + sign * 1e-4 * direction
+            ends.append(loss(dataclasses.replace(module, weights=tuple(weights))))
+        expected = (ends[0] - ends[1]) / 2e-4
+        np.testing.assert_allclose((np.asarray(slope.weights[layer]) * direction).sum(), expected, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("window", WINDOWS)
 def test_crossqs_critics_see_what_was_done_and_what_follows_as_one_batch(window):
     algorithm, data = dataclasses.replace(CROSSQ, memory=Replay(100, 4, window)), ended(window)
