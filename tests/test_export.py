@@ -37,6 +37,8 @@ CASES = {
     "ppo, choices of a dict": (td.PPO(network=SEEING, critic_network=None), MIXED, spaces.MultiDiscrete([3, 4])),
     "ppo, normalised": (td.PPO(network=TINY, normalize_observations=True), FLAT, BOX),
     "sac": (td.SAC(network=TINY, normalize_observations=True), MIXED, BOX),
+    "crossq": (td.CrossQ(network=td.RenormalizedMLP((8,))), FLAT, BOX),
+    "sac, residual": (td.SAC(network=td.SimBa(8)), MIXED, BOX),
     "td3": (td.TD3(network=TINY), spaces.Discrete(9), spaces.Box(-1.0, 1.0, (2, 2))),
 }
 

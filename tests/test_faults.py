@@ -148,7 +148,7 @@ def test_what_cannot_be_is_said_before_a_folder_is_made(line, said, tmp_path, mo
 @pytest.mark.parametrize(
     ("algorithm", "environment", "fitting"),
     [
-        (td.DQN(), "Pendulum-v1", "ppo, reinforce, sac, td3, ddpg"),
+        (td.DQN(), "Pendulum-v1", "ppo, reinforce, sac, td3, ddpg, redq, droq, tqc, crossq"),
         (td.SAC(), "CartPole-v1", "dqn, ppo, reinforce"),
         (td.SAC(network=td.CNN()), "Pendulum-v1", ""),
         (td.PPO(network=td.CNN()), "CartPole-v1", ""),

@@ -13,6 +13,8 @@ from gymnasium import spaces
 
 import thorndike as td
 from test_continuous_control import (
+    ACTIONS,
+    OBSERVATIONS,
     TINY,
     acted,
     batch,
@@ -224,6 +226,32 @@ def test_networks_are_refused_where_nobody_would_do_what_they_ask_for():
         td.CrossQ(tau=0.1)
 
 
+@pytest.mark.parametrize("name", ["redq", "tqc"])
+def test_critics_with_a_memory_see_what_follows_with_their_own_carries(name):
+    """Of all critics REDQ's least is SAC's, and of one quantile of one critic TQC's."""
+    memory = Replay(100, 4, sequence=3, burn_in=2)
+    fields = SMALL | {"network": td.GRU(4, torso=TINY), "memory": memory} | {"critic_network": td.GRU(4, torso=TINY)}
+    if name == "redq":
+        count, algorithm = 3, td.REDQ(**fields, num_critics=3, target_critics=3, policy_delay=1, ent_coef=0.3)
+    else:
+        count, algorithm = 1, td.TQC(**fields, num_critics=1, quantiles=1, top_quantiles_to_drop=0, ent_coef=0.3)
+    plain = td.SAC(**fields, num_critics=count, ent_coef=0.3)
+    data = ended(memory.length)
+    carry = jax.tree.map(lambda x: jnp.ones((memory.length, *x.shape)), plain.initial_carry(4))
+    data = jax.tree.map(jnp.asarray, data._replace(extras={"carry": carry}))
+
+    @jax.jit
+    def targets(key):
+        state = plain.init(jax.random.key(0), OBSERVATIONS, ACTIONS)
+        step, keys = plain.recall(state, data, 0.3, jax.random.key(1)), jax.random.split(key)
+        return plain.target(state, step, 0.3, keys[1 if name == "redq" else 0]), algorithm.target(
+            state, step, 0.3, key if name == "redq" else keys[0]
+        )
+
+    expected, found = targets(new_key())
+    np.testing.assert_allclose(np.ravel(found), expected, rtol=1e-5, atol=1e-6)
+
+
 # --- TQC --------------------------------------------------------------------------------------------------------------
 
 
@@ -342,6 +370,33 @@ def test_a_batch_is_normalised_by_itself_and_corrected_to_what_is_known(after):
     together, alone = jax.jit(lambda module: (module(x), module(x[:1])))(acting)
     np.testing.assert_allclose(together, layers(acting, x, as_known), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(together[:1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_pass_through_a_batchs_own_statistics_and_not_through_its_correction():
+    """Ioffe (2017), section 3: r and d are constants of a step."""
+    recipe = RenormalizedMLP((8, 6), activation="tanh", renormalize_after=0)
+    module = known_to(recipe.init(new_key(), spaces.Box(-1, 1, (3,), np.float32), 2))
+    draw = np.random.default_rng(1)
+    x, cotangent = draw.normal(size=(16, 3)).astype(np.float32), draw.normal(size=(16, 2)).astype(np.float32)
+    corrections, usual = [], of_batch(module, [])
+    layers(module, x, lambda i, x: corrections.append(usual(i, x)[2:]) or usual(i, x))
+    slope = jax.jit(jax.grad(lambda module: (module.learning(x)[0] * cotangent).sum()))(
+        module.trained.knowing(module.running._replace(seen=jnp.float32(7)))
+    )
+
+    def loss(moved):
+        statistics = lambda i, x: (x.mean(0), np.sqrt(x.var(0) + VARIANCE_FLOOR), *corrections[i])  # noqa: E731
+        return (layers(moved, x.astype(np.float64), statistics) * cotangent).sum()
+
+    for layer in range(3):
+        direction = draw.normal(size=module.weights[layer].shape)
+        weights = [np.asarray(w, np.float64) for w in module.weights]
+        ends = []
+        for sign in (1, -1):
+            weights[layer] = np.asarray(module.weights[layer], np.float64) + sign * 1e-4 * direction
+            ends.append(loss(dataclasses.replace(module, weights=tuple(weights))))
+        expected = (ends[0] - ends[1]) / 2e-4
+        np.testing.assert_allclose((np.asarray(slope.weights[layer]) * direction).sum(), expected, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("window", WINDOWS)

@@ -74,6 +74,7 @@ ALGORITHMS = {
     "redq": td.REDQ(**OFF_POLICY, num_critics=3, policy_delay=2, memory=Replay(500, 16)),
     "droq": td.DroQ(**OFF_POLICY | {"critic_network": DROPPING}, policy_delay=2, memory=Replay(500, 16)),
     "tqc": td.TQC(**OFF_POLICY, quantiles=5, policy_delay=1, memory=Replay(500, 16)),
+    "sac with smooth noise": SAC(**OFF_POLICY, state_dependent_noise=True, memory=Replay(500, 16)),
     "crossq": td.CrossQ(**OFF_POLICY | {"network": LAYERS, "critic_network": LAYERS}, memory=Replay(500, 15)),
     "ddpg n-step prioritized": DDPG(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
     "a2c": td.A2C(network=SMALL, num_environments=2, **NORMALIZED),
@@ -98,7 +99,8 @@ ALGORITHMS |= {
 # Those that are another one but for a piece are only resumed every day: it stands for them where only the loop is in
 # question.
 CHILDREN = (
-    "bootstrapped dqn", "redq", "droq", "tqc", "rainbow", "qrdqn", "iqn, munchausen", "dqn counts", "ppo rnd",
+    "bootstrapped dqn", "redq", "droq", "tqc", "sac with smooth noise", "rainbow", "qrdqn", "iqn, munchausen",
+    "dqn counts", "ppo rnd",
 )  # fmt: skip
 RELATED = ("a2c", "pqn", "discrete sac", "trpo", "impala")  # these share what they act with and remember with others
 

@@ -7,6 +7,7 @@ Parameters have leading batch axes; the log-probability of an action is one numb
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -84,8 +85,11 @@ class Normal(eqx.Module):
     mean: jax.Array
     log_std: jax.Array  # of the same shape
     event_axes: int = eqx.field(static=True, default=1)
+    noise: jax.Array | None = None  # that is held, in place of a new one for each sample
 
     def sample(self, key: jax.Array) -> jax.Array:
+        if self.noise is not None:
+            return self.mean + self.noise
         return self.mean + jnp.exp(self.log_std) * random.normal(key, self.mean.shape, self.mean.dtype)
 
     def log_prob(self, action: jax.Array) -> jax.Array:
@@ -113,13 +117,16 @@ class TanhNormal(eqx.Module):
     mean: jax.Array  # before the squashing
     log_std: jax.Array  # of the same shape
     event_axes: int = eqx.field(static=True)
+    noise: jax.Array | None = None  # as in Normal
 
-    def __init__(self, mean: jax.Array, log_std: jax.Array, event_axes: int = 1):
-        self.mean = mean
+    def __init__(self, mean: jax.Array, log_std: jax.Array, event_axes: int = 1, noise: jax.Array | None = None):
+        self.mean, self.noise = mean, noise
         self.log_std = jnp.clip(log_std, *LOG_STD_LIMITS)
         self.event_axes = event_axes
 
     def sample(self, key: jax.Array) -> jax.Array:
+        if self.noise is not None:
+            return jnp.tanh(self.mean + self.noise)
         return self.sample_and_log_prob(key)[0]
 
     def sample_and_log_prob(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -147,24 +154,30 @@ class Head(eqx.Module):
     """Makes a distribution over the actions of a space out of a network's outputs.
 
     Discrete and MultiDiscrete read the outputs as logits. A Box reads them as the means of a Gaussian in the
-    canonical action space ([-1, 1] where it is bounded), whose `log_std` is a trained array of its own; squashed, as
-    means and log_stds of what goes through tanh.
+    canonical action space ([-1, 1] where it is bounded), whose `log_std` is a trained array of its own; without one, as
+    means and log_stds, and where noise is `held`, as that too. Squashed, all of it is of what goes through tanh.
     """
 
     log_std: jax.Array | None
     kind: str = eqx.field(static=True)
     sizes: tuple[int, ...] = eqx.field(static=True)  # choices of each part; of a Box its shape
+    held: bool = eqx.field(static=True, default=False)
 
     @classmethod
-    def of(cls, action_space: spaces.Space, initial_log_std: float = 0.0) -> Head:
-        """The head for a Discrete, one-dimensional MultiDiscrete or Box space; UnsuitableError for any other."""
+    def of(cls, action_space: spaces.Space, initial_log_std: float = 0.0, by_state: bool = False) -> Head:
+        """The head for a Discrete, one-dimensional MultiDiscrete or Box space; UnsuitableError for any other.
+
+        With `by_state` a network puts out log_stds, for a Box alone.
+        """
+        if by_state and not isinstance(action_space, spaces.Box):
+            raise UnsuitableError(f"noise that depends on the state is for Box actions, here they are {action_space}")
         if isinstance(action_space, spaces.Discrete):
             return cls(None, "categorical", (int(action_space.n),))
         if isinstance(action_space, spaces.MultiDiscrete) and action_space.nvec.ndim == 1:
             return cls(None, "multi_categorical", tuple(int(n) for n in action_space.nvec))
         if isinstance(action_space, spaces.Box):
             shape = tuple(int(n) for n in action_space.shape)
-            return cls(jnp.full(shape, initial_log_std, jnp.float32), "normal", shape)
+            return cls(None if by_state else jnp.full(shape, initial_log_std, jnp.float32), "normal", shape)
         raise UnsuitableError(f"actions must be Discrete, MultiDiscrete or Box, this environment has {action_space}")
 
     @classmethod
@@ -177,7 +190,13 @@ class Head(eqx.Module):
         """How many outputs the network needs."""
         if self.kind in ("categorical", "multi_categorical"):
             return sum(self.sizes)
-        return math.prod(self.sizes) * (2 if self.kind == "tanh_normal" else 1)
+        return math.prod(self.sizes) * (1 if self.log_std is not None else 3 if self.held else 2)
+
+    def holding(self, network: Any, noise: Any, n: int) -> tuple[Any, Head]:
+        """An actor and its head, to act in n copies with one noise each; themselves where there is none to draw."""
+        if not jax.tree.leaves(noise):
+            return network, self
+        return network.holding(noise, n), dataclasses.replace(self, held=True)
 
     def __call__(self, outputs: jax.Array, mask: jax.Array | None = None) -> Any:
         """The distribution for network outputs [..., outputs], over the choices that a mask [..., outputs] allows."""
@@ -186,9 +205,10 @@ class Head(eqx.Module):
         if self.kind == "multi_categorical":
             return MultiCategorical(masks.legal(outputs, mask, self.sizes), self.sizes)
         shape = outputs.shape[:-1] + self.sizes
-        if self.kind == "tanh_normal":
-            mean, log_std = (x.reshape(shape) for x in jnp.split(outputs, 2, -1))
-            return TanhNormal(mean, log_std, len(self.sizes))
+        if self.log_std is None:
+            parts = (x.reshape(shape) for x in jnp.split(outputs, 3 if self.held else 2, -1))
+            mean, log_std, *noise = parts
+            return (TanhNormal if self.kind == "tanh_normal" else Normal)(mean, log_std, len(self.sizes), *noise)
         mean = outputs.reshape(shape)
         log_std = jnp.broadcast_to(jnp.asarray(self.log_std), mean.shape)
         return Normal(mean, log_std, len(self.sizes))

@@ -12,18 +12,22 @@ from typing import Any
 
 from thorndike.algorithms.a2c import A2C
 from thorndike.algorithms.c51 import C51
+from thorndike.algorithms.crossq import CrossQ
+from thorndike.algorithms.discrete_sac import DiscreteSAC
 from thorndike.algorithms.dqn import DQN
+from thorndike.algorithms.impala import IMPALA
 from thorndike.algorithms.ppo import PPO
 from thorndike.algorithms.pqn import PQN
 from thorndike.algorithms.qrdqn import QRDQN
 from thorndike.algorithms.rainbow import Rainbow
+from thorndike.algorithms.redq import REDQ
 from thorndike.algorithms.reinforce import REINFORCE
 from thorndike.algorithms.sac import SAC
 from thorndike.algorithms.td3 import DDPG, TD3
 from thorndike.algorithms.trpo import TRPO
 from thorndike.core import Algorithm
 from thorndike.memories import FrameReplay, Prioritized, Replay
-from thorndike.networks import CNN, MLP
+from thorndike.networks import CNN, MLP, RenormalizedMLP
 from thorndike.optimizers import RMSProp
 
 
@@ -113,6 +117,7 @@ CLASSIC_IMPALA = IMPALA(
 )
 # The authors' of CartPole, with rewards scaled by what is seen of them instead of by 0.1.
 CLASSIC_PQN = PQN(rollout_length=64, epochs=4, learning_rate=5e-4, q_lambda=0.95, normalize_rewards=True)
+SMALL_RELU = MLP((64, 64), activation="relu", initialization="default")
 
 RECORDED: dict[tuple[str, str], Recorded] = {
     ("dqn", "CartPole-v1"): Recorded(DQN(), steps=50_000, result="greedy mean 498 of 500 over seeds"),
@@ -235,6 +240,28 @@ RECORDED: dict[tuple[str, str], Recorded] = {
         DDPG(gamma=0.98, warmup_steps=2_000, memory=Replay(20_000, 100)),
         steps=20_000,
         result="greedy mean -149 over seeds",
+    ),
+    ("redq", "Pendulum-v1"): Recorded(
+        REDQ(
+            network=SMALL_RELU,
+            num_critics=5,
+            learning_rate=1e-3,
+            policy_delay=4,
+            warmup_steps=500,
+            memory=Replay(20_000, 4 * 128),
+        ),
+        steps=10_000,
+        result="greedy mean -130 over 5 seeds, of 30 episodes each",
+    ),
+    ("crossq", "Pendulum-v1"): Recorded(
+        CrossQ(
+            network=RenormalizedMLP((64, 64)),
+            critic_network=RenormalizedMLP((256, 256)),
+            warmup_steps=500,
+            memory=Replay(20_000, 3 * 128),
+        ),
+        steps=10_000,
+        result="greedy mean -149 over 5 seeds, of 30 episodes each",
     ),
     # The authors'.
     ("td3", "HalfCheetah-v5"): Recorded(

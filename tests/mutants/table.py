@@ -417,7 +417,7 @@ BUGS = [
                 HARD_COPY,
             ),
             Mutant(
-                "algorithms/sac.py", "jax.tree.map(jnp.copy, critics), log_ent", "critics, log_ent", f"{SLOW_COPY}[sac]"
+                "algorithms/sac.py", "jax.tree.map(jnp.copy, critics), *rest", "critics, *rest", f"{SLOW_COPY}[sac]"
             ),
             Mutant(
                 "algorithms/td3.py", "jax.tree.map(jnp.copy, (actor, critics))", "actor, critics", f"{SLOW_COPY}[td3]"

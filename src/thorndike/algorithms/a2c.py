@@ -51,7 +51,8 @@ class A2C(PPO):
         parameters, optimizer, _, metrics = improved(
             lambda parameters: self.loss(parameters, rows), state.parameters, state.optimizer, self.descent(fraction)
         )
-        return State(parameters, optimizer, statistics, state.intrinsic), metrics | more, ()
+        state = state._replace(parameters=parameters, optimizer=optimizer, statistics=statistics)
+        return state, metrics | more, ()
 
     def loss(self, parameters: Parameters, rollout: Transition) -> tuple[jax.Array, dict]:  # type: ignore[override]
         """-log pi(a|s) (R - V(s)), (R - V(s))^2 and the entropy's bonus: the paper's section 4 and algorithm S3."""

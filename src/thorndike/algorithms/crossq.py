@@ -35,6 +35,8 @@ class CrossQ(SAC):
     learning_rate: float = setting(1e-3, low=0)
     optimizer: Optimizer = Adam(b1=0.5)
     tau: ClassVar[None] = None  # type: ignore[misc]  # nothing follows the critics
+    state_dependent_noise: ClassVar[bool] = False  # type: ignore[misc]
+    initial_log_std: ClassVar[None] = None  # type: ignore[misc]
     policy_delay: int = setting(3, low=1, high=2**20)
     rollout_length: int = setting(3, low=1)
     warmup_steps: int = setting(5_000, low=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,8 @@ class DiscreteSAC(SAC):
     """
 
     target_entropy: float = setting(0.98, low=0, high=1)  # share of log A
+    state_dependent_noise: ClassVar[bool] = False  # type: ignore[misc]
+    initial_log_std: ClassVar[float] = 0.0  # type: ignore[misc]
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         if not isinstance(action_space, spaces.Discrete):

@@ -67,7 +67,7 @@ class IMPALA(PPO):
             lambda parameters: self.loss(parameters, steps, batch.weight),
             state.parameters, state.optimizer, self.descent(fraction),
         )  # fmt: skip
-        return State(parameters, optimizer, state.statistics, state.intrinsic), metrics | more, error
+        return state._replace(parameters=parameters, optimizer=optimizer), metrics | more, error
 
     def loss(self, parameters: Parameters, steps: Transition, weight: jax.Array) -> tuple[jax.Array, tuple]:  # type: ignore[override]
         """-rho log pi(a|x) (r + gamma v' - V(x)), (v - V(x))^2 and the entropy's bonus (section 4.2)."""

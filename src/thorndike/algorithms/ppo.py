@@ -17,6 +17,7 @@ from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.intrinsic import Intrinsic
 from thorndike.memories import Latest, check_rollout, check_shared_memory, in_sequences, shuffled
 from thorndike.networks import MLP, FirstOutputs, Network, Same, check_special, critic_carry, init_value
+from thorndike.networks.state_dependent_noise import begin_noise, init_actor, renewed
 from thorndike.optimizers import Adam, Optimizer, check_critic_rate, clipped
 from thorndike.schedules import falling
 from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry, side_by_side
@@ -48,6 +49,7 @@ class State(NamedTuple):
     optimizer: Any
     statistics: Any  # what observations and rewards are normalised by
     intrinsic: Any = ()  # what rewards for what is new are made of
+    noise: Any = ()  # what exploration is drawn by, where a rollout has one
 
     @property
     def network(self) -> Any:
@@ -69,7 +71,8 @@ class PPO:
     "The 37 implementation details of PPO". `critic_network=None` shares the actor's torso with the value. `target_kl`
     is the KL divergence, estimated on a minibatch before its step, above which that step and the rest of the rollout
     are left out; SB3 and Spinning Up stop at 1.5 times theirs, so that their 0.02 is 0.03 here. Networks with a memory
-    learn from `sequence_length` steps in a row, which begin with the carry that was acted with.
+    learn from `sequence_length` steps in a row, which begin with the carry that was acted with. With
+    `state_dependent_noise` exploration is a function of the state, one for each rollout and copy (Raffin et al., 2021).
     """
 
     network: Network = MLP((64, 64), activation="tanh", initialization="orthogonal")
@@ -86,6 +89,8 @@ class PPO:
     ent_coef: float = setting(0.0, low=0)
     vf_coef: float = setting(0.5, low=0)  # of half the mean squared error, as in CleanRL: SB3's 0.5 is 1.0 here
     max_grad_norm: float = setting(0.5, above=0, infinite=True)
+    initial_log_std: float = 0.0  # of Box actions
+    state_dependent_noise: bool = False  # whose log_std that is then
     target_kl: float | None = setting(None, above=0, infinite=True)  # a rollout is left before a step beyond it
     epochs: int = setting(10, low=1, high=2**20)
     batch_size: int = setting(64, low=1)  # steps in a minibatch
@@ -120,18 +125,19 @@ class PPO:
         return clipped(self, fraction, "critic", flat=True)
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: spaces.Space) -> State:
-        key_network, key_critic = random.split(key)
-        head = Head.of(action_space)
-        gain = jnp.append(jnp.full(head.outputs, 0.01), jnp.ones(0 if self.critic_network else 1))  # policy, value
-        network = self.network.init(key_network, observation_space, gain.size, gain)
+        key_network, key_critic, *key_noise = random.split(key, 2 + self.state_dependent_noise)
+        head, values = Head.of(action_space, self.initial_log_std, self.state_dependent_noise), not self.critic_network
+        network = init_actor(self, key_network, observation_space, head.outputs, gain=0.01, values=int(values))
         parameters = Parameters(network, head, init_value(self, "critic_network", key_critic, observation_space))
         statistics = normalization.begin(self, observation_space)
-        novelty = intrinsic.begin(self, key, observation_space)
-        return State(parameters, self.descent().init(parameters), statistics, novelty)
+        novelty, noise = intrinsic.begin(self, key, observation_space), begin_noise(key_noise)
+        return State(parameters, self.descent().init(parameters), statistics, novelty, noise)
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
         remembering = state.parameters.critic if remembers(shapes_of_carry(self.initial_carry)[1]) else ()
-        parameters = state.parameters._replace(critic=remembering)  # it acts along to move its carry
+        network, head, _ = state.parameters
+        network, head = head.holding(network, state.noise if explore else (), self.num_environments)
+        parameters = Parameters(network, head, remembering)  # that critic acts along to move its carry
         return Policy(parameters, state.statistics.observations, jnp.asarray(explore))
 
     def initial_carry(self, n: int) -> tuple:
@@ -182,7 +188,8 @@ class PPO:
 
     def observe(self, state: State, trajectory: Transition) -> State:
         # `update` sees every trajectory, whole.
-        return state._replace(intrinsic=intrinsic.observe(self, state.intrinsic, trajectory))
+        novelty = intrinsic.observe(self, state.intrinsic, trajectory)
+        return state._replace(intrinsic=novelty, noise=renewed(state.noise))
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))
@@ -208,8 +215,8 @@ class PPO:
         names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
         loop = (0, state.parameters, state.optimizer, dict.fromkeys(names, jnp.float32(0)), True)
         seen, parameters, moments, totals, _ = lax.while_loop(lambda x: (x[0] < len(orders)) & x[-1], step, loop)
-        metrics = jax.tree.map(lambda total: total / seen, totals)
-        return State(parameters, moments, statistics, state.intrinsic), metrics | more, ()
+        state = state._replace(parameters=parameters, optimizer=moments, statistics=statistics)
+        return state, jax.tree.map(lambda total: total / seen, totals) | more, ()
 
     def prepare(self, state: State, steps: Transition, reward: Any = None) -> tuple[Transition, Any]:
         """A rollout with its advantages and value targets, cut into sequences [L, S]; and the merged statistics."""

@@ -19,18 +19,9 @@ from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.loops import repeat
 from thorndike.memories import Replay, check_parts, check_replay, first_carry, in_parts
-from thorndike.networks import (
-    MLP,
-    Network,
-    Same,
-    check_special,
-    critic_values,
-    critics_over_time,
-    critics_with_dropout,
-    dropout_keys,
-    init_critics,
-    init_critics_carry,
-)  # fmt: skip
+from thorndike.networks import MLP, Network, Same, check_special, critics_with_dropout, dropout_keys
+from thorndike.networks.critics import critic_values, critics_over_time, init_critics, init_critics_carry
+from thorndike.networks.state_dependent_noise import begin_noise, init_actor, renewed
 from thorndike.optimizers import Adam, Optimizer, improved
 from thorndike.schedules import falling
 from thorndike.sequences import Unrolled, first, flat, over_time, shapes_of_carry
@@ -46,6 +37,7 @@ class State(NamedTuple):
     log_ent_coef: Any  # of the learned temperature; () where it is fixed
     optimizers: tuple  # of the actor, the critics, the temperature
     statistics: Any  # what observations and rewards are normalised by
+    noise: Any = ()  # what exploration is drawn by, where a rollout has one
 
 
 class Policy(NamedTuple):
@@ -68,7 +60,8 @@ class SAC:
     Haarnoja et al. (2018), "Soft actor-critic algorithms and applications" (its second version: no value network,
     and a temperature that is learned so that the entropy stays at `target_entropy`). For Box actions with bounds. One
     update draws `memory.batch_size` windows and learns from them in `policy_delay` equal parts, one for each step of
-    the critics; the actor and the temperature learn from the last.
+    the critics; the actor and the temperature learn from the last. With `state_dependent_noise` exploration is smooth
+    over `rollout_length` steps (Raffin et al., 2021, "Smooth exploration for robotic reinforcement learning").
     Networks with a memory learn from steps in a row, `memory=Replay(sequence=..., burn_in=...)`; critics do not act, so
     that only the burn-in fills their memories.
     """
@@ -85,6 +78,8 @@ class SAC:
     policy_delay: int = setting(1, low=1, high=2**20)  # steps of the critics for one of the actor
     ent_coef: float | None = setting(None, low=0)  # temperature: what a unit of entropy is worth; None: learned
     target_entropy: float | None = None  # None: minus the number of the action's dimensions
+    state_dependent_noise: bool = False  # explore by a function of the state, one for each rollout and copy
+    initial_log_std: float = -3.0  # of that function's weights
     normalize_observations: bool = False  # by the mean and variance of all that was seen
     normalize_rewards: bool = False  # by the spread of discounted returns
     clip_rewards: bool = False  # learn from their signs, as usual for Atari games
@@ -109,19 +104,21 @@ class SAC:
         return self.optimizer.descent(falling(rate, self.learning_rate_end, fraction))
 
     def init(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> State:
-        key_network, key_critics = random.split(key)
+        key_network, key_critics, *key_noise = random.split(key, 2 + self.state_dependent_noise)
         head, critics = self.init_head_and_critics(key_critics, observation_space, action_space)
-        network = self.network.init(key_network, observation_space, head.outputs)
+        network = init_actor(self, key_network, observation_space, head.outputs)
         log_ent_coef = jnp.float32(0) if self.ent_coef is None else ()
         optimizers = tuple(self.descent().init(trained) for trained in (network, critics, log_ent_coef))
         statistics = normalization.begin(self, observation_space)
-        return State(network, head, critics, jax.tree.map(jnp.copy, critics), log_ent_coef, optimizers, statistics)
+        rest = log_ent_coef, optimizers, statistics, begin_noise(key_noise)
+        return State(network, head, critics, jax.tree.map(jnp.copy, critics), *rest)
 
     def init_head_and_critics(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> tuple:
         return Head.squashed(action_space), init_critics(self, key, observation_space, action_space)
 
     def policy(self, state: State, fraction: jax.Array, explore: bool = True) -> Policy:
-        return Policy(state.network, state.head, jnp.asarray(explore), state.statistics.observations)
+        network, head = state.head.holding(state.network, state.noise if explore else (), self.num_environments)
+        return Policy(network, head, jnp.asarray(explore), state.statistics.observations)
 
     def initial_carry(self, n: int) -> Any:
         return self.network.initial_carry(n)
@@ -135,7 +132,8 @@ class SAC:
         return distribution.mode(), after
 
     def observe(self, state: State, trajectory: Transition) -> State:
-        return state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))
+        statistics = normalization.observe(state.statistics, trajectory, self.gamma)
+        return state._replace(statistics=statistics, noise=renewed(state.noise))
 
     def restarted(self, state: State, begun: jax.Array) -> State:
         return state._replace(statistics=normalization.restarted(state.statistics, begun))

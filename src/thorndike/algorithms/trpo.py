@@ -75,7 +75,9 @@ class TRPO(PPO):
         first = parameters.critic, state.optimizer
         (critic, moments), errors = repeat(fit, first, orders, orders.shape[0])
         metrics["value_loss"] = errors.mean()
-        return State(parameters._replace(critic=critic), moments, statistics, state.intrinsic), metrics | more, ()
+        parameters = parameters._replace(critic=critic)
+        state = state._replace(parameters=parameters, optimizer=moments, statistics=statistics)
+        return state, metrics | more, ()
 
     def step(self, parameters: Parameters, rows: Transition) -> tuple[Parameters, dict]:
         """The policy after the step, and what is to be said of it (the paper's appendix C)."""

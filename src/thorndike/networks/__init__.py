@@ -26,11 +26,12 @@ from thorndike.networks.recipes import NETWORKS, recipe_of
 from thorndike.networks.recurrent import GRU, LSTM, MinGRU
 from thorndike.networks.renormalized import RENORMALIZATION, RenormalizedMLP
 from thorndike.networks.simba import SimBa
+from thorndike.networks.state_dependent_noise import StateDependentNoise
 
 __all__ = [
     "ACTIVATIONS", "CNN", "GRU", "LSTM", "MLP", "NETWORKS", "RENORMALIZATION", "Attention",
     "ConvolutionalPerceptron", "FirstOutputs", "ImplicitQuantiles", "MinGRU", "Network", "Part", "Perceptron",
-    "RenormalizedMLP", "Same", "SimBa", "check_special", "critic_carry", "critic_outputs",
+    "RenormalizedMLP", "Same", "SimBa", "StateDependentNoise", "check_special", "critic_carry", "critic_outputs",
     "critic_outputs_over_time", "critic_recipe", "critic_values", "critics_over_time", "critics_with_dropout",
     "dropout_keys", "features", "init_choice_critics", "init_critics", "init_critics_carry", "init_implicit",
     "init_value", "is_noisy", "noiseless", "parts_of", "perturbed", "recipe_of", "with_dropout",
