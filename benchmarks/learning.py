@@ -4,6 +4,7 @@
     python benchmarks/learning.py --rows ppo             those rows whose name holds "ppo"
     python benchmarks/learning.py --gymnasium            the CartPole rows on Gymnasium's own environment
     python benchmarks/learning.py --toy-text             toy text against its exact optimum
+    python benchmarks/learning.py --families             the algorithms that are children of others, on small tasks
     python benchmarks/learning.py --control --seed 0     continuous control, as `make learning-long`: an hour or two
     python benchmarks/learning.py --worlds --seed 0      a game and a car, as in docs/worlds.md: most of an hour
 
@@ -63,6 +64,30 @@ TOY_TEXT = [  # seconds each; Taxi without its mask
     )
     for algorithm, length in steps.items()
 ]
+FAMILIES = [  # half a minute to two each; published are averages of training
+    Row("a2c", "CartPole-v1", 200_000, 475, "496.7, 4 seeds", "evaluation", None),
+    Row("a2c", "Acrobot-v1", 300_000, -95, "-84.0, 4 seeds", "evaluation", None),
+    Row("discretesac", "CartPole-v1", 200_000, 400, "406, 4 seeds", "evaluation", None),
+    Row("discretesac", "Acrobot-v1", 300_000, -100, "-92.6, 4 seeds", "evaluation", None),
+    Row("crossq", "Pendulum-v1", 20_000, -170, "-145.7, 4 seeds", "evaluation", None),
+    *(
+        Row(algorithm, environment, steps, gate, what, "evaluation", None)
+        for environment, gate, what, lengths in (
+            (
+                "CartPole-v1", 475, "475 counts as solved",
+                {"c51": 50_000, "qrdqn": 50_000, "iqn": 50_000, "rainbow": 50_000, "pqn": 200_000, "trpo": 100_000,
+                 "impala": 200_000},
+            ),
+            (
+                "Acrobot-v1", -100, "-100 counts as solved",
+                {"c51": 50_000, "qrdqn": 50_000, "iqn": 50_000, "rainbow": 50_000, "pqn": 300_000, "trpo": 300_000,
+                 "impala": 300_000},
+            ),
+            ("Pendulum-v1", -200, "", {"trpo": 300_000, "tqc": 20_000, "redq": 10_000, "droq": 10_000}),
+        )
+        for algorithm, steps in lengths.items()
+    ),
+]  # fmt: skip
 CONTROL = [  # minutes to a quarter of an hour each
     Row("sac", "Pendulum-v1", 20_000, -200, "-157, 1 run, RL Zoo, greedy", "evaluation", None),
     Row("td3", "Pendulum-v1", 20_000, -200, "-152, 1 run, RL Zoo, greedy", "evaluation", None),
@@ -112,6 +137,7 @@ def parse() -> argparse.Namespace:
     for name, table, what in (
         ("--gymnasium", ON_GYMNASIUM, "the CartPole rows, on Gymnasium's own environment"),
         ("--toy-text", TOY_TEXT, "the rows of toy text, whose optimum is exact"),
+        ("--families", FAMILIES, "the rows of the other algorithms, which train quickly"),
         ("--control", CONTROL, "the rows of continuous control, which take longer"),
         ("--worlds", WORLDS, "the rows of docs/worlds.md that no other table has"),
     ):
@@ -143,7 +169,7 @@ def record(result: dict[str, Any]) -> None:
     results = json.loads(path.read_text()) if path.exists() else []
     same = ("algorithm", "environment", "first_seed")
     results = [other for other in results if any(other[key] != result[key] for key in same)] + [result]
-    order = [row.name for row in (*ROWS, *ON_GYMNASIUM, *TOY_TEXT, *CONTROL, *WORLDS)]
+    order = [row.name for row in (*ROWS, *ON_GYMNASIUM, *TOY_TEXT, *FAMILIES, *CONTROL, *WORLDS)]
     results.sort(key=lambda r: (r["first_seed"], order.index(f"{r['algorithm']} {r['environment']}")))
     reporting.write("learning", results, report(results))
 
