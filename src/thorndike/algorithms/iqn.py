@@ -11,7 +11,7 @@ from jax import random
 
 from thorndike.algorithms.dqn import DQN, duel
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.networks import MLP, ImplicitQuantiles, Network, init_implicit
+from thorndike.networks import ImplicitQuantiles, init_implicit
 from thorndike.targets import NStep, midpoints, quantile_huber
 
 
@@ -25,7 +25,6 @@ class IQN(DQN):
     as in DQN: quantiles may duel, be rescaled, or be of Munchausen's targets. Priorities are errors of the mean.
     """
 
-    network: Network = MLP((64,), activation="relu", initialization="orthogonal")
     loss: ClassVar[Any] = "quantile"  # type: ignore[misc]
     features: int = setting(64, low=1)
     cosines: int = setting(64, low=1)  # that tau is seen by
