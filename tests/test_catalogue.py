@@ -97,7 +97,9 @@ def test_a_word_shows_every_id_of_a_family_with_its_recorded_settings(listed):
     lines = listed("Gymnasium: classic")
     assert lines[0].split() == ["environment", "runs", "recorded", "settings"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
-    assert rows["gymnasium:CartPole-v1"][:4] == ["host", "dqn,", "ppo,", "reinforce,"]
+    mode, *names = rows["gymnasium:CartPole-v1"]
+    assert mode == "host"
+    assert {"dqn", "ppo", "reinforce"} <= {name.strip(",") for name in names}
     assert rows["CartPole-v0"] == ["host"]
     assert len(rows) == len([s for s in gymnasium.registry.values() if "classic_control" in str(s.entry_point)])
 
