@@ -67,7 +67,7 @@ TRPO_ = td.TRPO(
 )
 IMPALA_ = td.IMPALA(
     network=SMALL, critic_network=SMALL, **FAST, learning_rate_end=0.0, rollout_length=16, updates_per_rollout=2,
-    max_grad_norm=5.0, ent_coef=0.0,
+    optimizer="rmsprop", max_grad_norm=5.0, ent_coef=0.0,
 )  # fmt: skip
 PQN_ = td.PQN(  # returns are of the policy that acted: few random actions, and short ones
     network=MLP((32,), "relu", "default", layer_norm=True), **FAST, learning_rate_end=0.0, rollout_length=16,
@@ -80,7 +80,7 @@ ALGORITHMS = {
 }  # fmt: skip
 STEPS = {
     "dqn": 16_000, "ppo": 20_000, "reinforce": 160_000, "sac": 8_000, "td3": 8_000, "ddpg": 8_000, "a2c": 80_000,
-    "trpo": 30_000, "impala": 60_000, "pqn": 40_000, "discretesac": 8_000,
+    "trpo": 30_000, "impala": 80_000, "pqn": 40_000, "discretesac": 8_000,
 }  # fmt: skip
 CONTINUOUS, CHOICES, RELATED = ("sac", "td3", "ddpg"), ("dqn", "pqn", "discretesac"), ("a2c", "trpo", "impala")
 ODD = {"P1", "P3", "P5", "P7", "P9", "P13"}
@@ -261,7 +261,7 @@ def trained(algorithm, copies, steps, **seeds):
 
 def steps_of(name, probe, together=False):
     # a value that never ends to build is learned slowly from the least of two critics, and so is one choice of many
-    slow = name == "sac" and probe in ("P6", "P8", "P13")
+    slow = name in ("sac", "discretesac") and probe in ("P6", "P8", "P13")
     # and more slowly still by weights that begin small, as those of many features do
     slow |= name == "td3" and probe in ("P6", "P8") and together
     return STEPS[name] * (2 if slow else 1)
