@@ -65,7 +65,7 @@ def targets(algorithm, network, data):
     return found
 
 
-@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize("dueling", [False, pytest.param(True, marks=pytest.mark.full)])
 def test_an_update_is_one_step_down_the_error_of_q_lambda(dueling):
     """On every combination of ends; nothing illegal is believed; the target has no gradient."""
     algorithm = dataclasses.replace(PLAIN, dueling=dueling)

@@ -102,7 +102,7 @@ TRPO_ = td.TRPO(
 )
 IMPALA_ = td.IMPALA(
     network=SMALL, critic_network=SMALL, **FAST, learning_rate_end=0.0, rollout_length=16, updates_per_rollout=2,
-    max_grad_norm=5.0, ent_coef=0.0,
+    optimizer="rmsprop", max_grad_norm=5.0, ent_coef=0.0,
 )  # fmt: skip
 PQN_ = td.PQN(  # returns are of the policy that acted: few random actions, and short ones
     network=MLP((32,), "relu", "default", layer_norm=True), **FAST, learning_rate_end=0.0, rollout_length=16,
@@ -111,7 +111,7 @@ PQN_ = td.PQN(  # returns are of the policy that acted: few random actions, and 
 DISCRETE_SAC_ = td.DiscreteSAC(**OFF_POLICY, ent_coef=1e-3, memory=Replay(4_000, 64))
 RELATED = {"a2c": A2C_, "trpo": TRPO_, "impala": IMPALA_}
 ALGORITHMS |= RELATED | {"pqn": PQN_, "discretesac": DISCRETE_SAC_}
-STEPS |= {"a2c": 80_000, "trpo": 30_000, "impala": 60_000, "pqn": 40_000, "discretesac": 8_000}
+STEPS |= {"a2c": 80_000, "trpo": 30_000, "impala": 80_000, "pqn": 40_000, "discretesac": 8_000}
 CHOICES = (*FAMILY, "pqn", "discretesac")
 ODD = {"P1", "P3", "P5", "P7", "P9", "P13"}
 
@@ -306,7 +306,7 @@ def trained(algorithm, copies, steps, **seeds):
 
 def steps_of(name, probe, together=False):
     # a value that never ends to build is learned slowly from the least of two critics, and so is one choice of many
-    slow = (name == "sac" or name in SOFT_CRITICS) and probe in ("P6", "P8", "P13")
+    slow = (name in ("sac", "discretesac") or name in SOFT_CRITICS) and probe in ("P6", "P8", "P13")
     # and more slowly still by weights that begin small, as those of many features do
     slow |= name == "td3" and probe in ("P6", "P8") and together
     return STEPS[name] * (2 if slow else 1)

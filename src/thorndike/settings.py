@@ -222,6 +222,9 @@ RECORDED: dict[tuple[str, str], Recorded] = {
         steps=200_000,
         result="greedy mean -177 over 5 seeds, the worst -184",
     ),
+    ("pqn", "CartPole-v1"): Recorded(
+        CLASSIC_PQN, steps=300_000, result="greedy mean 471 of 500 over 6 seeds, 1 of them at 325, the others at 500"
+    ),
     ("pqn", "Acrobot-v1"): Recorded(
         CLASSIC_PQN, steps=300_000, result="greedy mean -85.1 over 5 seeds, the worst -87.2"
     ),
