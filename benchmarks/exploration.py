@@ -37,7 +37,6 @@ ROWS = {  # the algorithm, and for how many episodes
     "ppo, counts": (dataclasses.replace(PPO, intrinsic=td.Counts()), 20_000),
     "dqn": (DQN, 5_000),
     "dqn, counts": (dataclasses.replace(DQN, intrinsic=td.Counts()), 5_000),
-    "bootstrappeddqn": (td.BootstrappedDQN(), 500),
 }
 
 

@@ -49,7 +49,7 @@ def test_rnds_reward_is_the_error_over_the_spread_of_its_discounted_sums():
     observe = jax.jit(RND.observe)
     state, rollouts = (
         RND.begin(random.key(0), OBSERVATIONS, 2),
-        [observations(6, 2, seed, scale=3.0) for seed in (0, 1)],
+        [observations(40, 2, seed, scale=3.0) for seed in (0, 1)],
     )
     rollouts[1][2, 1] = 100.0  # far beyond five standard deviations
     running, sums = np.zeros(2), []

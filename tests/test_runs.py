@@ -185,6 +185,7 @@ def other(value):
 def test_no_setting_changes_by_being_written_and_read(cls):
     changed = {field.name: other(field.default) for field in dataclasses.fields(cls)}
     changed |= {"rescale_values": True} if "rescale_values" in changed else {}  # None, True or False
+    changed |= {"intrinsic": td.Counts(bits=3)} if "intrinsic" in changed else {}
     for name in ("learning_rate", "clip_range"):  # a value at most as large as the beginning
         if f"{name}_end" in changed:
             changed[f"{name}_end"] = changed[name] / 4
