@@ -4,9 +4,9 @@
     python benchmarks/deep_sea.py --sizes 10 20 --seeds 3      these sizes, three seeds
     python benchmarks/deep_sea.py --algorithms dqn --jobs 4    four runs side by side
 
-A size is solved at the first episode, of every fiftieth, by which less than 80 % of all episodes so far have missed the treasure, of at
-most 10,000 (Osband et al., 2020, "Behaviour suite for reinforcement learning"); a run ends there. The settings are
-those of bsuite's agents, and what actions mean is drawn for each cell. Networks see the cell's number, whose one-hot
+A size is solved at the first episode, of every fiftieth, by which less than 80 % of all episodes so far have missed
+the treasure, of at most 10,000 (Osband et al., 2020, "Behaviour suite for reinforcement learning"); a run ends there.
+The settings are those of bsuite's agents, and what actions mean is drawn for each cell. Networks see the cell's number, whose one-hot
 is looked up instead of multiplied. Writes benchmarks/results/deep_sea.{json,md}; runs that are not made again stay.
 """
 
