@@ -6,8 +6,9 @@
 
 A size is solved at the first episode, of every fiftieth, by which less than 80 % of all episodes so far have missed
 the treasure, of at most 10,000 (Osband et al., 2020, "Behaviour suite for reinforcement learning"); a run ends there.
-The settings are those of bsuite's agents, and what actions mean is drawn for each cell. Networks see the cell's number, whose one-hot
-is looked up instead of multiplied. Writes benchmarks/results/deep_sea.{json,md}; runs that are not made again stay.
+The settings are those of bsuite's agents, and what actions mean is drawn for each cell. Networks see the cell's number,
+whose one-hot is looked up instead of multiplied. Writes benchmarks/results/deep_sea.{json,md}; runs that are not made
+again stay.
 """
 
 from __future__ import annotations
