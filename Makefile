@@ -13,7 +13,7 @@
 #   make speed            rerun the comparison of speed with other libraries (make speed ARGS=--quick to look)
 #   make minatar          PPO and DQN on MinAtar beside Rejax, compiled both (with what test-worlds installs)
 #   make atari            DQN on an Atari game beside stable-baselines3, an hour (make atari ARGS="--game Breakout")
-#   make deep-sea         bootstrapped DQN and DQN in Deep Sea at all of bsuite's sizes, hours (make deep-sea ARGS="--sizes 10 20")
+#   make deep-sea         bootstrapped DQN and DQN in Deep Sea at all of bsuite's sizes, hours (ARGS="--sizes 10 20")
 #   make exploration      rewards for what is new, and none, where exploration is hard
 #   make networks         rerun the comparison of one network in every framework, with what test-frameworks installs
 #   make docs             write docs/algorithms.md and a page for each algorithm, of the code

@@ -4,10 +4,11 @@
     python benchmarks/deep_sea.py --sizes 10 20 --seeds 3      these sizes, three seeds
     python benchmarks/deep_sea.py --algorithms dqn --jobs 4    four runs side by side
 
-A size is solved at the first episode by which less than 80 % of all episodes so far have missed the treasure, of at
-most 10,000 (Osband et al., 2020, "Behaviour suite for reinforcement learning"); a run ends there. The settings are
-those of bsuite's agents, and what actions mean is drawn for each cell. Networks see the cell's number, whose one-hot
-is looked up instead of multiplied. Writes benchmarks/results/deep_sea.{json,md}; runs that are not made again stay.
+A size is solved at the first episode, of every fiftieth, by which less than 80 % of all episodes so far have missed
+the treasure, of at most 10,000 (Osband et al., 2020, "Behaviour suite for reinforcement learning"); a run ends there.
+The settings are those of bsuite's agents, and what actions mean is drawn for each cell. Networks see the cell's number,
+whose one-hot is looked up instead of multiplied. Writes benchmarks/results/deep_sea.{json,md}; runs that are not made
+again stay.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def page(results: list[dict[str, Any]]) -> str:
     shares = [f"{name}: {share(results, name)}" for name in columns]
     machines = "; ".join(dict.fromkeys(row["machine"] for row in results))
     table = reporting.table(header, rows)
-    head = f"# Deep Sea\n\n{said[0]}\n\n{said[2].strip()}\n\nSolved: {'; '.join(shares)}."
+    head = f"# Deep Sea\n\n{said[0]}\n\n{said[2].partition(' Writes ')[0]}\n\nSolved: {'; '.join(shares)}."
     return f"{head}\n\n{table}\n\nRun on {machines}.\n"
 
 
