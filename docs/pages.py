@@ -154,9 +154,8 @@ def formulas(cls: Any) -> list[str]:
             lines += shown(f"{owner.__name__}.{name}", function)
     module = importlib.import_module(cls.__module__)
     for home in (targets, distributions):
-        used = [(name, value) for name, value in vars(module).items() if getattr(home, name, None) is value]
-        for name, function in used:
-            if inspect.isfunction(function):
+        for name, function in vars(module).items():
+            if inspect.isfunction(function) and function.__module__ == home.__name__:
                 lines += shown(f"{home.__name__.rpartition('.')[2]}.{name}", function)
     return lines
 

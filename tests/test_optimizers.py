@@ -58,7 +58,9 @@ def test_a_rate_scales_every_step_and_may_be_traced(name):
         np.testing.assert_allclose(twice(jnp.float32(0.2)), 2 * twice(jnp.float32(0.1)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("given", [optax.lion, partial(optax.adamw, weight_decay=0.5), optax.sgd(0.1)], ids=str)
+@pytest.mark.parametrize(
+    "given", [optax.lion, partial(optax.adamw, weight_decay=0.5), optax.sgd(0.1)], ids=["function", "partial", "whole"]
+)
 def test_a_users_own_is_used_as_it_is(given):
     algorithm = td.PPO(optimizer=given)
     parameters = {"x": jnp.ones(3)}
