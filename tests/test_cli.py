@@ -271,14 +271,15 @@ def test_help_shows_every_flag_with_the_recorded_values(capsys):
     out = capsys.readouterr().out
     for text in ("--steps", "--seeds", "--gamma", "--memory.capacity", "--network.sizes", "(default: 0.001)"):
         assert text in out
-    assert "--network mlp | cnn | lstm | gru | mingru | attention\n" in out
+    recipes = "mlp | cnn | lstm | gru | mingru | attention | simba | renormalizedmlp"
+    assert f"--network {recipes}\n" in out
     assert "--memory replay | prioritized | frames | prioritized-frames\n" in out
     assert "--environment.NAME VALUE" in out
     assert "--critic-network" not in out
     with pytest.raises(SystemExit):
         cli.main(["train", "ppo", "--help"])
     out = capsys.readouterr().out
-    assert "--critic-network mlp | cnn | lstm | gru | mingru | attention | none | same\n" in out
+    assert f"--critic-network {recipes} | none | same\n" in out
     assert "--memory" not in out
 
 

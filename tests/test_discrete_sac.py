@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -146,7 +147,11 @@ def test_acting_draws_from_the_masked_policy_and_greedy_takes_its_most_likely_ch
     state, data = fresh(), steps(size=1)
     first = jax.tree.map(lambda x: np.repeat(x[0], 8_000, 0), data.observation)
     probability, _ = policy_of(state, jax.tree.map(lambda x: x[0], data.observation))
-    act = jax.jit(lambda explore: SAC.act(SAC.policy(state, jnp.float32(0), explore), first, (), jax.random.key(1))[0])
+
+    @partial(jax.jit, static_argnums=0)
+    def act(explore):
+        return SAC.act(SAC.policy(state, jnp.float32(0), explore), first, (), jax.random.key(1))[0]
+
     share = np.bincount(np.asarray(act(True)), minlength=4) / 8_000
     np.testing.assert_allclose(share, probability[0], atol=0.03)
     assert (np.asarray(act(False)) == probability[0].argmax()).all()

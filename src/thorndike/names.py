@@ -1,18 +1,19 @@
-"""The algorithms by name: the file that each is in, and what to choose one by."""
+"""The algorithms by name: the file that each is in, and what to choose one by.
 
-from __future__ import annotations
+Nothing is imported here, not even from the standard library: whoever's folder Python runs in may lead the path.
+"""
 
-from typing import Literal, NamedTuple
 
+class Known:
+    """What the chooser says of an algorithm.
 
-class Known(NamedTuple):
-    """What the chooser says of an algorithm."""
+    `file`: in algorithms/. `actions`: "choices" (Discrete), "numbers" (a Box with bounds) or "both". `steps`: "dear"
+    where they are learned from again and again, "cheap" where once. `pick`: when to. `memory`: whether networks with a
+    memory learn by it.
+    """
 
-    file: str  # in algorithms/
-    actions: Literal["choices", "numbers", "both"]  # Discrete, or a Box with bounds
-    steps: Literal["dear", "cheap"]  # learned from again and again, or once
-    pick: str  # when to
-    memory: bool = True  # whether networks with a memory learn by it
+    def __init__(self, file: str, actions: str, steps: str, pick: str, memory: bool = True) -> None:
+        self.file, self.actions, self.steps, self.pick, self.memory = file, actions, steps, pick, memory
 
 
 ALGORITHMS = {

@@ -13,6 +13,7 @@ from thorndike.errors import RunError, ThorndikeError, UnknownNameError, nearest
 if TYPE_CHECKING:
     from thorndike.environments.catalogue import Family
 
+SHOWN = 4  # algorithms of a family
 Table = list[tuple[str, ...]]
 WITH_A_WORD = "thorndike list environments WORD shows every id: thorndike list environments mujoco"
 
@@ -80,8 +81,11 @@ def _algorithms(id: str) -> list[str]:
 
 
 def _recorded(ids: list[str]) -> str:
-    """The algorithms that have recorded settings for some of these ids."""
-    return ", ".join(dict.fromkeys(name for id in ids for name in _algorithms(id)))
+    """The algorithms that have recorded settings for some of these ids, and how many there are where they are many."""
+    having = {name for id in ids for name in _algorithms(id)}
+    found = [name.lower() for name in names.ALGORITHMS if name.lower() in having]
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return ", ".join(found[:SHOWN]) + more
 
 
 def runs(folder: str = "runs") -> Table:
