@@ -69,13 +69,13 @@ FAMILIES = [  # half a minute to two each; published are averages of training
     Row("a2c", "Acrobot-v1", 300_000, -95, "-84.0, 4 seeds", "evaluation", None),
     Row("discretesac", "CartPole-v1", 200_000, 400, "406, 4 seeds", "evaluation", None),
     Row("discretesac", "Acrobot-v1", 300_000, -100, "-92.6, 4 seeds", "evaluation", None),
-    Row("crossq", "Pendulum-v1", 20_000, -170, "-145.7, 4 seeds", "evaluation", None),
+    Row("crossq", "Pendulum-v1", 10_000, -170, "-145.7, 4 seeds", "evaluation", None),
     *(
         Row(algorithm, environment, steps, gate, what, "evaluation", None)
         for environment, gate, what, lengths in (
             (
                 "CartPole-v1", 475, "475 counts as solved",
-                {"c51": 50_000, "qrdqn": 50_000, "iqn": 50_000, "rainbow": 50_000, "pqn": 200_000, "trpo": 100_000,
+                {"c51": 50_000, "qrdqn": 50_000, "iqn": 50_000, "rainbow": 50_000, "pqn": 300_000, "trpo": 100_000,
                  "impala": 200_000},
             ),
             (
@@ -83,7 +83,7 @@ FAMILIES = [  # half a minute to two each; published are averages of training
                 {"c51": 50_000, "qrdqn": 50_000, "iqn": 50_000, "rainbow": 50_000, "pqn": 300_000, "trpo": 300_000,
                  "impala": 300_000},
             ),
-            ("Pendulum-v1", -200, "", {"trpo": 300_000, "tqc": 20_000, "redq": 10_000, "droq": 10_000}),
+            ("Pendulum-v1", -200, "", {"trpo": 200_000, "tqc": 10_000, "redq": 10_000, "droq": 5_000}),
         )
         for algorithm, steps in lengths.items()
     ),
