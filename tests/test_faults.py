@@ -174,7 +174,7 @@ def test_what_refuses_for_its_settings_is_not_named_for_its_defaults(monkeypatch
             raise td.UnsuitableError("not so many copies")
 
     monkeypatch.setattr(td.PPO, "check", check)
-    with pytest.raises(td.UnsuitableError, match=r"not so many copies. These fit: dqn, reinforce"):
+    with pytest.raises(td.UnsuitableError, match=r"not so many copies. These fit: dqn, c51, .*reinforce"):
         td.train(PPO, "CartPole-v1", 100, run_dir=None, **QUIET)
 
 
