@@ -292,7 +292,7 @@ BUGS = [
             Mutant(
                 "algorithms/sac.py",
                 "return (ent_coef * log_prob - value).mean()",
-                "return (ent_coef * log_prob[:, None] - value[None]).mean()",
+                "return (ent_coef * log_prob[:, None] - value).mean()",
                 SAC_LOSS,
             ),
             Mutant(
