@@ -426,7 +426,7 @@ def test_what_cannot_work_is_refused_with_a_reason(cls):
 def test_other_refusals():
     with pytest.raises(SettingError, match="does not divide into policy_delay 2"):
         TD3(memory=Replay(1000, 101))
-    with pytest.raises(UnsuitableError, match="These fit: ppo, a2c, .*sac, tqc, .*td3, ddpg"):
+    with pytest.raises(UnsuitableError, match=r"These fit: ppo, a2c, .*sac, tqc, .*td3, ddpg"):
         td.train(td.DQN(), "Pendulum-v1", 100, run_dir=None, quiet=True)
     with pytest.raises(UnsuitableError, match=r"These fit: dqn, c51, .*ppo, "):
         td.train("sac", "CartPole-v1", 100, run_dir=None, quiet=True)
