@@ -38,14 +38,15 @@ it away and asks for more. All take [images](environments.md#images) (`network=t
 
 
 def main() -> int:
-    wrong = [name for name, text in pages().items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]
-    stale = [path for path in (DOCS / "algorithms").glob("*.md") if f"algorithms/{path.name}" not in pages()]
+    made = pages()
+    wrong = [name for name, text in made.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]
+    stale = [path for path in (DOCS / "algorithms").glob("*.md") if f"algorithms/{path.name}" not in made]
     if "--check" in sys.argv:
         print(*(f"docs/{name} is not of today: make docs" for name in wrong), sep="\n")
         return bool(wrong or stale)
     (DOCS / "algorithms").mkdir(exist_ok=True)
-    for name, text in pages().items():
-        (DOCS / name).write_text(text)
+    for name in wrong:
+        (DOCS / name).write_text(made[name])
     for path in stale:
         path.unlink()
     return 0

@@ -11,6 +11,7 @@ import pytest
 from gymnasium import spaces
 from jax import random
 
+from test_continuous_control import returns
 from test_dqn import ACTIONS, OBSERVATIONS, batch, update
 from thorndike import sequences
 from thorndike.algorithms.bootstrapped_dqn import BootstrappedDQN
@@ -41,20 +42,12 @@ def head_of(heads, k):
 
 def defined_errors(algorithm, state, data):
     """The TD error of each head and sample, [K, B], straight from the definition."""
-    window, size = data.reward.shape
-    errors = np.zeros((algorithm.num_heads, size))
+    errors = np.zeros((algorithm.num_heads, data.reward.shape[1]))
     for k in range(algorithm.num_heads):
         online, target = head_of(state.network, k), head_of(state.target_network, k)
-        for b in range(size):
-            total, discount = 0.0, 1.0
-            for t in range(window):
-                total += discount * float(data.reward[t, b])
-                discount *= algorithm.gamma
-                following = data.next_observation[t, b][None]
-                if data.terminated[t, b] or data.truncated[t, b]:
-                    break
-            best = (online if algorithm.double else target)(following)[0].argmax()
-            bootstrap = 0.0 if data.terminated[t, b] else target(following)[0][best]
+        for b, (total, discount, following) in enumerate(returns(algorithm, data)):
+            best = (online if algorithm.double else target)(following[None])[0].argmax()
+            bootstrap = target(following[None])[0][best]
             errors[k, b] = total + discount * bootstrap - online(data.observation[0, b][None])[0][data.action[0, b]]
     return errors
 

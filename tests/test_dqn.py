@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from test_continuous_control import returns
 from thorndike.algorithms.dqn import DQN
 from thorndike.core import Batch, Transition
 from thorndike.errors import SettingError, UnknownNameError, UnsuitableError
@@ -50,18 +51,10 @@ def fresh(algorithm=SMALL):
 def defined_error(algorithm, state, batch):
     """The TD error of each sample, straight from the definition, sample by sample."""
     errors = []
-    window, size = batch.reward.shape
-    for b in range(size):
-        total, discount = 0.0, 1.0
-        for t in range(window):
-            total += discount * float(batch.reward[t, b])
-            discount *= algorithm.gamma
-            following = batch.next_observation[t, b][None]
-            if batch.terminated[t, b] or batch.truncated[t, b]:
-                break
-        q_next = np.asarray(state.target_network(following))[0]
-        chooser = np.asarray(state.network(following))[0] if algorithm.double else q_next
-        bootstrap = 0.0 if batch.terminated[t, b] else q_next[chooser.argmax()]
+    for b, (total, discount, following) in enumerate(returns(algorithm, batch)):
+        q_next = np.asarray(state.target_network(following[None]))[0]
+        chooser = np.asarray(state.network(following[None]))[0] if algorithm.double else q_next
+        bootstrap = q_next[chooser.argmax()]
         q = np.asarray(state.network(batch.observation[0, b][None]))[0]
         errors.append(total + discount * bootstrap - q[batch.action[0, b]])
     return np.array(errors)

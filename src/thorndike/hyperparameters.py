@@ -85,10 +85,10 @@ def hyperparameters(cls: type[T]) -> type[T]:
 
     Fields annotated `float` (or `float | None`) are leaves, unless `static`: `vmap` can sweep over them, and another
     value costs no compilation. Fields whose default is itself made of hyper-parameters are subtrees, and so are those
-    that are said to be a `recipe`. All else is
-    static and must be hashable. On construction a list becomes a tuple, an int given for a float a float, kinds and
-    limits are checked (of Python numbers only: tracers and arrays pass), and a method `validate`, if there is one, is
-    called.
+    that are said to be a `recipe`. All else is static and must be hashable. On construction a list becomes a tuple, an
+    int given for a float a float, kinds and limits are checked (of Python numbers only: tracers and arrays pass), and a
+    method `validate`, if there is one, is called.
+
     A class that a field is annotated with may have a `coerce(value)` that turns what a user gives into one of it.
     Names in a class variable `without` are fields of its parent that it does not have.
     """
@@ -152,6 +152,21 @@ def _leave_out(cls: type, names: Collection[str]) -> None:
 def is_hyperparameters(value: Any) -> bool:
     """Whether `value` is an instance of a class that `hyperparameters` made."""
     return dataclasses.is_dataclass(value) and not isinstance(value, type) and hasattr(value, "__post_init__")
+
+
+def named(value: Any, kind: type, known: Mapping[str, type], what: str) -> Any:
+    """What a user's name for `what`, one of a kind, stands for; anything else as it is.
+
+    Raises UnknownNameError for a name that is not `known`, SettingError for a class in place of one of it.
+    """
+    if isinstance(value, str):
+        if value.lower() not in known:
+            near = nearest(value.lower(), known)
+            raise UnknownNameError(f"unknown {what} '{value}'.{near} There are: {', '.join(known)}")
+        return known[value.lower()]()
+    if isinstance(value, type) and issubclass(value, kind):
+        raise SettingError(f"{value.__name__} is a class: give {value.__name__}()")
+    return value
 
 
 def to_json(value: Any) -> Any:

@@ -10,7 +10,6 @@ Both rewards are summed into one, with one value and one discount: novelty ends 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -22,8 +21,8 @@ from jax import random
 
 from thorndike import normalization
 from thorndike.core import Transition
-from thorndike.errors import SettingError, UnknownNameError, nearest, shown
-from thorndike.hyperparameters import hyperparameters, setting
+from thorndike.errors import SettingError, shown
+from thorndike.hyperparameters import hyperparameters, named, setting
 from thorndike.loops import repeat
 from thorndike.networks import MLP, Network, Part, features, parts_of
 from thorndike.networks.observations import leaf_of
@@ -57,13 +56,7 @@ class Intrinsic:
     @staticmethod
     def coerce(value: Any) -> Intrinsic:
         """What a user means by `value`. SettingError says what it may be."""
-        if isinstance(value, str):
-            if value.lower() not in INTRINSICS:
-                near = nearest(value.lower(), INTRINSICS)
-                raise UnknownNameError(f"unknown intrinsic reward '{value}'.{near} There are: {', '.join(INTRINSICS)}")
-            return INTRINSICS[value.lower()]()
-        if isinstance(value, type) and issubclass(value, Intrinsic):
-            raise SettingError(f"{value.__name__} is a class: give {value.__name__}()")
+        value = named(value, Intrinsic, INTRINSICS, "intrinsic reward")
         if not isinstance(value, Intrinsic):
             raise SettingError(f"intrinsic= takes td.RND(...), td.Counts(...) or None, got {shown(value)}")
         return value
@@ -235,4 +228,4 @@ class Counts(Intrinsic):
         return jax.lax.rsqrt(visits.astype(jnp.float32)).reshape(leading)
 
 
-INTRINSICS: dict[str, Callable[..., Intrinsic]] = {"rnd": RND, "counts": Counts}
+INTRINSICS: dict[str, type[Intrinsic]] = {"rnd": RND, "counts": Counts}

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import jax
 import optax
 
-from thorndike.errors import SettingError, UnknownNameError, nearest, shown
-from thorndike.hyperparameters import hyperparameters, setting
+from thorndike.errors import SettingError, shown
+from thorndike.hyperparameters import hyperparameters, named, setting
 from thorndike.schedules import falling
 
 
@@ -30,16 +30,8 @@ class Optimizer:
     @staticmethod
     def coerce(value: Any) -> Optimizer:
         """What a user means by `value`. SettingError says what an optimizer may be."""
-        if isinstance(value, Optimizer):
-            return value
-        if isinstance(value, str):
-            if value.lower() not in OPTIMIZERS:
-                near = nearest(value.lower(), OPTIMIZERS)
-                raise UnknownNameError(f"unknown optimizer '{value}'.{near} There are: {', '.join(OPTIMIZERS)}")
-            return OPTIMIZERS[value.lower()]()
-        if isinstance(value, type) and issubclass(value, Optimizer):
-            raise SettingError(f"{value.__name__} is a class: give {value.__name__}()")
-        return Own(value)
+        value = named(value, Optimizer, OPTIMIZERS, "optimizer")
+        return value if isinstance(value, Optimizer) else Own(value)
 
 
 @hyperparameters

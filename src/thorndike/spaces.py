@@ -174,6 +174,12 @@ def check_bounded_actions(algorithm: str, space: Space) -> None:
         raise UnsuitableError(f"{algorithm} needs Box actions with finite bounds, this environment has {space}")
 
 
+def check_discrete_actions(algorithm: str, space: Space) -> None:
+    """Raise UnsuitableError unless `space` is Discrete: one choice, each of whose values is learned."""
+    if not isinstance(space, spaces.Discrete):
+        raise UnsuitableError(f"{algorithm} needs Discrete actions, this environment has {space}")
+
+
 def bounded(space: spaces.Box) -> bool:
     """Whether every dimension of a Box has two finite bounds."""
     return bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())

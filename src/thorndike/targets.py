@@ -131,6 +131,11 @@ def generalized_advantages(values, next_values, reward, terminated, truncated, g
     return lax.scan(back, jnp.zeros_like(delta[0]), (delta, terminated | truncated), reverse=True)[1]
 
 
+def standardized(advantage: jax.Array) -> jax.Array:
+    """Advantages of a minibatch [B] with mean 0 and standard deviation 1."""
+    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+
+
 def v_trace(
     values, next_values, reward, terminated, truncated, log_ratio, gamma, gae_lambda, rho_bar, c_bar
 ) -> tuple[jax.Array, jax.Array]:

@@ -584,7 +584,7 @@ BUGS = [
         34, "stable-baselines3#1028", "advantages of a minibatch of one are not a number",
         (
             Mutant(
-                "algorithms/ppo.py",
+                "targets.py",
                 "(advantage.std() + 1e-8)",
                 "(advantage.std(ddof=1) + 1e-8)",
                 "test_ppo.py::test_tiny_minibatches_are_finite[1]",

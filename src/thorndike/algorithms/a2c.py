@@ -14,6 +14,7 @@ from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.memories import check_shared_memory
 from thorndike.optimizers import Optimizer, RMSProp, check_critic_rate, improved
 from thorndike.sequences import flat, remembers, shapes_of_carry
+from thorndike.targets import standardized
 
 
 @hyperparameters
@@ -59,7 +60,7 @@ class A2C(PPO):
         distribution, value = self.seen(parameters, rollout)
         advantage, target = flat(rollout.extras["advantage"]), flat(rollout.extras["target"])
         if self.normalize_advantages:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+            advantage = standardized(advantage)
         policy_loss = -(distribution.log_prob(flat(rollout.action)) * advantage).mean()
         value_loss, entropy = 0.5 * jnp.square(value - target).mean(), distribution.entropy().mean()
         metrics = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}

@@ -11,10 +11,10 @@ from gymnasium import spaces
 from thorndike import masks
 from thorndike.algorithms.sac import SAC
 from thorndike.distributions import Categorical, Head
-from thorndike.errors import UnsuitableError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.networks import critic_outputs, critic_outputs_over_time, init_choice_critics
 from thorndike.sequences import Unrolled, flat
+from thorndike.spaces import check_discrete_actions
 
 
 @hyperparameters
@@ -30,8 +30,7 @@ class DiscreteSAC(SAC):
     initial_log_std: ClassVar[float] = 0.0  # type: ignore[misc]
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-        if not isinstance(action_space, spaces.Discrete):
-            raise UnsuitableError(f"DiscreteSAC needs Discrete actions, this environment has {action_space}")
+        check_discrete_actions("DiscreteSAC", action_space)
         masks.check(observation_space, action_space)
 
     def init_head_and_critics(self, key: jax.Array, observation_space: spaces.Space, action_space: Any) -> tuple:

@@ -14,7 +14,7 @@ from jax import random
 from thorndike import intrinsic, masks, normalization, sequences
 from thorndike.core import Batch, Transition
 from thorndike.distributions import Categorical
-from thorndike.errors import SettingError, UnsuitableError
+from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.intrinsic import Intrinsic
 from thorndike.memories import Prioritized, Replay, check_replay, first_carry
@@ -22,7 +22,7 @@ from thorndike.networks import MLP, Network, check_special, is_noisy, noiseless,
 from thorndike.optimizers import Adam, Optimizer, clipped, improved
 from thorndike.schedules import linear
 from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry
-from thorndike.spaces import uniform_choice
+from thorndike.spaces import check_discrete_actions, uniform_choice
 from thorndike.targets import NStep, recalled, signed_hyperbolic, signed_parabolic
 
 
@@ -99,8 +99,7 @@ class DQN:
             raise SettingError(f"{type(self).__name__}: munchausen=True needs values as they are: rescale_values=False")
 
     def check(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-        if not isinstance(action_space, spaces.Discrete):
-            raise UnsuitableError(f"{type(self).__name__} needs Discrete actions, this environment has {action_space}")
+        check_discrete_actions(type(self).__name__, action_space)
         masks.check(observation_space, action_space)
 
     def descent(self, fraction: jax.Array | float = 0.0) -> optax.GradientTransformation:
@@ -209,7 +208,7 @@ class DQN:
         if self.munchausen:
             policy = self.softmax(q, step.next_observation)
             entropy = self.munchausen_temperature * policy.entropy()
-            return (jax.nn.softmax(policy.logits)[..., None] * of_actions).sum(1) + entropy[:, None]
+            return (policy.probabilities[..., None] * of_actions).sum(1) + entropy[:, None]
         return pick(of_actions, masks.legal(q, masks.of(step.next_observation)).argmax(-1))
 
     def target(self, following: jax.Array, step: NStep) -> jax.Array:

@@ -15,14 +15,14 @@ from thorndike.core import Batch, Transition
 from thorndike.distributions import Head
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.intrinsic import Intrinsic
-from thorndike.memories import Latest, check_rollout, check_shared_memory, in_sequences, shuffled
+from thorndike.memories import Latest, check_rollout, check_shared_memory, in_sequences, minibatches
 from thorndike.networks import MLP, FirstOutputs, Network, Same, check_special, critic_carry, init_value
 from thorndike.networks.state_dependent_noise import begin_noise, init_actor, renewed
 from thorndike.optimizers import Adam, Optimizer, check_critic_rate, clipped
 from thorndike.schedules import falling
 from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry, side_by_side
 from thorndike.spaces import check_action_space
-from thorndike.targets import generalized_advantages
+from thorndike.targets import generalized_advantages, standardized
 
 
 class Parameters(NamedTuple):
@@ -171,7 +171,7 @@ class PPO:
         log_ratio = distribution.log_prob(flat(batch.action)) - extras["log_prob"]
         ratio, advantage, target = jnp.exp(log_ratio), extras["advantage"], extras["target"]
         if self.normalize_advantages:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+            advantage = standardized(advantage)
         clipped = jnp.clip(ratio, 1 - clip_range, 1 + clip_range)
         policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
         value_error = (value - target) ** 2
@@ -198,7 +198,7 @@ class PPO:
         """Several epochs over the rollout [T, N], in minibatches drawn anew each epoch."""
         reward, more = intrinsic.found(self, state.intrinsic, batch.steps)
         rows, statistics = self.prepare(state, batch.steps, reward)
-        orders = shuffled(key, self.epochs, rows.reward.shape[1]).reshape(-1, self.batch_size // self.length)
+        orders = minibatches(self, key, rows)
         clip_range = falling(self.clip_range, self.clip_range_end, fraction)
 
         def step(loop):

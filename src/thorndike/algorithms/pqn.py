@@ -13,7 +13,7 @@ from thorndike.algorithms.dqn import DQN, State, pick
 from thorndike.core import Batch, Transition
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.loops import repeat
-from thorndike.memories import Latest, check_rollout, in_sequences, shuffled
+from thorndike.memories import Latest, check_rollout, in_sequences, minibatches
 from thorndike.networks import MLP, Network, check_special
 from thorndike.optimizers import Optimizer, RAdam, improved
 from thorndike.sequences import first, flat, over_time, remembers, shapes_of_carry, side_by_side
@@ -70,7 +70,7 @@ class PQN(DQN):
         """Several epochs over the rollout [T, N], in minibatches drawn anew each epoch."""
         reward, more = intrinsic.found(self, state.intrinsic, batch.steps)
         rows, statistics = self.prepare(state, batch.steps, reward)
-        orders = shuffled(key, self.epochs, rows.reward.shape[1]).reshape(-1, self.batch_size // self.length)
+        orders = minibatches(self, key, rows)
 
         def step(carry, order):
             minibatch = jax.tree.map(lambda x: x[:, order], rows)

@@ -16,10 +16,11 @@ from thorndike.algorithms.ppo import PPO, Parameters, State
 from thorndike.core import Batch, Transition
 from thorndike.hyperparameters import hyperparameters, setting
 from thorndike.loops import repeat
-from thorndike.memories import check_rollout, shuffled
+from thorndike.memories import check_rollout, minibatches
 from thorndike.networks import Network, Same
 from thorndike.optimizers import Adam, Optimizer, clipped, improved
 from thorndike.sequences import flat
+from thorndike.targets import standardized
 
 
 @hyperparameters
@@ -60,7 +61,7 @@ class TRPO(PPO):
         reward, more = intrinsic.found(self, state.intrinsic, batch.steps)
         rows, statistics = self.prepare(state, batch.steps, reward)
         parameters, metrics = self.step(state.parameters, rows)
-        orders = shuffled(key, self.epochs, rows.reward.shape[1]).reshape(-1, self.batch_size // self.length)
+        orders = minibatches(self, key, rows)
 
         def fit(carry, order):
             minibatch = jax.tree.map(lambda x: x[:, order], rows)
@@ -84,7 +85,7 @@ class TRPO(PPO):
         vector, rebuild = ravel_pytree((parameters.network, parameters.head))
         advantage = flat(rows.extras["advantage"])
         if self.normalize_advantages:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+            advantage = standardized(advantage)
 
         def policy(vector):
             network, head = rebuild(vector)
@@ -107,17 +108,18 @@ class TRPO(PPO):
         curvature = jnp.maximum(direction @ fisher(direction), jnp.finfo(jnp.float32).tiny)
         longest = jnp.sqrt(2 * self.max_kl / curvature) * direction
 
+        none = vector, now, jnp.zeros_like(now)  # a step of no length
+
         def shorter(search):
             count, size, *_ = search
             tried = vector + size * longest
             better, divergence = surrogate(tried), kl(tried)
             taken = (better > now) & (divergence <= self.max_kl)
-            nothing = vector, now, jnp.zeros_like(divergence)
-            step = jax.tree.map(lambda *x: jnp.where(taken, *x), (tried, better, divergence), nothing)
+            step = jax.tree.map(lambda *x: jnp.where(taken, *x), (tried, better, divergence), none)
             return count + 1, size * self.line_search_shrink, taken, step
 
-        nothing = 0, jnp.float32(1), jnp.bool(False), (vector, now, jnp.zeros_like(now))
-        search = lax.while_loop(lambda x: (x[0] < self.line_search_steps) & ~x[2], shorter, nothing)
+        begin = 0, jnp.float32(1), jnp.bool(False), none
+        search = lax.while_loop(lambda x: (x[0] < self.line_search_steps) & ~x[2], shorter, begin)
         _, _, taken, (vector, better, divergence) = search
         metrics = {"policy_loss": -better, "entropy": old.entropy().mean(), "kl": divergence, "steps_taken": taken}
         network, head = rebuild(vector)

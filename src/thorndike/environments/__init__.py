@@ -27,12 +27,11 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     `environment` is an id ("CartPole-v1": its compiled twin where there is one that takes the arguments, else
     Gymnasium's; "DeepSea": a compiled one of our own; "gymnasium:ID": Gymnasium's; "envpool:ID": EnvPool's;
     "atari:GAME": an Atari game; "gymnax:ID", "brax:ID", ...: that of a JAX suite, compiled; "my_module:MyEnv-v0":
-    imports the module, which registers it), a
-    gymnasium.Env class, a function that makes a gymnasium.Env or a compiled environment, a compiled environment or its
-    class, an EnvSpec, or an environment object: of that, fresh copies where they are sure to equal it, else it is
-    itself the one copy (`single`), and asking for more is an error. `arguments` go to whatever makes it;
-    `mask_from_info=True` is for one of Gymnasium's that says in `info["action_mask"]` which actions are legal, and its
-    twin.
+    imports the module, which registers it), a gymnasium.Env class, a function that makes a gymnasium.Env or a compiled
+    environment, a compiled environment or its class, an EnvSpec, or an environment object: of that, fresh copies where
+    they are sure to equal it, else it is itself the one copy (`single`), and asking for more is an error. `arguments`
+    go to whatever makes it; `mask_from_info=True` is for one of Gymnasium's that says in `info["action_mask"]` which
+    actions are legal, and its twin.
 
     Raises UnknownNameError, SettingError, UnsuitableError, MissingExtraError with the pip line, or EnvironmentFault
     for whatever goes wrong inside.

@@ -20,7 +20,7 @@ from thorndike.memories.replay import (
     first_carry,
     in_parts,
 )
-from thorndike.memories.rollout import Latest, check_rollout, check_shared_memory, in_sequences, shuffled
+from thorndike.memories.rollout import Latest, check_rollout, check_shared_memory, in_sequences, minibatches, shuffled
 
 MEMORIES = {cls.__name__: cls for cls in (Latest, Replay, Prioritized, FrameReplay, PrioritizedFrames)}
 
@@ -42,5 +42,6 @@ __all__ = [
     "in_frames",
     "in_parts",
     "in_sequences",
+    "minibatches",
     "shuffled",
 ]

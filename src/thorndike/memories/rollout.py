@@ -51,6 +51,11 @@ def shuffled(key: jax.Array, epochs: int, count: int) -> jax.Array:
     return (jnp.sort(tagged, axis=-1) & ((1 << width) - 1)).astype(jnp.int32)
 
 
+def minibatches(algorithm: Any, key: jax.Array, rows: Transition) -> jax.Array:
+    """Which of the sequences [L, S] each minibatch of all epochs has: [epochs * minibatches, batch_size / L]."""
+    return shuffled(key, algorithm.epochs, rows.reward.shape[1]).reshape(-1, algorithm.batch_size // algorithm.length)
+
+
 def in_sequences(rollout: Transition, length: int) -> Transition:
     """A rollout [T, N] cut into sequences [length, S], of whose carries only those that they begin with are kept."""
     rows = cut(rollout, length)
