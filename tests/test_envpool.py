@@ -18,7 +18,7 @@ from test_gymnasium import canonical_actions, play, same
 from thorndike import trainer
 from thorndike.algorithms.ppo import PPO
 from thorndike.environments import make, record_info, repeating
-from thorndike.environments.gymnasium import episode_seed
+from thorndike.environments.repeating import episode_seed
 from thorndike.errors import (
     CorruptCheckpointError,
     EnvironmentFault,

@@ -18,7 +18,8 @@ from jax import random
 from strategies import broken_environments, canonical_actions, play_as_told
 from thorndike import episodes
 from thorndike.environments import make, name_of, repeating
-from thorndike.environments.gymnasium import Gymnasium, episode_seed
+from thorndike.environments.copies import Copies
+from thorndike.environments.gymnasium import episode_seed
 from thorndike.errors import (
     CorruptCheckpointError,
     EnvironmentFault,
@@ -589,7 +590,7 @@ def test_actions_that_are_not_finite_or_too_few_are_refused():
 
 def test_copies_with_other_spaces_or_one_environment_for_all_are_refused():
     with pytest.raises(UnsuitableError, match="differ in their spaces"):
-        Gymnasium([Broken(), Broken(PIXELS)])
+        Copies([Broken(), Broken(PIXELS)])
     one = Broken()
     with pytest.raises(SettingError, match="a new one at every call"):
         make(lambda: one, 2)

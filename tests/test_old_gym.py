@@ -150,7 +150,7 @@ def test_it_works_wherever_an_environment_of_gymnasium_does(how, monkeypatch):
     assert made.max_steps == {"id": 5, "id with another limit": 3}.get(how)
     if how.startswith("id"):
         one = make(Old, 1)
-        one.copies = made.copies[:1]
+        one.hands.environments = made.copies[:1]
         assert ends(one) == ({5: TIME} if how == "id" else {2: TASK, 4: TASK, 6: TASK})
     if how == "object":
         with pytest.raises(SettingError, match="pass the class or a function"):

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import thorndike as td
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnknownNameError, nearest, one_line
-from thorndike.interface.words import RUN_WORDS, OnFullDisk, spelled_out
+from thorndike.interface.words import RUN_WORDS, OnFault, OnFullDisk, spelled_out
 
 HELP = """thorndike: deep reinforcement learning
 
@@ -87,6 +87,11 @@ class TrainOptions:
     keep_checkpoints: int | None = None  # the last three unless given
     metrics_every: int | None = None  # steps between rows of metrics; 200 rows a run unless given
     record_info: tuple[str, ...] = ()  # numbers in the environment's info at the ends of episodes: is_success
+    workers: int = 0  # processes that step the copies on the host; 0: this one
+    worker_timeout: float = 60.0  # seconds that a reset or step in a worker may take; 0: any time
+    on_fault: OnFault = "raise"  # or restart: start the worker anew and take the step again
+    max_restarts: int = 10  # of workers, in a run
+    overlap: bool = False  # on the host: act the next rollout while the last one is learned from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +111,10 @@ class ResumeOptions:
     environment: str | None = None  # again, where a module makes it: my_module:MyEnv-v0
     evaluation_environment: str | None = None  # likewise
     algorithm: str | None = None  # again, where it is a class of your own: my_module:Mine
+    workers: int | None = None  # processes that step the copies on the host; as before unless given, as all below
+    worker_timeout: float | None = None  # seconds that a reset or step in a worker may take; 0: any time
+    on_fault: OnFault | None = None  # raise, or restart: start the worker anew and take the step again
+    max_restarts: int | None = None
     quiet: bool = False  # print nothing
     on_full_disk: OnFullDisk = "stop"  # or pause: wait until there is room
 

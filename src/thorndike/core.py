@@ -184,6 +184,7 @@ class Progress(NamedTuple):
     actor: Any  # an Actor; None where it is kept apart, on the host
     episodes: Episodes
     iteration: jax.Array  # uint32, the only counter on the device; steps are counted on the host
+    ahead: PyTree = ()  # with overlap, the trajectory acted while the one before it was learned from
 
 
 class Unroll(Protocol):

@@ -225,10 +225,13 @@ def _play_on_host(
         unroll_length = max(1, min(SHORT, int(CHUNK_SECONDS * length / max(time.perf_counter() - began, 1e-6))))
         steps += length
         ends = np.asarray(trajectory.terminated | trajectory.truncated)
-        for reward, done in zip(trajectory.reward, ends, strict=True):
+        lost = list(environment.lost)  # whose episodes have no end, and whose last step looks like one
+        for t, (reward, done) in enumerate(zip(trajectory.reward, ends, strict=True)):
+            for _, copies in filter(lambda entry: entry[0] == t, lost):
+                note(copies, finished=False)
             returns += reward
             lengths += left > 0
-            note(done, finished=True)
+            note(np.logical_and.reduce([done, *(~copies for step, copies in lost if step == t + 1)]), finished=True)
         cut = lengths >= max_steps
         if cut.any():
             note(cut, finished=False)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
-from jax import random
 
 from thorndike.errors import UnsuitableError
+
+if TYPE_CHECKING:  # JAX is imported where it computes: worker processes, which do without it, know masks too
+    import jax
 
 MASK = "action_mask"
 SEEN = "observation"  # what stands beside a mask that was put there: a network sees it alone
@@ -33,6 +33,8 @@ def legal(values: jax.Array, mask: jax.Array | None, sizes: Sequence[int] | None
 
     `sizes` are those of the parts, where several choices are made side by side.
     """
+    import jax.numpy as jnp
+
     if mask is None:
         return values
     possible = [part | ~part.any(-1, keepdims=True) for part in parts_of(mask, sizes or values.shape[-1:])]
@@ -41,11 +43,16 @@ def legal(values: jax.Array, mask: jax.Array | None, sizes: Sequence[int] | None
 
 def count(mask: jax.Array) -> jax.Array:
     """How many choices masks [..., choices] allow, [...] float32: all of them where they hold no 1."""
+    import jax.numpy as jnp
+
     return jnp.isfinite(legal(jnp.zeros(mask.shape, jnp.float32), mask)).sum(-1, dtype=jnp.float32)
 
 
 def uniform(key: jax.Array, mask: jax.Array, sizes: Sequence[int]) -> jax.Array:
     """Actions [n, parts] int32, uniform over what masks [n, choices] allow."""
+    import jax.numpy as jnp
+    from jax import random
+
     logits = legal(jnp.zeros(mask.shape, jnp.float32), mask, sizes)
     keys = random.split(key, len(sizes))
     parts = zip(keys, parts_of(logits, sizes), strict=True)

@@ -19,7 +19,7 @@ from thorndike.environments.host import on_host
 from thorndike.errors import CorruptCheckpointError
 
 Arrays = Mapping[str, np.ndarray]
-STATE, ENVIRONMENT = "state/", "environment/"
+STATE, ENVIRONMENT, AHEAD = "state/", "environment/", "ahead/"
 # What the names of arrays that fill begin with, and which number says how many of their rows are written.
 FILLING = {"memory/steps/": "memory/size", "memory/frames/pixels": "memory/frames/written"}
 

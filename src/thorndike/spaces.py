@@ -9,16 +9,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
-from jax import random
 
 from thorndike import masks
 from thorndike.errors import CorruptCheckpointError, UnsuitableError
+
+if TYPE_CHECKING:  # JAX is imported where it computes: worker processes, which do without it, know spaces too
+    import jax
 
 PyTree = Any
 Space = Any  # a gymnasium.spaces.Space, whose kinds share no interface to check against
@@ -39,16 +39,18 @@ def stored(space: Space, name: str = "observation") -> PyTree:
     Box keeps its shape, and its dtype up to 32 bits; Discrete is an int32, with the values that the environment
     gives (`start` included); MultiDiscrete int32; MultiBinary int8. Raises UnsuitableError for any other space.
     """
+    from jax import ShapeDtypeStruct
+
     if isinstance(space, spaces.Box):
-        return jax.ShapeDtypeStruct(space.shape, _at_most_32_bits(space.dtype))
+        return ShapeDtypeStruct(space.shape, at_most_32_bits(space.dtype))
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         first, count = (space.start, space.n) if isinstance(space, spaces.Discrete) else (space.start, space.nvec)
         end = np.asarray(first, object) + count
         if np.min(first, initial=0) < INT32.min or np.max(end, initial=0) > INT32.max:
             raise UnsuitableError(f"{name}: {space} does not fit into 32 bits")
-        return jax.ShapeDtypeStruct(space.shape, np.dtype(np.int32))
+        return ShapeDtypeStruct(space.shape, np.dtype(np.int32))
     if isinstance(space, spaces.MultiBinary):
-        return jax.ShapeDtypeStruct(space.shape, np.dtype(np.int8))
+        return ShapeDtypeStruct(space.shape, np.dtype(np.int8))
     if isinstance(space, spaces.Dict):
         if not all(isinstance(key, str) for key in space.spaces):
             raise UnsuitableError(f"the keys of a Dict space must be words, got {list(space.spaces)}")
@@ -190,6 +192,9 @@ def uniform_action(space: Space, key: jax.Array, n: int, mask: jax.Array | None 
 
     Raises UnsuitableError for a Box without bounds: there is nothing to be uniform over.
     """
+    import jax.numpy as jnp
+    from jax import random
+
     check_action_space(space)
     if isinstance(space, spaces.Discrete):
         return uniform_choice(key, n, int(space.n), mask)
@@ -204,6 +209,9 @@ def uniform_action(space: Space, key: jax.Array, n: int, mask: jax.Array | None 
 
 def uniform_choice(key: jax.Array, n: int, choices: int, mask: jax.Array | None = None) -> jax.Array:
     """[n] int32, uniform over so many choices, or over those that a mask [n, choices] allows."""
+    import jax.numpy as jnp
+    from jax import random
+
     if mask is not None:
         return masks.uniform(key, mask, (choices,))[:, 0]
     return random.randint(key, (n,), 0, choices, jnp.int32)
@@ -227,7 +235,7 @@ def to_real(space: Space, xp: Any) -> Callable[[Any], Any]:
     # product, the same in NumPy and in XLA. Clipping to the bounds, below, is clipping to [-1, 1] here.
     low, high = 0.5 * np.where(finite, space.low, -1), 0.5 * np.where(finite, space.high, 1)
     middle, half_width = low + high, high - low
-    dtype = space.dtype if xp is np else _at_most_32_bits(space.dtype)
+    dtype = space.dtype if xp is np else at_most_32_bits(space.dtype)
 
     def scaled_and_clipped(action: Any) -> Any:
         if some:
@@ -393,7 +401,7 @@ def _flat(bounds: np.ndarray) -> Any:
 
 
 def _plain_box(space: spaces.Box, value: Any, name: str) -> np.ndarray:
-    dtype = _at_most_32_bits(space.dtype)
+    dtype = at_most_32_bits(space.dtype)
     array = as_array(value)
     if array.shape != space.shape or array.dtype.kind not in ACCEPTED[dtype.kind]:
         raise ValueError(f"{name}: expected {_text(dtype, space.shape)}, got {outline(value)}")
@@ -440,7 +448,7 @@ def _text(dtype: Any, shape: tuple) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _at_most_32_bits(dtype: np.dtype) -> np.dtype:
+def at_most_32_bits(dtype: np.dtype) -> np.dtype:
     dtype = np.dtype(dtype)
     return dtype if dtype.itemsize <= 4 else np.dtype(f"{dtype.kind}4")
 

@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent import futures
 from functools import partial
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from thorndike.environments.host import HostEnvironment, on_host
 from thorndike.episodes import RING, Episodes
 from thorndike.errors import EnvironmentFault, SettingError
 from thorndike.networks import foreign
-from thorndike.snapshots import ENVIRONMENT, Arrays, from_arrays, to_arrays
+from thorndike.snapshots import AHEAD, ENVIRONMENT, Arrays, from_arrays, to_arrays
 from thorndike.unrolls import compiled, host
 
 MAX_ITERATIONS = 2**32 - 1  # the device counts them in 32 bits
@@ -85,6 +86,7 @@ def train(
     resume: Mapping[int, Arrays] | None = None,
     ended: Collection[int] = (),
     parallel: Parallel = "auto",
+    overlap: bool = False,
     make_chunk: Callable[..., Chunk] = Chunk,
 ) -> Iterator[Chunk]:
     """Train seeds `seed`, `seed + 1`, ... side by side, yielding each one's chunks as they come.
@@ -94,8 +96,8 @@ def train(
     at multiples of `row_every` (0: at most ROWS of them a run). At multiples of
     `lend_every`, episodes on the host are cut (a truncation), and until the next turn of the generator the copies are
     the caller's to play in. `resume` holds, by seed, what `Chunk.arrays` gave; seeds that have `ended` are left out. On
-    CPUs a thread for each core takes one seed after another; on accelerators all are one `vmap`. `make_chunk` takes the
-    fields of a Chunk.
+    CPUs a thread for each core takes one seed after another; on accelerators all are one `vmap`. With `overlap` each
+    rollout on the host is learned from while the next one is acted. `make_chunk` takes the fields of a Chunk.
     """
     environment = make_environment()
     algorithm.check(environment.observation_space, environment.action_space)
@@ -108,9 +110,11 @@ def train(
     runs = []
     for i, group in enumerate(groups):
         saved = [(resume or {}).get(s) for s in group]
-        runs.append(
-            _Run(algorithm, beginnings[i], environment, steps, group, every, row_every, lend_every, saved, make_chunk)
-        )
+        run = _Run(
+            algorithm, beginnings[i], environment, steps, group, every, row_every, lend_every, saved, make_chunk,
+            overlap,
+        )  # fmt: skip
+        runs.append(run)
     try:
         if parallel == "threads":
             yield from _threaded(runs)
@@ -202,7 +206,7 @@ class _Run:
     def __init__(
         self, algorithm: Algorithm, beginning: Algorithm, environment: Environment, steps: int, seeds: tuple[int, ...],
         every: Sequence[int], row_every: int, lend_every: int, saved: list[Arrays | None],
-        make_chunk: Callable[..., Chunk],
+        make_chunk: Callable[..., Chunk], overlap: bool,
     ):  # fmt: skip
         self.environment, self.seeds, self.lend_every, self.make_chunk = environment, seeds, lend_every, make_chunk
         self.stopped: set[int] = set()
@@ -213,7 +217,9 @@ class _Run:
         self.borders = [self.row_length, *(int(interval) for interval in (*every, lend_every) if interval)]
         self.begin: Callable[[], _Compiled | _Host]
         if on_host(environment):
-            self.begin = partial(_Host, algorithm, beginning, environment, seeds, self.total, saved)
+            self.begin = partial(
+                _Host, algorithm, beginning, environment, seeds, self.total, saved, self.warmup, overlap
+            )
         else:
             self.begin = partial(_Compiled, algorithm, beginning, environment, seeds, self.total, saved)
         self.iteration, self.timed = 0, 0  # iterations done; those of this session that seconds["train"] covers
@@ -349,24 +355,44 @@ class Learning:
         beginning, start_key = as_arrays(beginning), random.split(start_key)[1]
         self.algorithm, self.total = as_arrays(algorithm), np.float32(total)
         begin = jit(lambda observation: core.start(beginning, world, (), observation, start_key))
-        progress = begin(observation) if saved is None else from_arrays(begin.eval_shape(observation), saved)
+        if saved is None:
+            progress = begin(observation)
+        else:
+            template = begin.eval_shape(observation)
+            if any(name.startswith(AHEAD) for name in saved):
+                template = template._replace(ahead=_rollout_shapes(beginning, template.state, observation, start_key))
+            progress = from_arrays(template, saved)
         self.progress = progress._replace(actor=progress.actor._replace(done=np.asarray(progress.actor.done)))
         self.plan = _plan(self.algorithm, self.progress._replace(actor=None), self.key, self.total)
 
     def go_on(self, observation: PyTree, begun: np.ndarray) -> None:
         """Act on `observation` next, where copies `begun` [N] have left their episodes for new ones."""
-        if begun.any():
-            self.progress = _restarted(self.algorithm, self.progress, begun)
+        self.break_off(begun)
         actor = self.progress.actor
         self.progress = self.progress._replace(actor=actor._replace(observation=observation, done=actor.done | begun))
+
+    def break_off(self, begun: np.ndarray) -> None:
+        """Copies `begun` [N] have left their episodes for new ones: nothing joins the two."""
+        ahead = self.progress.ahead
+        if begun.any() and ahead:  # which holds their last steps
+            truncated = np.array(ahead.truncated)
+            truncated[-1] |= begun & ~np.asarray(ahead.terminated[-1])
+            self.progress = self.progress._replace(ahead=ahead._replace(truncated=truncated))
+        elif begun.any():
+            self.progress = _restarted(self.algorithm, self.progress, begun)
 
     def conclude(self, actor: Actor, trajectory: Transition, warmup: bool) -> None:
         """Learn from a trajectory, which led to `actor`, or warming up only remember it."""
         progress, self.plan = _conclude_and_plan(
-            self.algorithm, self.progress._replace(actor=None), trajectory, self.plan[2], self.key, self.total, warmup
-        )
+            self.algorithm, self.progress._replace(actor=None, ahead=()), trajectory, self.plan[2], self.key,
+            self.total, warmup,
+        )  # fmt: skip
         jax.block_until_ready(progress.iteration)  # large arrays cross asynchronously, and the call waits for them
         self.progress = progress._replace(actor=actor)
+
+    def plan_ahead(self) -> tuple:
+        """What the rollout after the next is acted with, before the next is learned from: its policy and keys."""
+        return _plan_ahead(self.algorithm, self.progress._replace(actor=None, ahead=()), self.key, self.total)
 
     def close_row(self) -> dict:
         """The sums of the row that ends here; the next one starts from zero."""
@@ -379,9 +405,11 @@ class _Host(_Mode):
 
     def __init__(
         self, algorithm: Algorithm, beginning: Algorithm, environment: HostEnvironment, seeds: tuple[int, ...],
-        total: int, saved: list[Arrays | None],
+        total: int, saved: list[Arrays | None], warmup: int = 0, overlap: bool = False,
     ):  # fmt: skip
-        self.environment = environment
+        """In iterations, `total` and `warmup` are those of the run; `overlap` acts while it learns, see `advance`."""
+        self.environment, self.total, self.warmup = environment, total, warmup
+        self.second = futures.ThreadPoolExecutor(1) if overlap else None
         self.seconds = {"acting": 0.0, "learning": 0.0}
         self.lent: dict[str, np.ndarray] = {}
         env_key, _ = random.split(keys_of(seeds[0])[0])
@@ -421,18 +449,63 @@ class _Host(_Mode):
         return 1
 
     def advance(self, iterations: int, warmup: bool) -> None:
-        learning = self.learning
+        """So many rollouts, each acted, then learned from.
+
+        With `overlap` each is learned from while the next one is acted, by the policy from before: it lags one rollout
+        behind. Nothing is under way in between: the rollout that was acted ahead is part of the progress.
+        """
         for _ in range(iterations):
-            began = time.perf_counter()
-            policy, unroll_key, _ = learning.plan
-            actor, trajectory = host.unroll(
-                learning.algorithm, self.environment, policy, learning.progress.actor, unroll_key,
-                learning.algorithm.rollout_length, uniform=warmup,
-            )  # fmt: skip
-            acted = time.perf_counter()
-            learning.conclude(actor, trajectory, warmup)
-            self.seconds["acting"] += acted - began
-            self.seconds["learning"] += time.perf_counter() - acted
+            if self.second is None:
+                actor, trajectory = self.act(self.learning.plan, self.iterations_done)
+                self.break_off_lost()
+                self.learn(actor, trajectory, warmup)
+            else:
+                self.learn_and_act_ahead(self.second, warmup)
+
+    @property
+    def iterations_done(self) -> int:
+        return int(self.progress.iteration)
+
+    def act(self, plan: tuple, number: int) -> tuple[Actor, Transition]:
+        """Act the rollout of the iteration `number`."""
+        began, learning = time.perf_counter(), self.learning
+        actor, trajectory = host.unroll(
+            learning.algorithm, self.environment, plan[0], learning.progress.actor, plan[1],
+            learning.algorithm.rollout_length, uniform=number < self.warmup,
+        )  # fmt: skip
+        self.seconds["acting"] += time.perf_counter() - began
+        return actor, trajectory
+
+    def break_off_lost(self) -> None:
+        """Have nothing join what is remembered to a rollout before which copies lost their episodes.
+
+        Those lost on the way are truncations in its trajectory.
+        """
+        for step, copies in self.environment.lost:
+            if step == 0:
+                self.learning.break_off(copies)
+
+    def learn(self, actor: Actor, trajectory: Transition, warmup: bool) -> None:
+        began = time.perf_counter()
+        self.learning.conclude(actor, trajectory, warmup)
+        self.seconds["learning"] += time.perf_counter() - began
+
+    def learn_and_act_ahead(self, second: futures.Executor, warmup: bool) -> None:
+        """Learn from the rollout that was acted ahead, in a thread of its own, and act the next one."""
+        learning, number = self.learning, self.iterations_done
+        if not learning.progress.ahead:  # the first one
+            actor, trajectory = self.act(learning.plan, number)
+            learning.progress = learning.progress._replace(actor=actor, ahead=trajectory)
+        actor, trajectory = learning.progress.actor, learning.progress.ahead
+        plan = learning.plan_ahead()
+        learned = second.submit(self.learn, actor, trajectory, warmup)
+        try:
+            ahead = self.act(plan, number + 1) if number + 1 < self.total else None
+        finally:
+            learned.result()
+        if ahead:
+            self.break_off_lost()
+            learning.progress = learning.progress._replace(actor=ahead[0], ahead=ahead[1])
 
 
 def _closed_row(progress: Progress) -> tuple[dict, Progress]:
@@ -482,6 +555,20 @@ def _advance(
 
 
 _plan = jit(core.plan)
+
+
+@jit
+def _plan_ahead(algorithm: Algorithm, progress: Progress, key: jax.Array, total: jax.Array) -> tuple:
+    """What the iteration after the next acts with, in arrays of its own: the buffers of `progress` are about to go."""
+    plan = core.plan(algorithm, progress._replace(iteration=progress.iteration + 1), key, total)
+    return jax.tree.map(jnp.copy, plan)
+
+
+def _rollout_shapes(algorithm: Algorithm, state: PyTree, observation: PyTree, key: jax.Array) -> Transition:
+    """A rollout [T, N, ...] as shapes."""
+    leading = algorithm.rollout_length, algorithm.num_environments
+    step = core.shapes_of_step(algorithm, state, observation, key)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*leading, *x.shape), x.dtype), step)
 
 
 @partial(jit, static_argnames="warmup", donate_argnames="progress")

@@ -19,9 +19,10 @@ ATARI = "atari:"
 if TYPE_CHECKING:
     from thorndike.core import Environment
     from thorndike.environments.host import HostEnvironment
+    from thorndike.environments.workers import Workers
 
 
-def make(environment: Any, num_environments: int, **arguments: Any) -> Environment:
+def make(environment: Any, num_environments: int, *, workers: Any = 0, **arguments: Any) -> Environment:
     """`num_environments` copies of an environment, side by side.
 
     `environment` is an id ("CartPole-v1": its compiled twin where there is one that takes the arguments, else
@@ -31,7 +32,8 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     environment, a compiled environment or its class, an EnvSpec, or an environment object: of that, fresh copies where
     they are sure to equal it, else it is itself the one copy (`single`), and asking for more is an error. `arguments`
     go to whatever makes it; `mask_from_info=True` is for one of Gymnasium's that says in `info["action_mask"]` which
-    actions are legal, and its twin.
+    actions are legal, and its twin. Copies on the host are stepped in so many `workers`, processes of their own (an
+    `environments.workers.Workers` says more), with the same results.
 
     Raises UnknownNameError, SettingError, UnsuitableError, MissingExtraError with the pip line, or EnvironmentFault
     for whatever goes wrong inside.
@@ -41,7 +43,10 @@ def make(environment: Any, num_environments: int, **arguments: Any) -> Environme
     with guarded("the environment could not be looked at"):
         name = environment if isinstance(environment, str) else name_of(environment)
     with guarded(f"{name} could not be made"):
-        return _made(environment, name, num_environments, arguments, _mask_from_info(arguments))
+        from thorndike.environments.workers import Workers
+
+        workers = workers if isinstance(workers, Workers) else Workers(workers)
+        return _made(environment, name, num_environments, arguments, _mask_from_info(arguments), workers)
 
 
 def check_distinct(*environments: Environment) -> None:
@@ -81,7 +86,7 @@ def own() -> dict[str, Callable[..., Any]]:
 
 def known_ids() -> list[str]:
     """Every id that `make` takes as it is: the twins', our own, and those that Gymnasium knows at this moment."""
-    from thorndike.environments.gymnasium import registered
+    from thorndike.environments.making import registered
 
     return sorted({*twins(), *own(), *registered()})
 
@@ -139,6 +144,18 @@ def to_evaluate_with(environment: Any, arguments: Mapping[str, Any]) -> dict[str
     return {name: value for name, value in arguments.items() if name not in TRAINING_ONLY}
 
 
+def takes_workers(environment: Any) -> bool:
+    """Whether copies can be stepped by worker processes: of what is compiled already, or EnvPool's, they cannot."""
+    if isinstance(environment, str):
+        from thorndike.environments import atari
+
+        in_threads = environment.startswith("envpool:") or (environment.startswith(ATARI) and atari.by_envpool())
+        return not in_threads and not _is_twin_of(environment, {}) and environment not in own()
+    from thorndike.environments import making
+
+    return not making.is_compiled(environment)
+
+
 def _mask_from_info(arguments: dict[str, Any]) -> bool:
     """The flag among the arguments, which it is taken from."""
     value = arguments.pop(MASK_FROM_INFO, False)
@@ -147,15 +164,20 @@ def _mask_from_info(arguments: dict[str, Any]) -> bool:
     return value
 
 
-def _made(environment: Any, name: str, n: int, arguments: dict[str, Any], mask_from_info: bool) -> Environment:
+def _made(
+    environment: Any, name: str, n: int, arguments: dict[str, Any], mask_from_info: bool, workers: Workers
+) -> Environment:
     from thorndike.environments import gymnasium as host
+    from thorndike.environments import making
     from thorndike.environments.functional import Vectorized
+    from thorndike.environments.worker import Order
 
     if isinstance(environment, str) and environment.startswith("envpool:"):
         from thorndike.environments import envpool
 
         if mask_from_info:
             raise SettingError(f"{MASK_FROM_INFO} is for Gymnasium's environments, {environment} is EnvPool's")
+        workers.refuse(environment, envpool.IN_THREADS)
         pool: HostEnvironment = envpool.copies_of_id(environment.removeprefix("envpool:"), n, arguments)
         return pool
     if isinstance(environment, str) and environment.startswith(ATARI):
@@ -163,12 +185,14 @@ def _made(environment: Any, name: str, n: int, arguments: dict[str, Any], mask_f
 
         if mask_from_info:
             raise SettingError(f"{MASK_FROM_INFO} is for Gymnasium's environments: in {environment} all is legal")
-        return atari.copies_of_id(environment.removeprefix(ATARI), n, arguments)
-    is_one = not isinstance(environment, type) and (_is_functional(environment) or host.is_environment(environment))
+        return atari.copies_of_id(environment.removeprefix(ATARI), n, arguments, workers)
+    is_one = not isinstance(environment, type) and (
+        making.is_compiled(environment) or making.is_environment(environment)
+    )
     if is_one and arguments:
         raise SettingError(f"{name} is made already: give {', '.join(arguments)} where it is made")
-    if is_one and not _is_functional(environment):
-        return host.copies_of_object(environment, name, n, mask_from_info)
+    if is_one and not making.is_compiled(environment):
+        return host.copies_of_object(environment, name, n, mask_from_info, workers)
     factory: Any = None  # of what is made already there is none
     if not is_one and _is_twin_of(environment, arguments):
         factory = twins()[environment]
@@ -176,17 +200,21 @@ def _made(environment: Any, name: str, n: int, arguments: dict[str, Any], mask_f
         factory = own()[environment]
     elif not is_one:
         is_id = isinstance(environment, str)
-        factory = _factory_of_id(environment) if is_id else host.factory_of_object(environment)
+        factory = _factory_of_id(environment) if is_id else making.factory_of_object(environment)
     if mask_from_info and factory in twins().values() and MASK_FROM_INFO in _taken_by(factory):
         arguments, mask_from_info = arguments | {MASK_FROM_INFO: True}, False
     also = _taken_by(twins()[name]) if name in twins() else []
-    first = host.create(factory, name, arguments, also) if factory else environment
-    if _is_functional(first) and mask_from_info:
+    if factory is None or making.is_compiled(factory) or factory in [*twins().values(), *own().values()]:
+        workers.refuse(name, f"it is compiled, and needs none{_on_host(environment)}")
+    if workers.number:
+        return host.copies_elsewhere(Order(factory, name, arguments, mask_from_info, also=tuple(also)), n, workers)
+    first = making.create(factory, name, arguments, also) if factory else environment
+    if making.is_compiled(first) and mask_from_info:
         raise SettingError(
             f"{MASK_FROM_INFO} is for Gymnasium's environments: {name} is compiled and has no info, it can put "
             "action_mask into its observations"
         )
-    if _is_functional(first):
+    if making.is_compiled(first):
         return Vectorized(first, n)
     copies: HostEnvironment = host.copies_of(factory, first, name, n, arguments, mask_from_info)
     if isinstance(environment, str) and name in twins():
@@ -197,6 +225,11 @@ def _made(environment: Any, name: str, n: int, arguments: dict[str, Any], mask_f
             stacklevel=1,  # one place, so that it is shown once for all that a run makes
         )
     return copies
+
+
+def _on_host(environment: Any) -> str:
+    """How what is compiled is had on the host."""
+    return f" ('gymnasium:{environment}' is Gymnasium's own)" if environment in twins() else ""
 
 
 def _is_twin_of(name: Any, arguments: Mapping[str, Any]) -> bool:
@@ -212,13 +245,9 @@ def _taken_by(twin: Callable[..., Any]) -> KeysView[str]:
 
 
 def _factory_of_id(name: str) -> Any:
-    from thorndike.environments import gymnasium as host
+    from thorndike.environments import making
 
     prefix, _, id = name.partition(":")
     if prefix in suites.SUITES:
         return suites.factory_of_id(prefix, id)
-    return host.factory_of_id(id if prefix == "gymnasium" else name, [*twins(), *own()])
-
-
-def _is_functional(environment: Any) -> bool:
-    return all(callable(getattr(environment, method, None)) for method in ("initial", "observe", "transition"))
+    return making.factory_of_id(id if prefix == "gymnasium" else name, [*twins(), *own()])

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from thorndike.core import Step
-from thorndike.environments import envpool
+from thorndike.environments import envpool, making
+from thorndike.environments.copies import Copies
 from thorndike.environments.envpool import EnvPool
-from thorndike.environments.gymnasium import Gymnasium, create
+from thorndike.environments.gymnasium import Gymnasium, copies_elsewhere
 from thorndike.environments.host import HostEnvironment
+from thorndike.environments.lives import GAME_RETURN, CopiesOfLives, Games
 from thorndike.environments.preprocessing import Preprocessing
+from thorndike.environments.worker import Order
+from thorndike.environments.workers import NO_WORKERS, Workers
 from thorndike.errors import MissingExtraError, SettingError, UnknownNameError, nearest
 
 TRAINING_ONLY = ("life_loss",)  # arguments that evaluations do without: they play whole games
-GAME_RETURN = "game_return"  # what a whole game has earned, where episodes are lives
 
 
-def copies_of_id(game: str, n: int, arguments: Mapping[str, Any]) -> HostEnvironment:
+def copies_of_id(game: str, n: int, arguments: Mapping[str, Any], workers: Workers = NO_WORKERS) -> HostEnvironment:
     """`n` copies of a game, such as "Breakout"; `arguments` are those of `Preprocessing`.
 
     Raises MissingExtraError, UnknownNameError or SettingError.
@@ -34,10 +37,11 @@ def copies_of_id(game: str, n: int, arguments: Mapping[str, Any]) -> HostEnviron
     preprocessing = Preprocessing(**arguments)
     game = _registered(game)
     copies: HostEnvironment
-    if importlib.util.find_spec("envpool"):
+    if by_envpool():
+        workers.refuse(f"atari:{game}", envpool.IN_THREADS)
         copies = _by_envpool(game, n, preprocessing)
     elif importlib.util.find_spec("ale_py"):
-        copies = _by_ale(game, n, preprocessing)
+        copies = _by_ale(game, n, preprocessing, workers)
     else:
         raise MissingExtraError(f'atari:{game} needs EnvPool or ale-py: pip install "thorndike[atari]"')
     if preprocessing.life_loss:
@@ -45,9 +49,14 @@ def copies_of_id(game: str, n: int, arguments: Mapping[str, Any]) -> HostEnviron
     return copies
 
 
+def by_envpool() -> bool:
+    """Whether games are played by EnvPool, which is preferred to ale-py."""
+    return importlib.util.find_spec("envpool") is not None
+
+
 def games() -> list[str]:
     """The names of all games, as "atari:NAME" takes them; none where neither EnvPool nor ale-py is installed."""
-    if importlib.util.find_spec("envpool"):
+    if by_envpool():
         return sorted(id.removesuffix("-v5") for id in envpool.ids_of("envpool.atari"))
     if importlib.util.find_spec("ale_py"):
         from thorndike.environments import ale
@@ -70,25 +79,6 @@ def _plain(name: str) -> str:
     return name.replace("_", "").replace("-", "").lower()
 
 
-class Games:
-    """The running games of N copies whose lives are episodes: how many lives are left, and what was earned."""
-
-    def __init__(self, n: int) -> None:
-        self.lost = np.zeros(n, bool)  # the copies that lost a life in the step behind them
-        self._lives, self._earned = np.zeros(n, int), np.zeros(n)
-
-    def begin(self, copies: Any) -> None:
-        """New games in some copies; how many lives they have is seen at their first step."""
-        self._lives[copies] = self._earned[copies] = 0
-
-    def follow(self, copies: Any, lives: Any, reward: Any) -> Any:
-        """One step of some copies, after which so many lives are left: what their games have earned so far."""
-        self.lost[copies] = lives < self._lives[copies]
-        self._lives[copies] = lives
-        self._earned[copies] += reward
-        return self._earned[copies]
-
-
 class PoolOfLives(EnvPool):
     """A game of EnvPool in which the loss of a life ends an episode; the game goes on with the next one."""
 
@@ -106,26 +96,6 @@ class PoolOfLives(EnvPool):
     def _stepped(self, real: np.ndarray, copies: np.ndarray) -> tuple:
         observation, reward, terminated, truncated, info = super()._stepped(real, copies)
         earned = self._games.follow(copies, info["lives"], reward)
-        return observation, reward, terminated, truncated, {**info, GAME_RETURN: earned}
-
-
-class CopiesOfLives(Gymnasium):
-    """The same of ale-py."""
-
-    def __init__(self, copies: Sequence[Any]) -> None:
-        super().__init__(copies)
-        self._games = Games(self.num_environments)
-
-    def step(self, env_state: Any, action: Any, key: Any = None) -> tuple[tuple, Step]:
-        return (), _ended_by(self._games, super().step, action)
-
-    def _begin(self, i: int) -> Any:
-        self._games.begin(i)
-        return super()._begin(i)
-
-    def _step_copy(self, i: int, action: Any) -> tuple[Any, float, bool, bool, Any]:
-        observation, reward, terminated, truncated, info = super()._step_copy(i, action)
-        earned = self._games.follow(i, info["lives"], reward)
         return observation, reward, terminated, truncated, {**info, GAME_RETURN: earned}
 
 
@@ -152,8 +122,11 @@ def _by_envpool(game: str, n: int, given: Preprocessing) -> EnvPool:
     return (PoolOfLives if given.life_loss else EnvPool)(f"{game}-v5", n, arguments)
 
 
-def _by_ale(game: str, n: int, given: Preprocessing) -> Gymnasium:
+def _by_ale(game: str, n: int, given: Preprocessing, workers: Workers) -> Gymnasium:
     from thorndike.environments import ale
 
-    copies = [create(partial(ale.wrapped, game, given), f"atari:{game}", {}) for _ in range(n)]
-    return CopiesOfLives(copies) if given.life_loss else Gymnasium(copies)
+    kind = CopiesOfLives if given.life_loss else Copies
+    if workers.number:
+        return copies_elsewhere(Order(partial(ale.wrapped, game, given), f"atari:{game}", {}, kind=kind), n, workers)
+    copies = [making.create(partial(ale.wrapped, game, given), f"atari:{game}", {}) for _ in range(n)]
+    return Gymnasium(kind(copies), n)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from thorndike.environments import advice, own, twins
-from thorndike.environments.gymnasium import ids_of_package, origins
+from thorndike.environments.making import ids_of_package, origins
 from thorndike.environments.suites import SUITES, Suite
 from thorndike.environments.suites import ids as ids_of_suite
 

@@ -20,7 +20,7 @@ from thorndike import spaces
 from thorndike.core import Step
 from thorndike.environments import repeating
 from thorndike.environments.boundary import PASSING, guarded, told
-from thorndike.environments.gymnasium import registered
+from thorndike.environments.making import registered
 from thorndike.environments.repeating import EVERYONE, Repeatable, episode_seed
 from thorndike.errors import (
     EnvironmentFault,
@@ -47,6 +47,7 @@ CUT_FROM_OUTSIDE = {
 # Families whose step takes less time than waking a second thread.
 LIGHT = {"envpool.classic_control", "envpool.minigrid", "envpool.toy_text"}
 # What thorndike gives to `envpool.make` itself, and where it is said instead.
+IN_THREADS = "EnvPool steps its copies in threads of its own"  # why there are no worker processes
 OURS = {
     "num_envs": "the number of copies is num_environments",
     "seed": "seeds follow from the run's seed",

@@ -16,6 +16,9 @@ PyTree = Any
 class HostEnvironment(Environment, Protocol):
     """An environment on the host, which can come back to where its running episodes were."""
 
+    lost: Sequence[tuple[int, np.ndarray]]
+    """Before which steps of the last unroll which copies [N] began new episodes, as their workers had failed."""
+
     @property
     def restarted(self) -> np.ndarray:
         """The copies [N] that the last `restore` or `cut` has begun anew."""

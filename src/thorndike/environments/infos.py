@@ -66,6 +66,11 @@ class Infos:
             )
 
 
+def plain(info: Any) -> dict[str, float | None]:
+    """What an `info` holds as plain numbers by name; None in the place of anything else."""
+    return {str(name): _number(value) for name, value in info.items()} if isinstance(info, Mapping) else {}
+
+
 def _number(value: Any) -> float | None:
     """A plain number as a float; None for anything else."""
     try:

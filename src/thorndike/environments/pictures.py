@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from thorndike.environments import MASK_FROM_INFO, make, twins
-from thorndike.environments import gymnasium as host
+from thorndike.environments import MASK_FROM_INFO, make, making, twins
 from thorndike.environments.boundary import guarded
 from thorndike.errors import MissingExtraError, SettingError, UnsuitableError
 
@@ -56,7 +55,7 @@ def _stage_of_compiled(made: Any) -> Stage:
 
         def own(env_state: Any) -> np.ndarray:
             with guarded(f"{type(inner).__name__}.render"):
-                return host.checked_picture(inner.render(_first(env_state)), type(inner).__name__)
+                return making.checked_picture(inner.render(_first(env_state)), type(inner).__name__)
 
         return Stage(made, own, FPS)
     id = next((id for id, twin in twins().items() if type(inner) is twin), None)

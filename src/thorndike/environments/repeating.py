@@ -29,6 +29,8 @@ class Repeatable:
 
     compiled = False
     single = False  # whether there is but one of it, which serves training and evaluation alike
+    lost: Sequence[tuple[int, np.ndarray]] = ()  # see HostEnvironment
+    first_copy = 0  # the number of the first copy, where these are a part of all
 
     def __init__(self, num_environments: int, observation_space: Any, action_space: Any) -> None:
         """Raises UnsuitableError where the spaces do not suit."""
@@ -132,11 +134,17 @@ class Repeatable:
         self._left[copies] -= 1
         return np.asarray(copies)[self._left[copies] > 0]
 
+    def _seed(self, i: int) -> int:
+        """The reset seed of copy i's episode, that it plays or is about to begin."""
+        return episode_seed(self._run_seed, self.first_copy + i, int(self._episode[i]))
+
     def _give_up(self, i: int, reason: str) -> None:
         """Note that copy `i` goes on with its next episode; to begin that is left to the caller."""
         self.exact = False
         self.restarted[i] = True
-        self.notes.append(f"copy {i} could not go on with its episode and began the next one: {reason}")
+        self.notes.append(
+            f"copy {self.first_copy + i} could not go on with its episode and began the next one: {reason}"
+        )
         self._episode[i] += 1
         self._length[i] = 0
 
@@ -157,8 +165,21 @@ class Repeatable:
             raise CorruptCheckpointError("the checkpoint counts episodes or steps below zero")
 
 
-class NotRepeatableError(Exception):
-    """A saved episode that cannot be repeated; the message says why."""
+class EpisodesLost(Exception):
+    """Copies have begun new episodes instead of taking a step; the others have taken it, and wait for them.
+
+    The next `step` asks for actions on `observation` [N, ...]: those of `copies` [N] are taken, with which the step is
+    complete.
+    """
+
+    def __init__(self, copies: np.ndarray, observation: PyTree) -> None:
+        super().__init__("copies have begun new episodes instead of taking a step")
+        self.copies, self.observation = copies, observation
+
+
+def too_long(length: int) -> str:
+    """Why an episode of so many steps cannot be repeated; "" where it can."""
+    return f"its {length} steps are too many to be repeated" * (length > LONGEST_REPEAT)
 
 
 def episode_seed(run_seed: int, copy: int, episode: int) -> int:

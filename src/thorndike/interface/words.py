@@ -47,9 +47,13 @@ RUN_WORDS = {
     "verbose": "quiet",
     "progress_bar": "quiet",
     "policy": "network",
+    "num_workers": "workers",
+    "n_workers": "workers",
+    "num_env_runners": "workers",
 }
 
 OnFullDisk = Literal["stop", "pause"]  # what a run does that cannot save
+OnFault = Literal["raise", "restart"]  # what is done about a worker that fails
 
 MOST = 2**53  # beyond it a float, which `1e6` is, cannot tell one whole number from the next
 _NUMBER = re.compile(r"([+-]?\d[\d_]*(?:\.\d*)?(?:[eE]\+?\d+)?)([kKmM]?)")

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from thorndike import algorithms, persistence, spaces, trainer
 from thorndike.environments import suites
+from thorndike.environments.workers import NO_WORKERS, Workers
 from thorndike.errors import RunError, SettingError, ThorndikeError, UnsafeCheckpointError, shown
 from thorndike.evaluation import Plan, longest_episode
 from thorndike.hyperparameters import class_name, from_json, to_json
@@ -74,6 +75,11 @@ class Configuration:
     )
     evaluation_environment: str | None = None  # where it is another than trained in
     evaluation_environment_is_id: bool = False
+    workers: Annotated[int, schema.Range(0, MAX_COPIES)] = 0  # processes that step the copies on the host
+    worker_timeout: float = NO_WORKERS.timeout
+    on_fault: str = NO_WORKERS.on_fault
+    max_restarts: schema.Positive = NO_WORKERS.max_restarts
+    overlap: bool = False  # whether each rollout is learned from while the next one is acted
     history: tuple[Session, ...] = ()  # when it was begun, and each time it was resumed
     id: str = ""  # what its checkpoints bear too; "" in runs from before there were any
 
@@ -104,6 +110,10 @@ class Configuration:
     def evaluation_interval(self) -> int:
         """Steps between two evaluations, 0 for none at all."""
         return default_interval(self.algorithm, self.steps) if self.evaluate_every is None else self.evaluate_every
+
+    def processes(self, copies: int) -> Workers:
+        """Who steps so many copies of an environment on the host."""
+        return Workers(self.workers, self.worker_timeout, self.on_fault, self.max_restarts).of(copies)
 
     def in_iterations(self, interval: int) -> int:
         """An interval in steps as one in iterations, 0 for never."""

@@ -45,7 +45,8 @@ def drive(
     progress = trainer.train(
         run.algorithm, lambda: worlds.training, run.steps, seed=run.seed, seeds=run.seeds, every=every,
         row_every=recording.interval(run.metrics_every or 0), lend_every=interval if worlds.shared else 0,
-        resume=saved, ended=recording.stopped, parallel=_parallel(run, checkpoint), make_chunk=worlds.make_chunk,
+        resume=saved, ended=recording.stopped, parallel=_parallel(run, checkpoint), overlap=run.overlap,
+        make_chunk=worlds.make_chunk,
     )  # fmt: skip
     last_words: list[str] = []
     with signals:

@@ -73,6 +73,14 @@ def check_beyond_warmup(algorithm: Any, steps: int) -> None:
         )
 
 
+def check_overlap(overlap: Any, environment: Any) -> None:
+    """SettingError where acting cannot overlap learning."""
+    if not isinstance(overlap, bool):
+        raise SettingError(f"overlap must be True or False, got {shown(overlap)}")
+    if overlap and environment.compiled:
+        raise SettingError("overlap is for environments on the host: this one is compiled, nobody waits for it")
+
+
 def check_options(on_full_disk: Any, on_chunk: Any, quiet: Any) -> None:
     """SettingError where one of these arguments of `train` and `resume` cannot be meant."""
     choices = typing.get_args(words.OnFullDisk)

@@ -112,6 +112,7 @@ class Recording:
         self.before = checkpoint.manifest["seconds"] if checkpoint else {}
         self.began, self.evaluating = time.monotonic(), 0.0
         self.running: set[int] = set()
+        self.noted: dict[int, int] = {}  # by seed, how many of the environment's notes are written down
         self.concurrent = 1  # how many seeds have been under way at once
         self.clocks: dict[int, tuple[dict[str, float], float]] = {}  # by seed: seconds, steps per second
         self.hinted = False
@@ -153,8 +154,7 @@ class Recording:
 
         Saved first, then evaluated: whatever happens while an evaluation plays costs nothing of the training.
         """
-        if chunk.seed not in self.running:
-            self.note_inexact(chunk)
+        self.note_inexact(chunk)
         self.running.add(chunk.seed)
         self.concurrent = max(self.concurrent, len(self.running))
         self.clocks[chunk.seed] = chunk.seconds, chunk.steps_per_second
@@ -204,9 +204,11 @@ class Recording:
 
     def note_inexact(self, chunk: Any) -> None:
         """Where an environment could not be brought back to where it was: say so, here and in config.json."""
-        notes = chunk.environment.notes if on_host(chunk.environment) else ()
+        noted = self.noted.get(chunk.seed, 0)
+        notes = chunk.environment.notes[noted:] if on_host(chunk.environment) else ()
         if not notes:
             return
+        self.noted[chunk.seed] = noted + len(notes)
         more = f" (and {len(notes) - 1} more like this, in config.json)" if len(notes) > 1 else ""
         warnings.warn(f"seed {chunk.seed} does not go on exactly as it was: {notes[0]}{more}", stacklevel=2)
         said = self.configuration.history[-1].get("inexact", [])

@@ -28,6 +28,10 @@ def resume(
     evaluation_environment: Any = None,
     algorithm: Any = None,
     network: Any = None,
+    workers: int | None = None,
+    worker_timeout: float | None = None,
+    on_fault: words.OnFault | None = None,
+    max_restarts: int | None = None,
     quiet: bool = False,
     on_full_disk: words.OnFullDisk = "stop",
     on_chunk: chunks.OnChunk | None = None,
@@ -37,6 +41,7 @@ def resume(
 
     Environments, networks and classes are handed in again, as in `load`, where they are your own or come from a module
     of somebody's.
+    `workers` and what is said of them may be others than before, as the results do not depend on them.
     `quiet`, `on_full_disk` and `on_chunk` as in `train`; a run that `on_chunk` had stopped goes on to its planned end.
     RunError where the run is complete, in use, or does not fit what is handed in.
     """
@@ -51,10 +56,13 @@ def resume(
         if run.own_loop:
             raise RunError(f"{folder} was learned in {run.environment}: {configuration.how_to_resume(run, folder)}")
         given = {role: configuration.trusted_environment(run, folder, named, role) for role, named in handed_in.items()}
-        run = dataclasses.replace(run, steps=steps or run.steps)
+        staff = (("workers", workers), ("worker_timeout", worker_timeout), ("on_fault", on_fault))
+        changed: Any = {name: value for name, value in (*staff, ("max_restarts", max_restarts)) if value is not None}
+        run = dataclasses.replace(run, steps=steps or run.steps, **changed)
         _check_unfinished(run, checkpoint, folder)
         prepare()
-        copies = environments.make(given[ENVIRONMENT], run.algorithm.num_environments, **run.environment_arguments)
+        n = run.algorithm.num_environments
+        copies = environments.make(given[ENVIRONMENT], n, workers=run.processes(n), **run.environment_arguments)
         stack.callback(copies.close)
         check_fits(run, copies)
         environments.record_info(copies, run.record_info)

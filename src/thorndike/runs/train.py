@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thorndike import algorithms, environments, settings, trainer
+from thorndike.environments.workers import NO_WORKERS, Workers
 from thorndike.errors import SettingError, UnknownNameError
 from thorndike.interface import words
 from thorndike.persistence import empty_folder, folder_of, locked, unused_folder, writable
@@ -25,7 +26,14 @@ from thorndike.runs.configuration import (
     Configuration,
 )
 from thorndike.runs.drive import drive
-from thorndike.runs.preparation import check_beyond_warmup, check_options, check_suitable, prepare, remarks
+from thorndike.runs.preparation import (
+    check_beyond_warmup,
+    check_options,
+    check_overlap,
+    check_suitable,
+    prepare,
+    remarks,
+)
 from thorndike.runs.run import Run
 from thorndike.runs.worlds import Worlds, chunk_maker, worlds_for
 
@@ -49,6 +57,11 @@ def train(
     keep_checkpoints: int | None = None,
     metrics_every: int | None = None,
     record_info: Sequence[str] = (),
+    workers: int = 0,
+    worker_timeout: float = NO_WORKERS.timeout,
+    on_fault: words.OnFault = "raise",
+    max_restarts: int = NO_WORKERS.max_restarts,
+    overlap: bool = False,
     quiet: bool = False,
     on_full_disk: words.OnFullDisk = "stop",
     on_chunk: chunks.OnChunk | None = None,
@@ -75,6 +88,12 @@ def train(
     every `metrics_every` steps, at most 200 times a run unless that is given. `record_info=("is_success",)` adds, on
     the host, what `info` says at the ends of episodes: the mean over those of a row, as `is_success_mean`.
 
+    With `workers` the copies on the host are stepped in so many processes of their own, with the same results. A reset
+    or step that takes longer than `worker_timeout` seconds (0: any time), a worker that dies and a step that raises end
+    the run; with `on_fault="restart"` the worker is started anew, at most `max_restarts` times, its episodes are
+    repeated and the step is taken again. With `overlap` each rollout is learned from while the next one is acted, by
+    the policy of one rollout before: another run, which is as reproducible.
+
     `on_chunk` is called with every `Chunk`, about twice a second for each seed that is under way: `chunk.row`,
     `chunk.agent()`, `chunk.evaluate(10)`, and `chunk.stop()`, after which the seed is saved and evaluated as at its
     end. What it raises ends the run with a RunError that names it; the moment is saved. It is never recorded.
@@ -86,7 +105,8 @@ def train(
     check_options(on_full_disk, on_chunk, quiet)
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
-        run, copies = _configure(chosen, seed, seeds, stack)
+        staff = Workers(workers, worker_timeout, on_fault, max_restarts)
+        run, copies = _configure(chosen, seed, seeds, stack, staff, overlap)
         run = dataclasses.replace(
             run,
             evaluate_every=_count(evaluate_every, "evaluate_every", low=0),
@@ -119,6 +139,11 @@ def training(
     *,
     seeds: int = 1,
     seed: int = 0,
+    workers: int = 0,
+    worker_timeout: float = NO_WORKERS.timeout,
+    on_fault: words.OnFault = "raise",
+    max_restarts: int = NO_WORKERS.max_restarts,
+    overlap: bool = False,
     network: Any = None,
     environment_arguments: Mapping[str, Any] | None = None,
     **arguments: Any,
@@ -129,14 +154,23 @@ def training(
     """
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
-        run, copies = _configure(chosen, seed, seeds, stack)
+        staff = Workers(workers, worker_timeout, on_fault, max_restarts)
+        run, copies = _configure(chosen, seed, seeds, stack, staff, overlap)
         sizes.check(run, None)
         kept = stack.pop_all()  # the copies are the loop's from here on: closed at its end
     given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: None}
     make_chunk = chunk_maker(run, given, Worlds(copies, None, []), kept)
     return _closing(
         kept,
-        trainer.train(run.algorithm, lambda: copies, run.steps, seed=run.seed, seeds=run.seeds, make_chunk=make_chunk),
+        trainer.train(
+            run.algorithm,
+            lambda: copies,
+            run.steps,
+            seed=run.seed,
+            seeds=run.seeds,
+            overlap=run.overlap,
+            make_chunk=make_chunk,
+        ),
     )
 
 
@@ -179,14 +213,18 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
     return _Chosen(algorithm, environment, arguments, steps)
 
 
-def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack) -> tuple[Configuration, Any]:
+def _configure(
+    chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack, workers: Workers, overlap: Any
+) -> tuple[Configuration, Any]:
     """The configuration of a run without intervals, and the environments that it trains in, which `stack` closes."""
     seeds = words.whole_number(seeds, "seeds", low=1, high=MAX_SEEDS)
     seed = words.whole_number(seed, "seed")
     trainer.check_seed(seed + seeds - 1)
     prepare()
-    copies = environments.make(chosen.environment, chosen.algorithm.num_environments, **chosen.arguments)
+    n = chosen.algorithm.num_environments
+    copies = environments.make(chosen.environment, n, workers=workers, **chosen.arguments)
     stack.callback(copies.close)
+    check_overlap(overlap, copies)
     check_suitable(chosen.algorithm, copies.observation_space, copies.action_space)
     if chosen.steps is None:
         raise SettingError("how long? Say it in steps of the environment: steps=50_000 (--steps 50_000)")
@@ -207,6 +245,11 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitSta
         evaluate_episodes=None,
         final_episodes=None,
         checkpoint_every=0,
+        workers=workers.number,
+        worker_timeout=float(workers.timeout),
+        on_fault=workers.on_fault,
+        max_restarts=workers.max_restarts,
+        overlap=overlap,
         id=uuid.uuid4().hex,
     )
     return run, copies

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from thorndike import environments, evaluation, spaces, trainer
+from thorndike.environments.workers import NO_WORKERS
 from thorndike.errors import RunError, ThorndikeError, UnsuitableError
 from thorndike.runs import chunks
 from thorndike.runs.configuration import ENVIRONMENT, EVALUATION_ENVIRONMENT, Configuration
@@ -60,7 +61,7 @@ def _to_evaluate_in(
         made, reason = _beside(run, given[ENVIRONMENT], training)
     else:
         arguments = environments.ours(run.environment_arguments)
-        made, reason = environments.make(other, number_of_copies(run), **arguments), ""
+        made, reason = copies_for(run, other, number_of_copies(run), arguments), ""
     if made is not training:
         stack.callback(made.close)
     if other is not None:
@@ -72,7 +73,7 @@ def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, s
     """Copies of the environment trained in for evaluations: new ones, or `training` where it can only exist once."""
     try:
         arguments = environments.to_evaluate_with(environment, run.environment_arguments)
-        made = environments.make(environment, number_of_copies(run), **arguments)
+        made = copies_for(run, environment, number_of_copies(run), arguments)
         environments.check_distinct(training, made)
     except ThorndikeError as error:
         alone = not training.compiled and training.num_environments == 1
@@ -81,6 +82,14 @@ def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, s
         remedy = "evaluate_every=0 does without, num_environments=1 lets one copy serve training and evaluation in turn"
         raise type(error)(f"copies for evaluations cannot be made: {error} ({remedy})") from error
     return made, ""
+
+
+def copies_for(run: Configuration, environment: Any, n: int, arguments: Mapping[str, Any]) -> Any:
+    """`n` copies for evaluations, stepped by as many workers as training's where these can be."""
+    workers = run.processes(n)
+    if workers.number and not environments.takes_workers(environment):
+        workers = NO_WORKERS
+    return environments.make(environment, n, workers=workers, **arguments)
 
 
 def number_of_copies(run: Configuration) -> int:

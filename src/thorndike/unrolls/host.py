@@ -12,6 +12,7 @@ from jax import random
 from thorndike.compilation import jit
 from thorndike.core import Actor, Algorithm, PyTree, Space, Transition
 from thorndike.environments.host import HostEnvironment
+from thorndike.environments.repeating import EpisodesLost
 from thorndike.unrolls.compiled import choose
 
 
@@ -31,6 +32,7 @@ class Rollout:
         self._number = first
         self.carry, self.done = actor.carry, actor.done
         self.steps: list[Transition] = []  # leaves [N, ...]
+        self.lost: list[tuple[int, np.ndarray]] = []  # before which step which copies [N] began new episodes
 
     def act(self, observation: Any) -> np.ndarray:
         """Canonical actions [N, ...] for observations [N, ...]."""
@@ -48,6 +50,19 @@ class Rollout:
         self.carry, self.done = carry, terminated | truncated
         self._number += 1
 
+    def lose(self, copies: np.ndarray) -> None:
+        """Copies [N] have begun new episodes instead of taking the step of `act`, which is to be asked again.
+
+        What they did before is cut short there: a truncation of their last step.
+        """
+        self.lost.append((len(self.steps), copies))
+        self.done = np.asarray(self.done) | copies
+        if self.steps:
+            last = self.steps[-1]
+            self.steps[-1] = last._replace(
+                truncated=np.asarray(last.truncated) | (copies & ~np.asarray(last.terminated))
+            )
+
     @property
     def trajectory(self) -> Transition:
         """All steps so far, [T, N, ...]."""
@@ -62,9 +77,16 @@ def unroll(
     rollout = Rollout(algorithm, environment.action_space, policy, actor, key, uniform, first)
     observation = actor.observation
     for _ in range(length):
-        _, outcome = environment.step((), rollout.act(observation), None)
+        outcome = None
+        while outcome is None:
+            try:
+                _, outcome = environment.step((), rollout.act(observation), None)
+            except EpisodesLost as lost:
+                rollout.lose(lost.copies)
+                observation = lost.observation
         rollout.observe(outcome.reward, outcome.terminated, outcome.truncated, outcome.next_observation)
         observation = outcome.observation
+    environment.lost = rollout.lost
     return Actor((), observation, rollout.carry, rollout.done), rollout.trajectory
 
 
