@@ -57,6 +57,11 @@ def test_without_flags_the_recorded_settings_are_used(asked):
         "keep_checkpoints": None,
         "metrics_every": None,
         "record_info": (),
+        "workers": 0,
+        "worker_timeout": 60.0,
+        "on_fault": "raise",
+        "max_restarts": 10,
+        "overlap": False,
         "environment_arguments": {},
     }
     assert asked("train dqn gymnasium:CartPole-v1")[0] == recorded.algorithm

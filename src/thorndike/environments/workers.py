@@ -371,13 +371,15 @@ class _Process:
         """What the process says to the next of the requests, in so many seconds. Raises _Failure, or its own error."""
         try:
             if not self.line.poll(limit):
+                self.kill()
                 raise _Failure(f"{self._name} gave no answer in {limit:.3g} s", self._at, True, self.words)
             answer = self.line.recv()
         except (EOFError, OSError):
-            self.process.join(GOODBYE)
-            if self._listener is not None:
-                self._listener.join(GOODBYE)  # until all is heard
-            how = _how_it_ended(self.process.exitcode)
+            how = "has ended before"
+            if self.process is not None:
+                self.process.join(GOODBYE)
+                how = _how_it_ended(self.process.exitcode)
+                self.kill()  # and hear all that it said
             raise _Failure(f"{self._name} {how}", self._at, True, self.words) from None
         if isinstance(answer, Told) and answer.kind != "EnvironmentFault":
             raise getattr(errors, answer.kind)(answer.text)
