@@ -441,7 +441,6 @@ def test_what_the_user_asks_for_passes_the_boundary(error):
         (3, SettingError, "got int"),
         (lambda: 3, UnsuitableError, "expected one gymnasium.Env"),
         (dict, UnsuitableError, "dict gave dict without reset and step, expected one gymnasium.Env"),
-        (lambda: gymnasium.make_vec("CartPole-v1", 2), UnsuitableError, "gave CartPoleVectorEnv"),
         (broken(KeyError("map")), EnvironmentFault, "make_it could not be made: KeyError: 'map'"),
         (lambda size: Small(size), EnvironmentFault, "missing 1 required positional argument: 'size'"),
         (gymnasium.Env, UnsuitableError, "no observation_space"),

@@ -411,7 +411,8 @@ def test_the_command_s_module_is_found_by_workers_and_nothing_else_in_the_folder
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     path = tmp_path / "script.py"
-    train = "td.train(td.DQN(num_environments=2, warmup_steps=10), Mine, steps=10**6, workers=2, run_dir=None, quiet=True)\n"
+    algorithm = "td.DQN(num_environments=2, warmup_steps=10)"
+    train = f"td.train({algorithm}, Mine, steps=10**6, workers=2, run_dir=None, quiet=True)\n"
     path.write_text(
         SCRIPT.replace("time.sleep(0.002)", "print('step', os.getpid(), flush=True); time.sleep(0.5)") + train
     )

@@ -111,6 +111,41 @@ def plain(space: Space, value: Any, name: str = "observation") -> PyTree:
     raise AssertionError
 
 
+def plain_batch(space: Any, stored: PyTree, answer: PyTree, rows: int) -> PyTree:
+    """Observations [rows, ...] of `space` as they are stored, or None where something is wrong with them."""
+    if isinstance(stored, dict):
+        if not isinstance(answer, dict) or answer.keys() != stored.keys():
+            return None
+        parts = {key: plain_batch(space[key], stored[key], answer[key], rows) for key in stored}
+        return None if any(part is None for part in parts.values()) else parts
+    if isinstance(stored, tuple):
+        if not isinstance(answer, tuple) or len(answer) != len(stored):
+            return None
+        several = tuple(map(plain_batch, space.spaces, stored, answer, [rows] * len(stored)))
+        return None if any(part is None for part in several) else several
+    dtype, shape = stored.dtype, (rows, *stored.shape)
+    if not isinstance(answer, np.ndarray):
+        return None
+    if answer.shape != shape:
+        if answer.shape != (*shape, 1):  # a lone number, which EnvPool may give as a vector of one
+            return None
+        answer = answer.reshape(shape)
+    if answer.dtype.kind not in ACCEPTED[dtype.kind]:
+        return None
+    array = answer
+    if answer.dtype != dtype:
+        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused as such
+            array = answer.astype(dtype)
+        if dtype.kind != "f" and (array != answer).any():
+            return None
+    if dtype.kind == "f":
+        return array if np.isfinite(array).all() else None
+    if isinstance(space, spaces.Discrete):
+        inside = (array >= space.start) & (array < space.start + space.n)
+        return array if inside.all() else None
+    return array
+
+
 def plain_reward(value: Any) -> float:
     """A reward, which must be one finite number of float32; ValueError for anything else."""
     if not isinstance(value, float):

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, random
 
-from thorndike import core, machine
+from thorndike import core, devices, machine
 from thorndike.compilation import jit
 from thorndike.core import Actor, Algorithm, Environment, Progress, PyTree, Transition, World
 from thorndike.environments.host import HostEnvironment, on_host
@@ -96,7 +96,8 @@ def train(
     at multiples of `row_every` (0: at most ROWS of them a run). At multiples of
     `lend_every`, episodes on the host are cut (a truncation), and until the next turn of the generator the copies are
     the caller's to play in. `resume` holds, by seed, what `Chunk.arrays` gave; seeds that have `ended` are left out. On
-    CPUs a thread for each core takes one seed after another; on accelerators all are one `vmap`. With `overlap` each
+    CPUs a thread for each core takes one seed after another; on accelerators all are one `vmap`, which, as the copies
+    of a lone seed, is spread over those that there are. With `overlap` each
     rollout on the host is learned from while the next one is acted. `make_chunk` takes the fields of a Chunk.
     """
     environment = make_environment()
@@ -106,13 +107,14 @@ def train(
     if parallel == "auto":
         own_networks = all(beginning is algorithm for beginning in beginnings)
         parallel = _best_parallel(environment, len(chosen), own_networks)
+    spread = parallel == "vmap" or jax.default_backend() != "cpu"
     groups = [tuple(chosen)] if parallel == "vmap" else [(s,) for s in chosen]
     runs = []
     for i, group in enumerate(groups):
         saved = [(resume or {}).get(s) for s in group]
         run = _Run(
             algorithm, beginnings[i], environment, steps, group, every, row_every, lend_every, saved, make_chunk,
-            overlap,
+            overlap, spread,
         )  # fmt: skip
         runs.append(run)
     try:
@@ -206,7 +208,7 @@ class _Run:
     def __init__(
         self, algorithm: Algorithm, beginning: Algorithm, environment: Environment, steps: int, seeds: tuple[int, ...],
         every: Sequence[int], row_every: int, lend_every: int, saved: list[Arrays | None],
-        make_chunk: Callable[..., Chunk], overlap: bool,
+        make_chunk: Callable[..., Chunk], overlap: bool, spread: bool,
     ):  # fmt: skip
         self.environment, self.seeds, self.lend_every, self.make_chunk = environment, seeds, lend_every, make_chunk
         self.stopped: set[int] = set()
@@ -221,7 +223,7 @@ class _Run:
                 _Host, algorithm, beginning, environment, seeds, self.total, saved, self.warmup, overlap
             )
         else:
-            self.begin = partial(_Compiled, algorithm, beginning, environment, seeds, self.total, saved)
+            self.begin = partial(_Compiled, algorithm, beginning, environment, seeds, self.total, saved, spread)
         self.iteration, self.timed = 0, 0  # iterations done; those of this session that seconds["train"] covers
         self.seconds = {"compile": 0.0, "train": 0.0}
 
@@ -303,8 +305,9 @@ class _Compiled(_Mode):
 
     def __init__(
         self, algorithm: Algorithm, beginning: Algorithm, environment: Environment, seeds: tuple[int, ...],
-        total: int, saved: list[Arrays | None],
+        total: int, saved: list[Arrays | None], spread: bool = False,
     ):  # fmt: skip
+        """`spread` says to use every device that there is."""
         self.several = len(seeds) > 1
         start_keys, run_keys, _ = zip(*(keys_of(seed) for seed in seeds), strict=True)
         # Not by `stack`: JAX's check that no key is used twice takes what that makes for used.
@@ -320,6 +323,10 @@ class _Compiled(_Mode):
             restored = [from_arrays(template, arrays) for arrays in saved if arrays is not None]
             self.progress = jax.tree.map(lambda *x: jnp.stack(x), *restored) if self.several else restored[0]
         self.iteration = int(np.max(self.progress.iteration))
+        if spread and self.several:
+            self.progress, self.key = devices.spread_seeds((self.progress, self.key), len(seeds))
+        elif spread:
+            self.progress = devices.spread_copies(self.progress, environment.num_environments)
 
     def compile(self, warmup: bool) -> int:
         """No turn of the loop at all: what is left is compiling it."""

@@ -51,9 +51,9 @@ def make(environment: Any, num_environments: int, *, workers: Any = 0, **argumen
 
 def check_distinct(*environments: Environment) -> None:
     """Raise SettingError where two copies of what `make` made, for training and evaluation say, are one object."""
-    from thorndike.environments.gymnasium import check_distinct
+    from thorndike.environments import making
 
-    check_distinct(*environments)
+    making.check_distinct(one for environment in environments for one in getattr(environment, "copies", ()))
 
 
 def record_info(environment: Environment, names: Sequence[str]) -> None:
@@ -169,30 +169,40 @@ def _made(
 ) -> Environment:
     from thorndike.environments import gymnasium as host
     from thorndike.environments import making
-    from thorndike.environments.functional import Vectorized
-    from thorndike.environments.worker import Order
 
-    if isinstance(environment, str) and environment.startswith("envpool:"):
-        from thorndike.environments import envpool
-
+    if isinstance(environment, str) and environment.startswith(("envpool:", ATARI)):
         if mask_from_info:
-            raise SettingError(f"{MASK_FROM_INFO} is for Gymnasium's environments, {environment} is EnvPool's")
-        workers.refuse(environment, envpool.IN_THREADS)
-        pool: HostEnvironment = envpool.copies_of_id(environment.removeprefix("envpool:"), n, arguments)
-        return pool
-    if isinstance(environment, str) and environment.startswith(ATARI):
-        from thorndike.environments import atari
-
-        if mask_from_info:
-            raise SettingError(f"{MASK_FROM_INFO} is for Gymnasium's environments: in {environment} all is legal")
-        return atari.copies_of_id(environment.removeprefix(ATARI), n, arguments, workers)
+            raise SettingError(f"{MASK_FROM_INFO} is for Gymnasium's environments, {environment} is none of these")
+        return _of_another_library(environment, n, arguments, workers)
     is_one = not isinstance(environment, type) and (
-        making.is_compiled(environment) or making.is_environment(environment)
+        making.is_compiled(environment) or making.is_environment(environment) or making.is_vector(environment)
     )
     if is_one and arguments:
         raise SettingError(f"{name} is made already: give {', '.join(arguments)} where it is made")
-    if is_one and not making.is_compiled(environment):
+    if is_one and making.is_environment(environment):
         return host.copies_of_object(environment, name, n, mask_from_info, workers)
+    return _of_factory(environment, is_one, name, n, arguments, mask_from_info, workers)
+
+
+def _of_another_library(environment: str, n: int, arguments: dict[str, Any], workers: Workers) -> HostEnvironment:
+    """Copies that are not made one by one: EnvPool's, and Atari's games."""
+    from thorndike.environments import atari, envpool
+
+    if environment.startswith(ATARI):
+        return atari.copies_of_id(environment.removeprefix(ATARI), n, arguments, workers)
+    workers.refuse(environment, envpool.IN_THREADS)
+    return envpool.copies_of_id(environment.removeprefix("envpool:"), n, arguments)
+
+
+def _of_factory(
+    environment: Any, is_one: bool, name: str, n: int, arguments: dict[str, Any], mask_from_info: bool, workers: Workers
+) -> Environment:
+    """Copies of what an id, a class or a function makes, or of something compiled or a vector that is there already."""
+    from thorndike.environments import gymnasium as host
+    from thorndike.environments import making, vector
+    from thorndike.environments.functional import Vectorized
+    from thorndike.environments.worker import Order
+
     factory: Any = None  # of what is made already there is none
     if not is_one and _is_twin_of(environment, arguments):
         factory = twins()[environment]
@@ -204,8 +214,12 @@ def _made(
     if mask_from_info and factory in twins().values() and MASK_FROM_INFO in _taken_by(factory):
         arguments, mask_from_info = arguments | {MASK_FROM_INFO: True}, False
     also = _taken_by(twins()[name]) if name in twins() else []
-    if factory is None or making.is_compiled(factory) or factory in [*twins().values(), *own().values()]:
+    if making.is_vector(factory or environment):
+        workers.refuse(name, "it is a vector environment, and steps its copies itself")
+    elif factory is None or making.is_compiled(factory) or factory in [*twins().values(), *own().values()]:
         workers.refuse(name, f"it is compiled, and needs none{_on_host(environment)}")
+    if callable(environment) and not is_one and "num_envs" in making.parameters(factory):
+        arguments = {"num_envs": n} | arguments  # of a vector environment
     if workers.number:
         return host.copies_elsewhere(Order(factory, name, arguments, mask_from_info, also=tuple(also)), n, workers)
     first = making.create(factory, name, arguments, also) if factory else environment
@@ -216,6 +230,10 @@ def _made(
         )
     if making.is_compiled(first):
         return Vectorized(first, n)
+    if making.is_vector(first):
+        if mask_from_info:
+            raise SettingError(f"{MASK_FROM_INFO} is for environments with one copy: {name} is a vector environment")
+        return vector.Vector(first, name, n, owned=not is_one)
     copies: HostEnvironment = host.copies_of(factory, first, name, n, arguments, mask_from_info)
     if isinstance(environment, str) and name in twins():
         foreign = [argument for argument in arguments if argument not in also]

@@ -230,7 +230,7 @@ class EnvPool(Repeatable):
 
     def _plain(self, answer: PyTree, copies: Sequence[int] | np.ndarray) -> PyTree:
         """Observations of some copies as they are stored. Raises EnvironmentFault for the first that is not right."""
-        observation = _batch(self.observation_space, self._stored, answer, len(copies))
+        observation = spaces.plain_batch(self.observation_space, self._stored, answer, len(copies))
         if observation is not None:
             return observation
         for row, i in enumerate(copies):
@@ -342,36 +342,6 @@ def _family(id: str) -> str:
     from envpool.registration import registry
 
     return registry.specs[id][0]
-
-
-def _batch(space: Any, stored: PyTree, answer: PyTree, rows: int) -> PyTree:
-    """Observations [rows, ...] of `space` as they are stored, or None where something is wrong with them."""
-    if isinstance(stored, dict):
-        if not isinstance(answer, dict) or answer.keys() != stored.keys():
-            return None
-        parts = {key: _batch(space[key], stored[key], answer[key], rows) for key in stored}
-        return None if any(part is None for part in parts.values()) else parts
-    dtype, shape = stored.dtype, (rows, *stored.shape)
-    if not isinstance(answer, np.ndarray):
-        return None
-    if answer.shape != shape:
-        if answer.shape != (*shape, 1):  # a lone number, which EnvPool may give as a vector of one
-            return None
-        answer = answer.reshape(shape)
-    if answer.dtype.kind not in spaces.ACCEPTED[dtype.kind]:
-        return None
-    array = answer
-    if answer.dtype != dtype:
-        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused as such
-            array = answer.astype(dtype)
-        if dtype.kind != "f" and (array != answer).any():
-            return None
-    if dtype.kind == "f":
-        return array if np.isfinite(array).all() else None
-    if isinstance(space, gymnasium.spaces.Discrete):
-        inside = (array >= space.start) & (array < space.start + space.n)
-        return array if inside.all() else None
-    return array
 
 
 def _among(still: PyTree, copies: np.ndarray, rows: PyTree) -> PyTree:

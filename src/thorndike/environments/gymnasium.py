@@ -60,7 +60,7 @@ class Gymnasium(Repeatable):
         self.max_steps = hands.max_steps
         self._waiting: tuple[list[int], Answer] | None = None  # who has taken a step that others still have to take
         self._next_seeds: dict[int, int] = {}
-        check_distinct(self)
+        making.check_distinct(self.copies)
 
     @property
     def copies(self) -> list[Any]:
@@ -221,13 +221,6 @@ class Gymnasium(Repeatable):
             self._next_seeds.pop(i, None)
             if self._left[i] > 1:
                 self._next_seeds[i] = episode_seed(self._run_seed, self.first_copy + i, int(self._episode[i]) + 1)
-
-
-def check_distinct(*environments: Any) -> None:
-    """Raise SettingError where two copies, of one or several `environments`, are the same object inside."""
-    copies = [copy for environment in environments if isinstance(environment, Gymnasium) for copy in environment.copies]
-    if len({id(copy.unwrapped) for copy in copies}) < len(copies):
-        raise SettingError("a function that makes an environment must make a new one at every call")
 
 
 def copies_of(

@@ -144,12 +144,12 @@ def create(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any],
             raise _missing(name, error) from error
         word = re.search(r"unexpected keyword argument '(\w+)'", str(fault))
         if isinstance(error, TypeError) and word and word[1] in arguments:
-            near = nearest(word[1], [*also, *_parameters(factory)])
+            near = nearest(word[1], [*also, *parameters(factory)])
             raise SettingError(f"{name} has no argument '{word[1]}'.{near}") from error
         raise
 
 
-def _parameters(factory: Callable[..., Any]) -> list[str]:
+def parameters(factory: Callable[..., Any]) -> list[str]:
     """The arguments that a factory takes, by name: of a class those of all its bases, of an id those of its class."""
     made: Any = factory
     names = []
@@ -222,6 +222,13 @@ def check(copy: Any, name: str) -> None:
             raise UnsuitableError(f"{name} has no {side}: it must be one of gymnasium.spaces")
 
 
+def check_distinct(environments: Iterable[Any]) -> None:
+    """Raise SettingError where two of them are the same object inside."""
+    inside = [id(environment.unwrapped) for environment in environments]
+    if len(set(inside)) < len(inside):
+        raise SettingError("a function that makes an environment must make a new one at every call")
+
+
 def check_spaces(observation_space: Any, action_space: Any, name: str) -> None:
     """Raise UnsuitableError, with what to write instead, where nothing here can be learned with these spaces."""
     id = name.removeprefix("gymnasium:")
@@ -235,6 +242,18 @@ def check_spaces(observation_space: Any, action_space: Any, name: str) -> None:
             check(space)
         except UnsuitableError as error:
             raise UnsuitableError(f"{error}; {advised(space, maker)}") from None
+
+
+def is_vector(value: Any) -> bool:
+    """Whether this is a vector environment, or the class of one."""
+    kind = value if isinstance(value, type) else type(value)
+    return issubclass(kind, gymnasium.vector.VectorEnv)
+
+
+def autoreset_mode(environment: Any) -> str:
+    """When a vector environment resets copies whose episodes have ended; Gymnasium's default where it does not say."""
+    said = (environment.metadata or {}).get("autoreset_mode", gymnasium.vector.AutoresetMode.NEXT_STEP)
+    return gymnasium.vector.AutoresetMode(said).name
 
 
 def is_compiled(value: Any) -> bool:

@@ -81,6 +81,15 @@ def check_overlap(overlap: Any, environment: Any) -> None:
         raise SettingError("overlap is for environments on the host: this one is compiled, nobody waits for it")
 
 
+def check_all_used(environment: Any) -> None:
+    """SettingError where a vector environment has more copies than the algorithm acts in."""
+    if surplus := getattr(environment, "surplus", 0):
+        used = environment.num_environments
+        raise SettingError(
+            f"the vector environment has num_envs={used + surplus}: set num_environments to that, not {used}"
+        )
+
+
 def check_options(on_full_disk: Any, on_chunk: Any, quiet: Any) -> None:
     """SettingError where one of these arguments of `train` and `resume` cannot be meant."""
     choices = typing.get_args(words.OnFullDisk)

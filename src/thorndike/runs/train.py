@@ -27,6 +27,7 @@ from thorndike.runs.configuration import (
 )
 from thorndike.runs.drive import drive
 from thorndike.runs.preparation import (
+    check_all_used,
     check_beyond_warmup,
     check_options,
     check_overlap,
@@ -225,6 +226,7 @@ def _configure(
     copies = environments.make(chosen.environment, n, workers=workers, **chosen.arguments)
     stack.callback(copies.close)
     check_overlap(overlap, copies)
+    check_all_used(copies)
     check_suitable(chosen.algorithm, copies.observation_space, copies.action_space)
     if chosen.steps is None:
         raise SettingError("how long? Say it in steps of the environment: steps=50_000 (--steps 50_000)")
