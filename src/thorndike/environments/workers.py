@@ -16,7 +16,7 @@ import time
 import types
 import warnings
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import connection
 from typing import Any
@@ -34,6 +34,7 @@ PyTree = Any
 Seeds = Mapping[int, int]  # by copy
 MAKING = 10  # times the time limit: what is made may load gigabytes
 GOODBYE = 5.0  # seconds that a worker has to close its copies
+TRIES = 3  # at a step, before its copy is given up: a process may be killed for reasons of others
 LINES = 3  # of a worker's last words that are repeated
 
 
@@ -225,9 +226,9 @@ class Crew:
 
     def _recovered(self, one: _Process, failure: _Failure, name: str, given: tuple, effort: int) -> Any:
         """What a process says to a request in which it failed, once it is started anew."""
-        beginning = {i + one.first for i in given[0]}
+        beginning, blamed = {i + one.first for i in given[0]}, Counter[int]()
         while True:
-            lost = self._anew(one, failure, set(one.copies) - beginning)
+            lost = self._anew(one, failure, set(one.copies) - beginning, blamed)
             if lost:
                 raise EnvironmentFault(f"{failure}; it was started anew, but {next(iter(lost.values()))}")
             answer = self._ask({one: given}, name, {one: effort})[one]
@@ -245,11 +246,12 @@ class Crew:
     ) -> Answer:
         """What a process says to the actions at which it failed, once it is started anew.
 
-        A copy that makes it fail again, or whose episode cannot be repeated, begins its next episode instead.
+        A copy at which it fails time and again, or whose episode cannot be repeated, begins its next episode instead.
         """
         lost: set[int] = set()
+        blamed = Counter([failure.copy])
         while True:
-            lost |= self._anew(one, failure, set(one.copies) - lost).keys()
+            lost |= self._anew(one, failure, set(one.copies) - lost, blamed).keys()
             seeds = {i - one.first: next_seeds[i] for i in lost if i in next_seeds}
             begun = self._ask({one: (seeds,)}, "begin", {one: len(seeds)})[one]
             left = [i for i in mine if i not in lost]
@@ -260,7 +262,8 @@ class Crew:
             if not isinstance(answer, _Failure):
                 break
             failure = answer
-            lost.add(failure.copy)
+            blamed[failure.copy] += 1
+            lost |= {failure.copy} if blamed[failure.copy] >= TRIES else set()
         first = _numbered(begun, one)
         for i in lost:
             self._running.pop(i, None)
@@ -268,7 +271,7 @@ class Crew:
                 self._running[i] = _Running(next_seeds[i], first[i])
         return answer._replace(first=_numbered(answer.first, one), lost={i: first.get(i) for i in sorted(lost)})
 
-    def _anew(self, one: _Process, failure: _Failure, copies: set[int]) -> dict[int, str]:
+    def _anew(self, one: _Process, failure: _Failure, copies: set[int], blamed: Counter[int]) -> dict[int, str]:
         """Start a failed process anew and repeat the running episodes of some of its copies: why some cannot be."""
         again = {i: self._running[i] for i in sorted(copies) if i in self._running}
         lost = {i: reason for i, running in again.items() if (reason := too_long(running.length))}
@@ -290,7 +293,9 @@ class Crew:
                 return lost | _numbered(one.answer(self._limit(effort))[1], one)
             except _Failure as another:
                 failure = another
-                lost[failure.copy] = f"to repeat the episode of copy {failure.copy} failed"
+                blamed[failure.copy] += 1
+                if blamed[failure.copy] >= TRIES:
+                    lost[failure.copy] = f"repeating the episode of copy {failure.copy} failed"
 
     def _follow(
         self, taken: list[int], chosen: Mapping[int, Any], answer: Answer, next_seeds: Mapping[int, int]
