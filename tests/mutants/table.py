@@ -147,8 +147,8 @@ BUGS = [
         (
             Mutant(
                 "environments/gymnasium.py",
-                "        observation = jax.tree.map(np.copy, following)\n",
-                "        observation = following\n",
+                "    observation = jax.tree.map(np.copy, observation)\n",
+                "",
                 HOST_SUCCESSOR,
             ),
         ),
@@ -158,7 +158,7 @@ BUGS = [
         (
             Mutant(
                 "environments/gymnasium.py",
-                "self._observation = self._renewed(following, done) if done.any() else following",
+                "self._observation = self._with_first(following, over, answer.first) if over else following",
                 "self._observation = following",
                 HOST_SUCCESSOR,
             ),
@@ -862,8 +862,8 @@ BUGS = [
         54, "stable-baselines3#1890, tianshou#436", "what an environment raised comes without its place",
         (
             Mutant(
-                "environments/gymnasium.py",
-                "raise self._fault(i, told(error, checking)) from error",
+                "environments/copies.py",
+                "raise self.fault(i, told(error, checking)) from error",
                 "raise",
                 "test_gymnasium.py::test_a_step_that_breaks_its_word_is_named_by_copy_seed_and_step",
             ),
@@ -909,9 +909,9 @@ BUGS = [
         58, "stable-baselines3#136, #558", "episodes are reset twice; the first observation is not counted",
         (
             Mutant(
-                "environments/gymnasium.py",
-                "            answer = self.copies[i].reset(seed=self._seed(i))\n",
-                "            answer = [self.copies[i].reset(seed=self._seed(i)) for _ in range(2)][1]\n",
+                "environments/copies.py",
+                "            answer = self.environments[i].reset(seed=seed)\n",
+                "            answer = [self.environments[i].reset(seed=seed) for _ in range(2)][1]\n",
                 HOST_SUCCESSOR,
             ),
             Mutant(
