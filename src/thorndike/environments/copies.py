@@ -86,15 +86,16 @@ class Copies:
             answer.reward.append(reward)
             answer.terminated.append(terminated)
             answer.truncated.append(truncated)
-            answer.over.append(terminated or truncated)
+            answer.over.append(bool(terminated or truncated))
             if self.recording and (terminated or truncated):
                 answer.infos.append(infos.plain(info))
         following = np.array(following, self._dtype) if self._dtype is not None else list(map(copied, following))
         if self._dtype is not None and not np.isfinite(following).all():
             self._blame(playing, following)
-        for i, over in zip(playing, answer.over, strict=True):
-            if over and i in next_seeds:
-                answer.first[i] = self.begin_one(i, next_seeds[i])
+        if True in answer.over:
+            for i, over in zip(playing, answer.over, strict=True):
+                if over and i in next_seeds:
+                    answer.first[i] = self.begin_one(i, next_seeds[i])
         return answer._replace(following=following)
 
     def repeat(self, episodes: Mapping[int, Episode]) -> tuple[dict[int, PyTree], dict[int, str]]:

@@ -17,7 +17,7 @@ from thorndike.environments import making
 from thorndike.environments.boundary import PASSING, told
 from thorndike.environments.copies import COLUMNS, Answer, Copies, Episode
 from thorndike.environments.likeness import UnlikeError, check_alike
-from thorndike.environments.repeating import EpisodesLost, Repeatable, episode_seed, too_long
+from thorndike.environments.repeating import EVERYONE, EpisodesLost, Repeatable, episode_seed, too_long
 from thorndike.environments.worker import Order
 from thorndike.environments.workers import Crew, Workers
 from thorndike.errors import SettingError
@@ -60,6 +60,7 @@ class Gymnasium(Repeatable):
         self.max_steps = hands.max_steps
         self._waiting: tuple[list[int], Answer] | None = None  # who has taken a step that others still have to take
         self._next_seeds: dict[int, int] = {}
+        self._all = list(range(num_environments))
         making.check_distinct(self.copies)
 
     @property
@@ -85,9 +86,9 @@ class Gymnasium(Repeatable):
         The arrays that are returned are never written again: JAX may go on reading them. Raises EpisodesLost where
         workers were restarted and could not take the step.
         """
-        asked = self._everyone[self._playing].tolist()
+        n, playing = self.num_environments, self._playing
+        asked = self._all if playing is EVERYONE else playing.tolist()
         answer = self._answer(asked, self._handed_over(action))
-        n, playing = self.num_environments, np.array(asked, int)
         if not asked:
             none: Any = np.zeros(n, bool)
             return (), Step(self._observation, none.astype(np.float32), none, none, self._observation)
@@ -99,7 +100,7 @@ class Gymnasium(Repeatable):
         if len(asked) < n:
             still = (self._observation, np.zeros(n, np.float32), *[np.zeros(n, bool)] * 2)
             following, *columns = _among(still, playing, (following, *columns))
-        over = [i for i, done in zip(asked, answer.over, strict=True) if done]
+        over = [i for i, done in zip(asked, answer.over, strict=True) if done] if True in answer.over else []
         self._observation = self._with_first(following, over, answer.first) if over else following
         reward, terminated, truncated = columns
         return (), Step(self._observation, reward, terminated, truncated, following)
@@ -175,7 +176,10 @@ class Gymnasium(Repeatable):
                 self._history.pop()
             self._history.append(earlier)
         actions = self._one_by_one(real)
-        answer = self.hands.step(playing, [actions[i] for i in playing], self._next_seeds)
+        chosen = actions if playing is self._all else [actions[i] for i in playing]
+        answer = self.hands.step(playing, chosen, self._next_seeds)
+        if before is None and not answer.lost:
+            return answer
         said = [i for i in playing if i not in answer.lost]
         if before is not None:
             said, answer = _joined(asked, before, (said, answer))
