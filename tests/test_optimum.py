@@ -59,7 +59,7 @@ EVALUATED = {
     "reinforce": REINFORCE(network=UNIFORM, baseline_network=LINEAR, **FAST, learning_rate=2e-2, rollout_length=64),
     "a2c": td.A2C(network=UNIFORM, critic_network=LINEAR, **FAST, learning_rate=1e-2, learning_rate_end=0.0),
     "impala": td.IMPALA(
-        network=UNIFORM, critic_network=LINEAR, **FAST, learning_rate=1e-2, learning_rate_end=0.0, rollout_length=16
+        network=UNIFORM, critic_network=LINEAR, **FAST, learning_rate=3e-2, learning_rate_end=0.0, rollout_length=8
     ),
 }  # fmt: skip
 
