@@ -53,6 +53,13 @@ def read(folder: Path, own: Mapping[str, Any]) -> tuple[Configuration, Checkpoin
     return found, checkpoint
 
 
+def is_complete(run: Configuration, checkpoint: Checkpoint | None, folder: Path) -> bool:
+    """Whether every seed has come to its end, and the result is written."""
+    total = trainer.iterations_for(run.algorithm, run.steps)
+    ended = [entry["iteration"] >= total for entry in checkpoint.seeds.values()] if checkpoint else []
+    return len(ended) == run.seeds and all(ended) and persistence.exists(folder / SUMMARY)
+
+
 def rows(folder: Path, checkpoint: Checkpoint | None) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl, as far as they are whole."""
     try:
