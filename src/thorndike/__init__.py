@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from thorndike.runs.resume import resume
     from thorndike.runs.run import Run
     from thorndike.runs.train import train, training
+    from thorndike.sweeps.sweep import Sweep, sweep
 
 _HOMES = {name: f"algorithms.{known.file}" for name, known in names.ALGORITHMS.items()} | {
     "Adam": "optimizers",
@@ -85,11 +86,13 @@ _HOMES = {name: f"algorithms.{known.file}" for name, known in names.ALGORITHMS.i
     "SGD": "optimizers",
     "Same": "networks",
     "SimBa": "networks",
+    "Sweep": "sweeps.sweep",
     "Vectorized": "environments.functional",
     "check": "examination",
     "load": "runs.load",
     "make": "environments",
     "resume": "runs.resume",
+    "sweep": "sweeps.sweep",
     "train": "runs.train",
     "training": "runs.train",
     "CorruptCheckpointError": "errors",

@@ -20,10 +20,16 @@ from thorndike.runs.checkpoints import Checkpoint
 from thorndike.runs.configuration import Configuration
 from thorndike.runs.recording import CHECKPOINTS, SUMMARY
 
+SWEEP, SEARCH = "sweep.json", "search.json"  # what folders hold that have run folders in them
+
 
 def check_is_one(folder: Path) -> None:
     """RunError where `folder` is no run folder."""
     if not persistence.exists(folder / configuration.FILE) and not persistence.is_folder(folder / CHECKPOINTS):
+        kinds = {SWEEP: ("a sweep", "td.Sweep"), SEARCH: ("a search", "td.Search")}
+        for file, (what, cls) in kinds.items():
+            if persistence.exists(folder / file):
+                raise RunError(f"{folder} is {what}: {cls}.load and thorndike resume take it, all else one of its runs")
         raise RunError(f"{folder} is not a run folder: it has no {configuration.FILE}")
 
 
