@@ -62,8 +62,8 @@ ON_TOP = ["cli", "learner", "sweeps", "runs"]
 # The same inside a room.
 IN_RUNS = [
     "train", "resume", "load", "drive", "run", "worlds", "preparation", "folders", "recording", "sizes", "chunks",
-    "agents", "export", "onnx_writer", "agent_folders", "configuration", "earlier", "checkpoints", "records", "schema",
-    "interrupts",
+    "agents", "export", "onnx_writer", "agent_folders", "settings_files", "configuration", "earlier", "checkpoints",
+    "records", "schema", "interrupts",
 ]  # fmt: skip
 FRONT = {"__init__", "__main__"}  # the doors to all of it
 

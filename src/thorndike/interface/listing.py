@@ -96,7 +96,19 @@ def runs(folder: str = "runs") -> Table:
     for path in sorted(Path(folder).iterdir()):
         if persistence.exists(path / "config.json"):
             rows.append((str(path), *_described(path)))
+        elif persistence.exists(path / "sweep.json"):
+            rows.append((str(path), *_sweep(path), f"a sweep: thorndike list runs {path}"))
     return rows
+
+
+def _sweep(path: Path) -> Sequence[str]:
+    try:
+        values = persistence.read_json(path / "sweep.json")
+    except ThorndikeError as error:
+        return (f"unreadable: {error}", "", "", "")
+    return tuple(
+        str(cell)[:60] for cell in (values.get("algorithm"), values.get("environment"), "", values.get("seeds"))
+    )
 
 
 def _described(path: Path) -> Sequence[str]:

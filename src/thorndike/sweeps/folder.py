@@ -110,14 +110,14 @@ def ranked(plan: Plan) -> list[Row]:
     return rows
 
 
-def table(plan: Plan, folder: Path) -> list[tuple[str, ...]]:
+def table(plan: Plan) -> list[tuple[str, ...]]:
     """The rows as text, under a heading."""
     names = list(dict.fromkeys(name for member in plan["members"] for name in member["settings"]))
     kind = "greedy return" if plan["evaluated"] else "training return"
     lines: list[tuple[str, ...]] = [("", *names, kind, "std", "iqm", "95 % interval", "run")]
     for row in ranked(plan):
         values = (in_words(row.settings[name]) if name in row.settings else "" for name in names)
-        lines.append(("best" if row.best else "", *values, *_numbers(row), str(folder / row.run)))
+        lines.append(("best" if row.best else "", *values, *_numbers(row), row.run))
     return lines
 
 

@@ -18,7 +18,7 @@ from thorndike.interface import words
 MOST_SETTINGS = 1_000
 DIGITS = 4  # that are kept of a number drawn
 ENVIRONMENT_PREFIX = "environment."  # of the paths of its arguments
-RANGE = re.compile(r"\s*(\S+?)\.\.(\S+)\s*")
+RANGE = re.compile(r"\s*([^\s,]+?)\.\.([^\s,]+)\s*")
 
 Setting = dict[str, Any]  # by path ("gamma", "memory.batch_size", "environment.gravity"), a value
 
@@ -144,8 +144,8 @@ def check_count(count: int) -> None:
     """SettingError where there are too many settings."""
     if count > MOST_SETTINGS:
         raise SettingError(
-            f"{count:,} settings are a run each, {MOST_SETTINGS:,} at most: give fewer values, or draw some of them "
-            "at random (a range and draws=20)"
+            f"these are {count:,} settings, as many runs: {MOST_SETTINGS:,} at most. Give fewer values, or ranges of which "
+            "some settings are drawn at random (draws=20, --draws 20)"
         )
 
 

@@ -88,7 +88,7 @@ class Sweep:
     @property
     def lines(self) -> list[str]:
         """The table as it is printed, with what has to be said of it."""
-        return [*listing.aligned(files.table(self._plan, self.folder)), *files.remarks(self._plan)]
+        return [*listing.aligned(files.table(self._plan)), *files.remarks(self._plan), f"run folders in {self.folder}"]
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -133,6 +133,8 @@ def sweep(
     SIGTERM save; `Sweep.resume` goes on.
     """
     check_options(on_full_disk, None, quiet)
+    if run_dir is None:
+        raise SettingError("a sweep is a folder of run folders: run_dir=None is for td.train alone")
     how_often = {name: options.pop(name) for name in OPTIONS if name in options}
     _check_names(options)
     chosen = choose(algorithm, environment, steps, network, environment_arguments, options)
@@ -258,9 +260,7 @@ def _resumed(
             made = {role: configuration.trusted_environment(run, place, named, role) for role, named in given.items()}
             members.append(Member(run, checkpoint, place, made))
         if not members:
-            raise RunError(
-                f"{folder} is complete: td.Sweep.load({str(folder)!r}) and {folder / files.FILE} have its table"
-            )
+            raise RunError(f"{folder} is complete: td.Sweep.load and {files.FILE} in it have the table")
         return _go_on(cls(folder, plan, handed_in), plan, members, quiet, on_full_disk)
 
 
