@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from thorndike.runs.settings_files import load_settings, save_settings
     from thorndike.runs.train import train, training
     from thorndike.sweeps.sweep import Sweep, sweep
+    from thorndike.sweeps.tune import Search, tune
 
 _HOMES = {name: f"algorithms.{known.file}" for name, known in names.ALGORITHMS.items()} | {
     "Adam": "optimizers",
@@ -86,6 +87,7 @@ _HOMES = {name: f"algorithms.{known.file}" for name, known in names.ALGORITHMS.i
     "Run": "runs.run",
     "SGD": "optimizers",
     "Same": "networks",
+    "Search": "sweeps.tune",
     "SimBa": "networks",
     "Sweep": "sweeps.sweep",
     "Vectorized": "environments.functional",
@@ -98,6 +100,7 @@ _HOMES = {name: f"algorithms.{known.file}" for name, known in names.ALGORITHMS.i
     "sweep": "sweeps.sweep",
     "train": "runs.train",
     "training": "runs.train",
+    "tune": "sweeps.tune",
     "CorruptCheckpointError": "errors",
     "EnvironmentFault": "errors",
     "MissingExtraError": "errors",

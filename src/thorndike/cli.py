@@ -101,6 +101,18 @@ class SweepOptions(TrainOptions):
 
 
 @dataclasses.dataclass(frozen=True)
+class TuneOptions(TrainOptions):
+    """How many trials and seeds, how long, how often and where."""
+
+    trials: int = 30  # settings that are tried, those by default first
+    seeds: int = 3  # of each trial: seed, seed + 1, ...
+    fresh_seeds: int = 5  # that what was found is compared on with the defaults
+    fresh_seed: int | None = None  # the first of them; seed + 1000 unless given
+    prune: bool = True  # end trials early whose learning curves lie below the median
+    run_dir: str | None = "auto"  # the folder to write, with a run folder for each trial in it
+
+
+@dataclasses.dataclass(frozen=True)
 class CheckOptions:
     """How long an environment is played in; --environment.NAME VALUE is an argument of its own."""
 
@@ -189,7 +201,7 @@ def run(given: list[str]) -> int:
         return 0
     verbs: dict[str, Callable[[list[str]], int]]
     verbs = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot}
-    verbs |= {"sweep": sweep, "check": check, "verify": verify, "list": list_}
+    verbs |= {"sweep": sweep, "tune": tune, "check": check, "verify": verify, "list": list_}
     if given[0] not in verbs:
         near = nearest(given[0], verbs)
         raise UnknownNameError(f"unknown verb '{given[0]}'.{near} There are: {', '.join(verbs)}")
@@ -217,6 +229,24 @@ def sweep(given: list[str]) -> int:
     begin = td.sweep
     _import_modules(pair.environment, chosen.evaluation_environment)
     begin(made, pair.environment, grid=grid, environment_arguments=environment_arguments, **dataclasses.asdict(chosen))
+    return 0
+
+
+def tune(given: list[str]) -> int:
+    """`thorndike tune ALGORITHM ENVIRONMENT ...`"""
+    pair = _pair("tune", given)
+    if pair is None:
+        return 0
+    chosen, made, environment_arguments, space = _gridded(pair, TuneOptions(steps=pair.steps))
+    from thorndike.sweeps import grids, spaces
+
+    typed = {flag.lstrip("-").replace("-", "_") for flag, *_ in _grouped(pair.flags)}
+    fixed = {path: [grids.value_at(made, path)] for path in spaces.default_space(made) if path in typed - space.keys()}
+    options = dataclasses.asdict(chosen)
+    del options["on_full_disk"]
+    begin = td.tune
+    _import_modules(pair.environment, chosen.evaluation_environment)
+    begin(made, pair.environment, space=space | fixed, environment_arguments=environment_arguments, **options)
     return 0
 
 
@@ -367,6 +397,8 @@ def resume(given: list[str]) -> int:
         raise UnknownNameError("which run? For example: thorndike resume runs/dqn-CartPole-v1-...")
     _only(places, 1)
     go_on, given_again = _goes_on(places[0]), dataclasses.asdict(options)
+    if go_on == td.Search.resume:
+        del given_again["on_full_disk"]
     if go_on != td.resume:
         if given_again.pop("steps") is not None:
             raise SettingError(
@@ -385,8 +417,10 @@ def _goes_on(place: str) -> Callable[..., Any]:
     from thorndike import persistence
     from thorndike.runs import folders
 
-    holds = (persistence.exists(persistence.folder_of(place) / name) for name in (folders.SWEEP,))
-    return next((of for of, there in zip((td.Sweep.resume,), holds, strict=True) if there), td.resume)
+    folder = persistence.folder_of(place)
+    if persistence.exists(folder / folders.SWEEP):
+        return td.Sweep.resume
+    return td.Search.resume if persistence.exists(folder / folders.SEARCH) else td.resume
 
 
 def evaluate(given: list[str]) -> int:

@@ -335,6 +335,11 @@ def algorithm_from_json(values: Any, own: Mapping[str, Any], folder: Path, writt
     return dataclasses.replace(from_json(ours, classes), **given)
 
 
+def value_from_json(value: Any) -> Any:
+    """A field's value that `to_json` gave, of our own classes alone. A list becomes a tuple."""
+    return from_json(value, hyperparameter_classes())
+
+
 def _classes_of(algorithm: Any, kind: str, folder: Path) -> dict[str, type]:
     """By the names they are recorded as, the class of an algorithm handed in and those of the recipes it holds."""
     cls = algorithm if isinstance(algorithm, type) else type(algorithm)

@@ -144,8 +144,8 @@ def check_count(count: int) -> None:
     """SettingError where there are too many settings."""
     if count > MOST_SETTINGS:
         raise SettingError(
-            f"these are {count:,} settings, as many runs: {MOST_SETTINGS:,} at most. Give fewer values, or ranges of which "
-            "some settings are drawn at random (draws=20, --draws 20)"
+            f"these are {count:,} settings, as many runs: {MOST_SETTINGS:,} at most. Give fewer values, or draw some "
+            "of them at random, from a range (draws=20, --draws 20)"
         )
 
 

@@ -141,7 +141,7 @@ def sweep(
     settings = _settings(grid, chosen.algorithm, draws, words.whole_number(seed, "seed"))
     given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: how_often.pop("evaluation_environment", None)}
     place = folder_of("runs" if run_dir == AUTO else run_dir)
-    runs = _planned(chosen, settings, given, seed, seeds, how_often, place)
+    runs = planned(chosen, settings, given, seed, seeds, how_often, place)
     folder = _new_folder(run_dir, runs[0])
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(folder))
@@ -177,7 +177,7 @@ def _settings(grid: Any, algorithm: Any, draws: Any, seed: int) -> list[grids.Se
     return [dict(setting) for setting in grid]
 
 
-def _planned(
+def planned(
     chosen: Chosen, settings: Sequence[grids.Setting], given: dict[str, Any], seed: Any, seeds: Any,
     how_often: dict[str, Any], place: Path,
 ) -> list[Configuration]:  # fmt: skip
