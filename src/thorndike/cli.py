@@ -67,6 +67,9 @@ REWORDED = (  # what tyro says, and how it is said here
     (r"(--\S+): Could not find valid parse for arguments: \[(.*)\]", r"\1 cannot take \2"),
     (r"Missing value for argument '(--\S+)'.*", r"\1 needs a value"),
 )
+NOTATION = """
+--gamma 0.95,0.99 are two values, --network.sizes 64 64,128 128 too; --gamma 0.9..0.999 is a range, from which numbers
+are drawn: logarithmically where it is positive and spans ten times or more"""
 INVALID_CHOICE = re.compile(r"invalid choice '(.*)' for argument '(--\S+)'\. Expected one of \((.*)\)\.")
 
 
@@ -693,6 +696,7 @@ def _parse(title: str, flags: list[str], *defaults: Any) -> tuple[Any, ...]:
 
     no_prefix = tyro.conf.arg(name="")
     parts = [_as_it_is(part) for part in defaults]
+    notation = NOTATION if isinstance(defaults[0], SweepOptions | TuneOptions) else ""
     fields: list[Any] = [
         (f"part_{i}", Annotated[type(part), no_prefix], dataclasses.field(default=part)) for i, part in enumerate(parts)
     ]
@@ -701,7 +705,7 @@ def _parse(title: str, flags: list[str], *defaults: Any) -> tuple[Any, ...]:
     try:
         with contextlib.redirect_stderr(said):
             result: Any = tyro.cli(
-                cls, prog=title, description=_described(defaults[-1]), args=_booleans(flags),
+                cls, prog=title, description=_described(defaults[-1]) + notation, args=_booleans(flags),
                 config=(tyro.conf.AvoidSubcommands,), return_unknown_args=True,
             )  # fmt: skip
     except SystemExit as leaving:

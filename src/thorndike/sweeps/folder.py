@@ -156,7 +156,7 @@ def remarks(plan: Plan) -> list[str]:
         level = sum(row.result["ci95"][1] >= low for row in done[1:])  # type: ignore[index]
         if level:
             others = "another's" if level == 1 else f"those of {level} others"
-            said.append(f"the interval of the best overlaps {others}: so many seeds do not tell them apart")
+            said.append(f"the interval of the best overlaps {others}: {plan['seeds']} seeds do not tell them apart")
     if len(done) > 1:
         said.append("the best was picked by these very seeds, which flatters it: train it on others (--seed 1000)")
     return said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from thorndike.sweeps.grids import Entry, Range, paths, value_at
+from thorndike.sweeps.grids import DIGITS, Entry, Range, paths, value_at
 
 TENFOLD = ("learning_rate",)  # from a tenth of what it is to ten times that
 # Ranges of floats cost nothing to compile. Each value of a whole number is a program of its own: there are few.
@@ -25,9 +25,13 @@ SPACE: dict[str, Entry] = {
 def default_space(algorithm: Any) -> dict[str, Entry]:
     """By path, where to search for better values of an algorithm's fields; those that are None (off, learned) stay."""
     present = {path: value_at(algorithm, path) for path in paths(algorithm)}
-    tenfold = {path: Range(present[path] / 10, present[path] * 10) for path in TENFOLD if present.get(path)}
+    tenfold = {path: _tenfold(present[path]) for path in TENFOLD if present.get(path)}
     known = {path: entry for path, entry in SPACE.items() if present.get(path) is not None}
     return tenfold | {path: _including(entry, present[path]) for path, entry in known.items()}
+
+
+def _tenfold(value: float) -> Range:
+    return Range(*(float(f"{end:.{DIGITS}g}") for end in (value / 10, value * 10)))
 
 
 def _including(entry: Entry, value: Any) -> Entry:

@@ -51,7 +51,7 @@ class Study:
 
         MissingExtraError without Optuna, CorruptCheckpointError where the journal is not one.
         """
-        self.optuna, self.space, self.seed = _optuna(), dict(space), seed
+        self.optuna, self.space, self.seed = optuna(), dict(space), seed
         path = folder / FILE
         with self._journal(path):
             storage = self.optuna.storages.JournalStorage(Journal(path))
@@ -144,11 +144,11 @@ def _holds(entry: Entry, value: Any) -> bool:
     return any(told(other) == told(value) for other in entry)
 
 
-def _optuna() -> Any:
+def optuna() -> Any:
     """The package, told to be silent. MissingExtraError where it is not installed."""
     try:
-        import optuna
+        import optuna as package
     except ImportError as error:
         raise MissingExtraError('searching for settings needs Optuna: pip install "thorndike[tune]"') from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna
+    package.logging.set_verbosity(package.logging.ERROR)
+    return package

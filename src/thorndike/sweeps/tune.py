@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any, TypedDict
 
 import jax
 
-from thorndike import environments, machine, persistence
+from thorndike import environments, machine, persistence, settings
 from thorndike.errors import CorruptCheckpointError, EnvironmentFault, RunError, SettingError, ThorndikeError
 from thorndike.interface import words
 from thorndike.interface.progress import Progress
@@ -23,7 +25,7 @@ from thorndike.sweeps import folder as files
 from thorndike.sweeps import grids, spaces
 from thorndike.sweeps.folder import Row
 from thorndike.sweeps.grids import Entry, Range, Setting
-from thorndike.sweeps.study import Study
+from thorndike.sweeps.study import Study, optuna
 from thorndike.sweeps.sweep import OPTIONS, SEEDS, Sweep, planned, sweep
 
 FORMAT = 1
@@ -113,9 +115,7 @@ class Search:
         lines += [f"on seeds {first} to {first + self._plan['fresh_seeds'] - 1}, which the search has not seen:"]
         lines += [f"  {name:8}  {_told(row)}" for name, row in self._compared.items()]
         lines += [_verdict(**self._compared)]
-        flags = grids.as_flags({path: grids.told(value) for path, value in self.best.items()})
-        to_copy = f"thorndike train {run.algorithm_name} {run.environment} --steps {run.steps}"
-        return [*lines, f"{to_copy} {flags}", f"or all of them: {to_copy} --settings {self.folder / SETTINGS}"]
+        return [*lines, *_to_copy(run, self.best, self.folder / SETTINGS)]
 
     @property
     def _compared(self) -> dict[str, Row]:
@@ -156,13 +156,14 @@ def tune(
 
     The first trial is of the settings by default (recorded ones, for a name). Each trains `seeds` seeds for `steps`,
     and is worth the mean of their final evaluations. With `prune` one ends early whose training returns lie below the
-    median of those before it. What was found and the defaults are then trained on `fresh_seeds` other seeds from `fresh_seed`
-    on, of which five make an interval. All is in `run_dir`: a run folder for each trial, Optuna's journal, a sweep of
-    the comparison, and settings.json for `thorndike train --settings`. All else is as in `td.sweep`.
+    median of those before it. What was found and the defaults are then trained on `fresh_seeds` other seeds from
+    `fresh_seed` on, of which five make an interval. All is in `run_dir`: a run folder for each trial, Optuna's journal,
+    a sweep of the comparison, and settings.json for `thorndike train --settings`. All else is as in `td.sweep`.
 
     MissingExtraError without Optuna; any other ThorndikeError before anything is compiled.
     """
     check_options("stop", None, quiet)
+    optuna()
     if run_dir is None:
         raise SettingError("a search is a folder of run folders: run_dir=None is for td.train alone")
     how_often = {name: options.pop(name) for name in OPTIONS if name in options}
@@ -268,7 +269,8 @@ def _go_on(search: Search, given: dict[str, Any], quiet: bool) -> Search:
         while begun or len(study.trials) < plan["trials"]:
             trial = begun.pop(0) if begun else study.ask()
             display.say(_try(search, trial, given))
-        _compare(search, given, quiet)
+        display.say(f"training what was found, and the settings by default, on {plan['fresh_seeds']} fresh seeds")
+        _compare(search, given)
     except (KeyboardInterrupt, SystemExit):
         display.say(f"stopped; go on with: {_how_to_resume(run, search.folder)}")
         raise
@@ -350,21 +352,22 @@ class Watch:
                 raise Pruned("given up")
 
 
-def _compare(search: Search, given: dict[str, Any], quiet: bool) -> None:
+def _compare(search: Search, given: dict[str, Any]) -> None:
     """Train what was found and the defaults on fresh seeds, and write what was found."""
     run, plan, folder = search._run, search._plan, search.folder / CHECK
     found = search.algorithm
-    settings_files.save_settings(search.folder / SETTINGS, found, environment=run.environment, steps=run.steps)
+    with contextlib.suppress(SettingError):  # of a class or network of the user's own there is no such file
+        settings_files.save_settings(search.folder / SETTINGS, found, environment=run.environment, steps=run.steps)
     if search.check is not None:
         if not all(row.result or row.failed for row in search.check.table):
-            search.check = Sweep.resume(folder, quiet=quiet, **_handed_in(given))
+            search.check = Sweep.resume(folder, quiet=True, **_handed_in(given))
         return
     persistence.remove(folder)  # one that was killed before it had begun
     defaults = _first(run.algorithm, search.best)
     both = [search.best] if found == run.algorithm else [search.best, defaults]
     search.check = sweep(
         run.algorithm, given[ENVIRONMENT], run.steps, grid=both, seeds=plan["fresh_seeds"], seed=plan["fresh_seed"],
-        run_dir=folder, quiet=quiet, environment_arguments=run.environment_arguments,
+        run_dir=folder, quiet=True, environment_arguments=run.environment_arguments,
         evaluation_environment=given[EVALUATION_ENVIRONMENT],
         evaluate_every=run.evaluate_every, evaluate_episodes=run.evaluate_episodes, final_episodes=run.final_episodes,
         evaluation_copies=run.evaluation_copies, checkpoint_every=run.checkpoint_every,
@@ -398,7 +401,23 @@ def _verdict(found: Row, defaults: Row) -> str:
         return "what was found is better: the intervals do not overlap"
     if ours[1] < theirs[0]:
         return "what was found is worse than the settings by default: it was good on the seeds of the search alone"
-    return "the intervals overlap: so many seeds do not tell them apart"
+    return f"the intervals overlap: {len(found.result['per_seed'])} seeds do not tell them apart"
+
+
+def _to_copy(run: Configuration, found: Setting, file: Path) -> list[str]:
+    """Commands that train with what was found: by flags, where it begins with the same settings, and by file."""
+    if not persistence.exists(file):
+        return []
+    if not run.environment_is_id:
+        return [f"td.train(td.load_settings({str(file)!r}), ...) trains with it"]
+    command = f"thorndike train {run.algorithm_name} {run.environment} --steps {run.steps}"
+    command += "".join(
+        f" --environment.{name} {json.dumps(value)}" for name, value in run.environment_arguments.items()
+    )
+    recorded = settings.recorded(run.algorithm_name, run.environment)
+    by_default = recorded.algorithm if recorded else type(run.algorithm)()
+    flags = grids.as_flags({path: grids.told(value) for path, value in found.items()})
+    return [f"{command} {flags}"] * (run.algorithm == by_default) + [f"{command} --settings {file}"]
 
 
 def _said(entry: Entry) -> str:
