@@ -16,6 +16,7 @@ FILE = "study.log"
 MAX_BYTES = 100_000_000
 NAME = "thorndike"
 STARTUP, WARMUP = 5, 3  # trials, and tenths of a trial, before any is pruned
+STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 SAMPLER_SEEDS = 100_003  # by which one search's differ from another's
 
 
@@ -110,10 +111,18 @@ class Study:
         with self._journal(self.path):
             return max(done, key=lambda trial: float(trial.value), default=None)
 
+    def same(self, setting: Setting) -> Any:
+        """A trial of the very same setting that has come to its end; None where there is none."""
+        done = (trial for trial in self.trials if trial.state == self.optuna.trial.TrialState.COMPLETE)
+        return next((trial for trial in done if self.setting(trial) == setting), None)
+
+    def state(self, trial: Any) -> str:
+        """How far a trial has come, in a word."""
+        return STATES.get(trial.state.name, trial.state.name.lower())
+
     def counts(self) -> dict[str, int]:
         """How many trials have come to their ends, were pruned, and have failed."""
-        names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-        return {ours: sum(trial.state.name == name for trial in self.trials) for name, ours in names.items()}
+        return {word: sum(self.state(trial) == word for trial in self.trials) for word in STATES.values()}
 
     def _distribution(self, path: str) -> Any:
         entry, distributions = self.space[path], self.optuna.distributions

@@ -8,6 +8,7 @@ import inspect
 import json
 import time
 import uuid
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -256,7 +257,11 @@ def _resumed(
                     member["result"] = files.result_of(folders.summary(place, run.id), plan["evaluated"])
                 continue
             if checkpoint is None:
-                folders.check_never_saved(run, place)
+                with (
+                    warnings.catch_warnings()
+                ):  # "it begins anew": nothing that was trained and can be had again is lost
+                    warnings.simplefilter("ignore")
+                    folders.check_never_saved(run, place)
             made = {role: configuration.trusted_environment(run, place, named, role) for role, named in given.items()}
             members.append(Member(run, checkpoint, place, made))
         if not members:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
@@ -98,8 +99,8 @@ class Search:
             {
                 "number": trial.number,
                 "settings": self._study.setting(trial),
-                "value": trial.value,
-                "state": trial.state.name.lower(),
+                "value": trial.value if self._study.state(trial) == "complete" else None,
+                "state": self._study.state(trial),
             }
             for trial in self._study.trials
         ]
@@ -284,6 +285,10 @@ def _try(search: Search, trial: Any, given: dict[str, Any]) -> str:
     folder = search.folder / TRIALS / f"{trial.number:05}"
     persistence.remove(folder)
     setting = study.setting(trial)
+    line = f"{trial.number + 1} of {search._plan['trials']}  {_flags(setting)}  "
+    if known := study.same(setting):
+        study.tell(trial, known.value, pruned=False)
+        return f"{line}return {known.value:,.1f}, as before"
     watch = Watch(trial, run) if search._plan["prune"] else None
     value, how = None, ""
     try:
@@ -308,8 +313,11 @@ def _try(search: Search, trial: Any, given: dict[str, Any]) -> str:
     study.tell(trial, value, pruned=watch is not None and watch.pruned)
     best = study.best
     best_so_far = ", the best so far" if best is not None and best.number == trial.number else ""
-    flags = grids.as_flags({path: grids.told(value) for path, value in setting.items()})
-    return f"{trial.number + 1} of {search._plan['trials']}  {flags}  {how}{best_so_far}"
+    return f"{line}{how}{best_so_far}"
+
+
+def _flags(setting: Setting) -> str:
+    return grids.as_flags({path: grids.told(value) for path, value in setting.items()})
 
 
 class Pruned(ThorndikeError):
@@ -346,7 +354,9 @@ class Watch:
             returns = [curve.get(self.told) for curve in self.curves.values()]
             self.told += 1
             if all(returns):
-                self.trial.report(sum(sum(r) / len(r) for r in returns if r) / len(returns), self.told)
+                with warnings.catch_warnings():  # a trial that begins anew says again what it has said
+                    warnings.simplefilter("ignore")
+                    self.trial.report(sum(sum(r) / len(r) for r in returns if r) / len(returns), self.told)
                 self.pruned = self.trial.should_prune()
             if self.pruned:
                 raise Pruned("given up")
@@ -416,8 +426,7 @@ def _to_copy(run: Configuration, found: Setting, file: Path) -> list[str]:
     )
     recorded = settings.recorded(run.algorithm_name, run.environment)
     by_default = recorded.algorithm if recorded else type(run.algorithm)()
-    flags = grids.as_flags({path: grids.told(value) for path, value in found.items()})
-    return [f"{command} {flags}"] * (run.algorithm == by_default) + [f"{command} --settings {file}"]
+    return [f"{command} {_flags(found)}"] * (run.algorithm == by_default) + [f"{command} --settings {file}"]
 
 
 def _said(entry: Entry) -> str:
