@@ -7,10 +7,12 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -495,3 +497,46 @@ def test_help_names_the_verbs_and_takes_no_time(capsys):
     assert "thorndike sweep ALGORITHM ENVIRONMENT" in out
     assert "thorndike tune ALGORITHM ENVIRONMENT" in out
     assert time.monotonic() - began < 1
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("line", re.findall("^thorndike (?:sweep|tune) .*", PAGE, re.M))
+def test_every_command_of_the_page_is_understood(line, monkeypatch):
+    begun = []
+    for verb in ("sweep", "tune"):
+        monkeypatch.setattr(td, verb, lambda *a, **k: begun.append((a, k)))
+    assert cli.main(line.split()[1:]) == 0
+    assert len(begun) == 1
+
+
+def test_the_example_of_the_page_runs(monkeypatch, tmp_path):
+    (example,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+    sweep = td.sweep
+
+    def shortly(algorithm, environment, steps, **more):
+        return sweep(algorithm, environment, 1_100, **QUICK | more)
+
+    monkeypatch.setattr(td, "sweep", shortly)
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "example"}
+    exec(compile(example, "sweeps.md", "exec", dont_inherit=True), names)
+    assert len(names["sweep"].table) == 4
+
+
+def test_without_evaluations_the_table_is_of_training_returns(tmp_path):
+    sweep = td.sweep(
+        PPO,
+        "CartPole-v1",
+        STEPS,
+        grid={"gamma": [0.9, 0.8]},
+        seeds=1,
+        run_dir=tmp_path / "a",
+        evaluate_every=0,
+        quiet=True,
+    )
+    assert "training return" in str(sweep)
+    assert sweep.table[0].mean == max(run.summary["training"]["mean"] for run in sweep.runs)
