@@ -121,7 +121,7 @@ def test_whole_ends_of_a_field_of_floats_are_a_range_of_floats():
         ({"grid": {"batch_size": [32, 33]}}, "does not divide into batch_size 33"),
         ({"grid": {"environment.zebra": [1, 2]}}, "zebra"),
         ({"grid": {}, "run_dir": None}, "a sweep is a folder"),
-        ({"grid": {}, "on_chunk": print}, "td.sweep takes no on_chunk"),
+        ({"grid": {}, "on_chunk": print}, "no argument 'on_chunk' for several runs"),
         ({"grid": {}, "total_timesteps": 5}, "here it is steps"),
     ],
 )

@@ -245,11 +245,15 @@ def tune(given: list[str]) -> int:
 
     typed = {flag.lstrip("-").replace("-", "_") for flag, *_ in _grouped(pair.flags)}
     fixed = {path: [grids.value_at(made, path)] for path in spaces.default_space(made) if path in typed - space.keys()}
-    options = dataclasses.asdict(chosen)
-    del options["on_full_disk"]
     begin = td.tune
     _import_modules(pair.environment, chosen.evaluation_environment)
-    begin(made, pair.environment, space=space | fixed, environment_arguments=environment_arguments, **options)
+    begin(
+        made,
+        pair.environment,
+        space=space | fixed,
+        environment_arguments=environment_arguments,
+        **dataclasses.asdict(chosen),
+    )
     return 0
 
 

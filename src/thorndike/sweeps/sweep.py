@@ -136,8 +136,7 @@ def sweep(
     check_options(on_full_disk, None, quiet)
     if run_dir is None:
         raise SettingError("a sweep is a folder of run folders: run_dir=None is for td.train alone")
-    how_often = {name: options.pop(name) for name in OPTIONS if name in options}
-    _check_names(options)
+    how_often, options = options_of(options)
     chosen = choose(algorithm, environment, steps, network, environment_arguments, options)
     settings = _settings(grid, chosen.algorithm, draws, words.whole_number(seed, "seed"))
     given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: how_often.pop("evaluation_environment", None)}
@@ -153,13 +152,17 @@ def sweep(
         return _go_on(Sweep(folder, plan, _own(chosen, given)), plan, members, quiet, on_full_disk)
 
 
-def _check_names(options: Mapping[str, Any]) -> None:
-    """UnknownNameError for an argument of `train` that a sweep has not."""
-    for name in options:
-        if name in inspect.signature(train).parameters:
-            raise UnknownNameError(
-                f"td.sweep takes no {name}: each setting is a run of its own, which td.train takes it for"
-            )
+def options_of(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What of `options` says how often things happen, and what goes to the environment.
+
+    UnknownNameError for an argument of `train` that is of a run alone, unless it is as by default.
+    """
+    how_often = {name: value for name, value in options.items() if name in OPTIONS}
+    rest = {name: value for name, value in options.items() if name not in OPTIONS}
+    for name, parameter in inspect.signature(train).parameters.items():
+        if rest.pop(name, parameter.default) is not parameter.default:
+            raise UnknownNameError(f"no argument '{name}' for several runs: td.train takes it, for one")
+    return how_often, rest
 
 
 def _settings(grid: Any, algorithm: Any, draws: Any, seed: int) -> list[grids.Setting]:

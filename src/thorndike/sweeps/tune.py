@@ -27,7 +27,7 @@ from thorndike.sweeps import grids, spaces
 from thorndike.sweeps.folder import Row
 from thorndike.sweeps.grids import Entry, Range, Setting
 from thorndike.sweeps.study import Study, optuna
-from thorndike.sweeps.sweep import OPTIONS, SEEDS, Sweep, planned, sweep
+from thorndike.sweeps.sweep import SEEDS, Sweep, options_of, planned, sweep
 
 FORMAT = 1
 FILE = folders.SEARCH
@@ -167,7 +167,7 @@ def tune(
     optuna()
     if run_dir is None:
         raise SettingError("a search is a folder of run folders: run_dir=None is for td.train alone")
-    how_often = {name: options.pop(name) for name in OPTIONS if name in options}
+    how_often, options = options_of(options)
     chosen = choose(algorithm, environment, steps, network, environment_arguments, options)
     searched, fixed = _space(chosen.algorithm, space or {})
     chosen.algorithm = grids.changed(chosen.algorithm, fixed)
