@@ -33,10 +33,12 @@ from thorndike.sweeps.folder import Plan, Row
 from thorndike.sweeps.together import Member, Together
 
 SEEDS = 3  # of each setting, unless told otherwise
-OPTIONS = (
-    "evaluate_every", "evaluate_episodes", "final_episodes", "evaluation_copies", "evaluation_environment",
-    "checkpoint_every", "keep_checkpoints", "metrics_every", "record_info",
-)  # fmt: skip
+# Arguments of `train` that a sweep names itself, or has not; all others are each run's, and are handed through.
+OF_A_SWEEP = {
+    "algorithm", "environment", "steps", "seeds", "seed", "run_dir", "quiet", "on_full_disk", "on_chunk", "network",
+    "environment_arguments", "arguments",
+}  # fmt: skip
+OPTIONS = tuple(name for name in inspect.signature(train).parameters if name not in OF_A_SWEEP)
 
 
 class Sweep:

@@ -27,7 +27,7 @@ from thorndike.sweeps import grids, spaces
 from thorndike.sweeps.folder import Row
 from thorndike.sweeps.grids import Entry, Range, Setting
 from thorndike.sweeps.study import Study, optuna
-from thorndike.sweeps.sweep import SEEDS, Sweep, options_of, planned, sweep
+from thorndike.sweeps.sweep import OPTIONS, SEEDS, Sweep, options_of, planned, sweep
 
 FORMAT = 1
 FILE = folders.SEARCH
@@ -295,11 +295,7 @@ def _try(search: Search, trial: Any, given: dict[str, Any]) -> str:
         algorithm = grids.changed(run.algorithm, setting)
         done = train(
             algorithm, given[ENVIRONMENT], run.steps, seeds=run.seeds, seed=run.seed, run_dir=folder, quiet=True,
-            evaluate_every=run.evaluate_every, evaluate_episodes=run.evaluate_episodes,
-            final_episodes=run.final_episodes, evaluation_copies=run.evaluation_copies,
-            evaluation_environment=given[EVALUATION_ENVIRONMENT], checkpoint_every=run.checkpoint_every,
-            keep_checkpoints=run.keep_checkpoints, metrics_every=run.metrics_every, record_info=run.record_info,
-            environment_arguments=run.environment_arguments, on_chunk=watch,
+            environment_arguments=run.environment_arguments, on_chunk=watch, **_options(run, given),
         )  # fmt: skip
         result = files.result_of(done.summary, bool(run.evaluation_interval))
         value = result["mean"] if result else None
@@ -377,12 +373,14 @@ def _compare(search: Search, given: dict[str, Any]) -> None:
     both = [search.best] if found == run.algorithm else [search.best, defaults]
     search.check = sweep(
         run.algorithm, given[ENVIRONMENT], run.steps, grid=both, seeds=plan["fresh_seeds"], seed=plan["fresh_seed"],
-        run_dir=folder, quiet=True, environment_arguments=run.environment_arguments,
-        evaluation_environment=given[EVALUATION_ENVIRONMENT],
-        evaluate_every=run.evaluate_every, evaluate_episodes=run.evaluate_episodes, final_episodes=run.final_episodes,
-        evaluation_copies=run.evaluation_copies, checkpoint_every=run.checkpoint_every,
-        keep_checkpoints=run.keep_checkpoints, metrics_every=run.metrics_every, record_info=run.record_info,
+        run_dir=folder, quiet=True, environment_arguments=run.environment_arguments, **_options(run, given),
     )  # fmt: skip
+
+
+def _options(run: Configuration, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `train` that each run of a search has."""
+    own = {name: getattr(run, name) for name in OPTIONS if name != EVALUATION_ENVIRONMENT}
+    return own | {EVALUATION_ENVIRONMENT: given[EVALUATION_ENVIRONMENT]}
 
 
 def _handed_in(given: Mapping[str, Any]) -> dict[str, Any]:
