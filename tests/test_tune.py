@@ -279,6 +279,13 @@ def test_a_search_is_no_run(searched, call):
         call(searched.folder)
 
 
+def test_a_search_is_in_the_list_of_runs(searched, capsys):
+    assert cli.main(["list", "runs", str(searched.folder.parent)]) == 0
+    out = capsys.readouterr().out
+    assert " ppo " in out
+    assert f"a search: thorndike list runs {searched.folder / 'trials'}" in out
+
+
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     """What the command asks of `td.tune`, instead of searching."""
