@@ -16,6 +16,8 @@
 #   make deep-sea         bootstrapped DQN and DQN in Deep Sea at all of bsuite's sizes, hours (ARGS="--sizes 10 20")
 #   make exploration      rewards for what is new, and none, where exploration is hard
 #   make workers          DQN where steps are slow, in worker processes, beside stable-baselines3's
+#   make sweep            a sweep beside as many seeds of one setting, in time and in programs compiled
+#   make tune             settings that a search finds, beside the defaults on seeds that it has not seen
 #   make networks         rerun the comparison of one network in every framework, with what test-frameworks installs
 #   make docs             write docs/algorithms.md and a page for each algorithm, of the code
 #   make clean            remove what the above have installed (runs/ and benchmarks/results/ stay)
@@ -38,7 +40,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: train test check test-full test-frameworks test-worlds faults mutants learning learning-long speed minatar \
-  atari deep-sea exploration workers networks docs clean
+  atari deep-sea exploration workers sweep tune networks docs clean
 
 train: $(VENV)/core
 	$(BIN)/thorndike train dqn CartPole-v1 --seed $(SEED) $(ARGS)
@@ -105,6 +107,13 @@ exploration: $(VENV)/dev
 
 workers: $(VENV)/core
 	$(BIN)/python benchmarks/workers.py $(ARGS)
+
+sweep: $(VENV)/core
+	$(BIN)/python benchmarks/sweep.py $(ARGS)
+
+# Optuna is among the tests' tools.
+tune: $(VENV)/dev
+	$(BIN)/python benchmarks/tune.py $(ARGS)
 
 networks: $(FRAMEWORKS)/installed
 	$(FRAMEWORKS)/bin/python benchmarks/networks.py $(ARGS)

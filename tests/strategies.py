@@ -289,7 +289,7 @@ flags = misspelt(st.sampled_from(FLAGS)).flatmap(
 @st.composite
 def commands(draw: Any) -> list[str]:
     """The words after `thorndike`: mostly a training with some flags."""
-    verb = draw(st.sampled_from(["train"] * 12 + ["resume", "evaluate", "list", "verify", "trian"]))
+    verb = draw(st.sampled_from(["train"] * 12 + ["sweep"] * 3 + ["resume", "evaluate", "list", "verify", "trian"]))
     cls, fitting = draw(pairs)
     places = [draw(misspelt(st.just(cls.__name__.lower()))), draw(mostly(fitting, st.sampled_from(IDS) | texts))][
         : draw(st.sampled_from([2] * 9 + [1, 0]))

@@ -59,12 +59,12 @@ MAY_KNOW = {
 }
 BELOW = set(MAY_KNOW)
 # All else sits on top: it may know everything below, and of each other what stands further down in this list.
-ON_TOP = ["cli", "learner", "runs"]
+ON_TOP = ["cli", "learner", "sweeps", "runs"]
 # The same inside a room.
 IN_RUNS = [
     "train", "resume", "load", "drive", "run", "worlds", "preparation", "folders", "recording", "sizes", "chunks",
-    "agents", "export", "onnx_writer", "agent_folders", "configuration", "earlier", "checkpoints", "records", "schema",
-    "interrupts",
+    "agents", "export", "onnx_writer", "agent_folders", "settings_files", "configuration", "earlier", "checkpoints",
+    "records", "schema", "interrupts",
 ]  # fmt: skip
 FRONT = {"__init__", "__main__"}  # the doors to all of it
 

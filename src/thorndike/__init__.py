@@ -57,7 +57,10 @@ if TYPE_CHECKING:
     from thorndike.runs.load import load
     from thorndike.runs.resume import resume
     from thorndike.runs.run import Run
+    from thorndike.runs.settings_files import load_settings, save_settings
     from thorndike.runs.train import train, training
+    from thorndike.sweeps.sweep import Sweep, sweep
+    from thorndike.sweeps.tune import Search, tune
 
 _HOMES = {name: f"algorithms.{known.file}" for name, known in names.ALGORITHMS.items()} | {
     "Adam": "optimizers",
@@ -84,14 +87,20 @@ _HOMES = {name: f"algorithms.{known.file}" for name, known in names.ALGORITHMS.i
     "Run": "runs.run",
     "SGD": "optimizers",
     "Same": "networks",
+    "Search": "sweeps.tune",
     "SimBa": "networks",
+    "Sweep": "sweeps.sweep",
     "Vectorized": "environments.functional",
     "check": "examination",
     "load": "runs.load",
+    "load_settings": "runs.settings_files",
     "make": "environments",
     "resume": "runs.resume",
+    "save_settings": "runs.settings_files",
+    "sweep": "sweeps.sweep",
     "train": "runs.train",
     "training": "runs.train",
+    "tune": "sweeps.tune",
     "CorruptCheckpointError": "errors",
     "EnvironmentFault": "errors",
     "MissingExtraError": "errors",

@@ -1,4 +1,4 @@
-"""The command: `thorndike train dqn CartPole-v1`, `check`, `resume`, `evaluate`, `watch`, `plot`, `verify`, `list`.
+"""The command: `thorndike train dqn CartPole-v1`, `sweep`, `tune`, `check`, `resume`, `evaluate`, `watch`, `plot`, ...
 
 Every field of an algorithm is a flag, made by tyro from its dataclass; a small pass before it picks recipes
 (`--memory prioritized`), reads numbers as people write them (1M) and answers other libraries' words.
@@ -20,14 +20,16 @@ from types import ModuleType
 from typing import Annotated, Any
 
 import thorndike as td
-from thorndike.errors import RunError, SettingError, ThorndikeError, UnknownNameError, nearest, one_line
+from thorndike.errors import RunError, SettingError, ThorndikeError, UnknownNameError, nearest, one_line, shown
 from thorndike.interface.words import RUN_WORDS, OnFault, OnFullDisk, spelled_out
 
 HELP = """thorndike: deep reinforcement learning
 
-  thorndike train ALGORITHM ENVIRONMENT [--steps N] [--seeds N] [--gamma 0.98] ...
+  thorndike train ALGORITHM ENVIRONMENT [--steps N] [--seeds N] [--gamma 0.98] [--settings FILE.json] ...
+  thorndike sweep ALGORITHM ENVIRONMENT --learning-rate 1e-4,1e-3 [--gamma 0.95..0.999 --draws 20] [--seeds 3] ...
+  thorndike tune ALGORITHM ENVIRONMENT [--trials 30] [--seeds 3] [--learning-rate 1e-5..1e-2] ...
   thorndike check ENVIRONMENT [--steps 2000] [--seed 0] [--environment.NAME VALUE]
-  thorndike resume RUN [--steps N] [--environment ID]
+  thorndike resume RUN | SWEEP | SEARCH [--steps N] [--environment ID]
   thorndike evaluate RUN [--episodes 100] [--best] [--environment ID]
   thorndike watch RUN [--episodes 1] [--best] [--out FILM.webp]
   thorndike plot RUN ... [--metric return_mean] [--out CURVES.svg]
@@ -65,6 +67,9 @@ REWORDED = (  # what tyro says, and how it is said here
     (r"(--\S+): Could not find valid parse for arguments: \[(.*)\]", r"\1 cannot take \2"),
     (r"Missing value for argument '(--\S+)'.*", r"\1 needs a value"),
 )
+NOTATION = """
+--gamma 0.95,0.99 are two values, --network.sizes 64 64,128 128 too; --gamma 0.9..0.999 is a range, from which numbers
+are drawn: logarithmically where it is positive and spans ten times or more"""
 INVALID_CHOICE = re.compile(r"invalid choice '(.*)' for argument '(--\S+)'\. Expected one of \((.*)\)\.")
 
 
@@ -92,6 +97,27 @@ class TrainOptions:
     on_fault: OnFault = "raise"  # or restart: start the worker anew and take the step again
     max_restarts: int = 10  # of workers, in a run
     overlap: bool = False  # on the host: act the next rollout while the last one is learned from
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions(TrainOptions):
+    """How many settings and seeds, how long, how often and where."""
+
+    seeds: int = 3  # of each setting: seed, seed + 1, ...
+    run_dir: str | None = "auto"  # the folder to write, with a run folder for each setting in it
+    draws: int | None = None  # settings drawn at random, of ranges (1e-5..1e-2) and lists of values
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneOptions(TrainOptions):
+    """How many trials and seeds, how long, how often and where."""
+
+    trials: int = 30  # settings that are tried, those by default first
+    seeds: int = 3  # of each trial: seed, seed + 1, ...
+    fresh_seeds: int = 5  # that what was found is compared on with the defaults
+    fresh_seed: int | None = None  # the first of them; seed + 1000 unless given
+    prune: bool = True  # end trials early whose learning curves lie below the median
+    run_dir: str | None = "auto"  # the folder to write, with a run folder for each trial in it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +213,7 @@ def run(given: list[str]) -> int:
         return 0
     verbs: dict[str, Callable[[list[str]], int]]
     verbs = {"train": train, "resume": resume, "evaluate": evaluate, "watch": watch, "plot": plot}
-    verbs |= {"check": check, "verify": verify, "list": list_}
+    verbs |= {"sweep": sweep, "tune": tune, "check": check, "verify": verify, "list": list_}
     if given[0] not in verbs:
         near = nearest(given[0], verbs)
         raise UnknownNameError(f"unknown verb '{given[0]}'.{near} There are: {', '.join(verbs)}")
@@ -196,30 +222,172 @@ def run(given: list[str]) -> int:
 
 def train(given: list[str]) -> int:
     """`thorndike train ALGORITHM ENVIRONMENT ...`"""
-    places, flags = _split(_understood(given))
-    algorithm, environment = (*_placed(places, flags, ("algorithm", "environment")), None, None)[:2]
-    asked = bool({"-h", "--help"} & set(flags))
-    if algorithm is None:
-        if not asked:
-            raise UnknownNameError("which algorithm? For example: thorndike train dqn CartPole-v1")
-        print(HELP, end="")
+    pair = _pair("train", given)
+    if pair is None:
         return 0
+    chosen, made, environment_arguments = _made(pair, pair.flags, TrainOptions(steps=pair.steps))
+    begin = td.train  # so imported before modules of the user's, here and below
+    _import_modules(pair.environment, chosen.evaluation_environment)
+    begin(made, pair.environment, environment_arguments=environment_arguments, **dataclasses.asdict(chosen))
+    return 0
+
+
+def sweep(given: list[str]) -> int:
+    """`thorndike sweep ALGORITHM ENVIRONMENT --learning-rate 1e-4,1e-3 ...`"""
+    pair = _pair("sweep", given)
+    if pair is None:
+        return 0
+    chosen, made, environment_arguments, grid = _gridded(pair, SweepOptions(steps=pair.steps))
+    begin = td.sweep
+    _import_modules(pair.environment, chosen.evaluation_environment)
+    begin(made, pair.environment, grid=grid, environment_arguments=environment_arguments, **dataclasses.asdict(chosen))
+    return 0
+
+
+def tune(given: list[str]) -> int:
+    """`thorndike tune ALGORITHM ENVIRONMENT ...`"""
+    pair = _pair("tune", given)
+    if pair is None:
+        return 0
+    chosen, made, environment_arguments, space = _gridded(pair, TuneOptions(steps=pair.steps))
+    from thorndike.sweeps import grids, spaces
+
+    typed = {flag.lstrip("-").replace("-", "_") for flag, *_ in _grouped(pair.flags)}
+    fixed = {path: [grids.value_at(made, path)] for path in spaces.default_space(made) if path in typed - space.keys()}
+    begin = td.tune
+    _import_modules(pair.environment, chosen.evaluation_environment)
+    begin(
+        made,
+        pair.environment,
+        space=space | fixed,
+        environment_arguments=environment_arguments,
+        **dataclasses.asdict(chosen),
+    )
+    return 0
+
+
+@dataclasses.dataclass
+class _Pair:
+    """What `train`, `sweep` and `tune` begin with."""
+
+    verb: str
+    name: str  # of the algorithm, as it was typed
+    environment: str | None  # None where only help is asked for
+    algorithm: Any  # with the settings that flags change
+    steps: int | None  # that belong to those
+    flags: list[str]
+
+    @property
+    def title(self) -> str:
+        return f"thorndike {self.verb} {self.name} {self.environment or 'ENVIRONMENT'}"
+
+
+def _pair(verb: str, given: list[str]) -> _Pair | None:
+    """The algorithm and the environment that are named, and their settings; None where only HELP was asked for."""
+    places, flags = _split(_understood(given))
+    name, environment = (*_placed(places, flags, ("algorithm", "environment")), None, None)[:2]
+    asked = bool({"-h", "--help"} & set(flags))
+    if name is None:
+        if not asked:
+            raise UnknownNameError(f"which algorithm? For example: thorndike {verb} dqn CartPole-v1")
+        print(HELP, end="")
+        return None
     from thorndike import settings
 
-    cls = _algorithm(algorithm)
+    cls = _algorithm(name)
     if environment is None and not asked:
-        raise UnknownNameError(f"which environment? For example: thorndike train {algorithm} CartPole-v1")
-    recorded = None if ":" in algorithm else settings.recorded(cls.__name__, environment)
-    default, flags = _choose_recipes(recorded.algorithm if recorded else cls(), flags)
-    flags, environment_arguments = _take_environment_arguments(flags)
-    options = TrainOptions(steps=recorded.steps if recorded else None)
-    title = f"thorndike train {algorithm} {environment or 'ENVIRONMENT'}"
-    chosen, made = _parse(title, flags, options, default)
+        raise UnknownNameError(f"which environment? For example: thorndike {verb} {name} CartPole-v1")
+    recorded = None if ":" in name else settings.recorded(cls.__name__, environment)
+    algorithm, steps = (recorded.algorithm, recorded.steps) if recorded else (cls(), None)
+    if "--settings" in flags:
+        algorithm, steps = _from_file(flags, cls, name)
+    return _Pair(verb, name, environment, algorithm, steps, flags)
 
-    begin = td.train  # so imported before modules of the user's, here and below
-    _import_modules(environment, chosen.evaluation_environment)
-    begin(made, environment, environment_arguments=environment_arguments, **dataclasses.asdict(chosen))
-    return 0
+
+def _from_file(flags: list[str], cls: type, name: str) -> tuple[Any, int | None]:
+    """The settings in the file that `--settings` names, which is taken out of `flags`."""
+    from thorndike import persistence
+    from thorndike.runs import settings_files
+
+    at = flags.index("--settings")
+    file = next(iter(flags[at + 1 :]), "--")
+    if file.startswith("--"):
+        raise SettingError("--settings needs a file, such as settings.json")
+    del flags[at : at + 2]
+    algorithm, steps = settings_files.read(persistence.folder_of(file))
+    if type(algorithm) is not cls:
+        raise SettingError(f"{file} has settings of {type(algorithm).__name__.lower()}, not of {name}")
+    return algorithm, steps
+
+
+def _made(pair: _Pair, flags: list[str], options: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """The options, the algorithm and the environment's arguments that flags make of those by default."""
+    default, flags = _choose_recipes(pair.algorithm, flags)
+    flags, environment_arguments = _take_environment_arguments(flags)
+    return *_parse(pair.title, flags, options, default), environment_arguments
+
+
+def _gridded(pair: _Pair, options: Any) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
+    """As `_made`, with the first value of each flag that has several; and the grid that all of them are.
+
+    Every value is read as `train` reads it: `--network.sizes 64 64,128 128` are two.
+    """
+    from thorndike.sweeps import grids
+
+    several: dict[str, list[list[str]]] = {}
+    ranges, first, names = set(), [], {field.name for field in dataclasses.fields(options)}
+    for flag, *words in _grouped(pair.flags):
+        name, text = flag.lstrip("-").replace("-", "_"), " ".join(words)
+        ends = grids.ends_of(text) if name not in names else None
+        parts = list(ends) if ends else _parts(flag, text) if name not in names else []
+        if len(parts) > 1:
+            several[flag] = [[spelled_out(word) for word in part.split()] for part in parts]
+            ranges |= {flag} if ends else set()
+        first += [flag, *(several[flag][0] if flag in several else words)]
+    chosen, made, environment_arguments = _made(pair, first, options)
+    grid: dict[str, Any] = {}
+    for flag, alternatives in several.items():
+        path, values = flag.removeprefix("--").replace("-", "_"), []
+        for words in alternatives:
+            _, algorithm, arguments = _made(pair, _with(first, flag, words), options)
+            argument = path.removeprefix(grids.ENVIRONMENT_PREFIX)
+            values.append(arguments[argument] if grids.of_environment(path) else grids.value_at(algorithm, path))
+        grid[path] = grids.Range(*values) if flag in ranges else values
+        environment_arguments.pop(path.removeprefix(grids.ENVIRONMENT_PREFIX), None)
+    return chosen, made, environment_arguments, grid
+
+
+def _grouped(flags: list[str]) -> Iterable[list[str]]:
+    """Each flag with the words after it."""
+    group: list[str] = []
+    for word in flags:
+        if word.startswith("--") and group:
+            yield group
+            group = []
+        group.append(word)
+    if group:
+        yield group
+
+
+def _parts(flag: str, text: str) -> list[str]:
+    """What commas divide, but for those inside of brackets (`--environment.size [3,4],[5,6]`)."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    if len(parts) > 1 and not all(part.strip() for part in parts):
+        raise SettingError(f"{flag} has a comma with no value beside it: {shown(text)}")
+    if len(parts) > 1 and any(".." in part for part in parts):
+        raise SettingError(f"{flag} takes values with commas between them or one range, not both: {shown(text)}")
+    return parts
+
+
+def _with(flags: list[str], flag: str, words: list[str]) -> list[str]:
+    """The flags, one of them with other words after it."""
+    return [word for group in _grouped(flags) for word in ([flag, *words] if group[0] == flag else group)]
 
 
 def check(given: list[str]) -> int:
@@ -244,10 +412,31 @@ def resume(given: list[str]) -> int:
     if not places:
         raise UnknownNameError("which run? For example: thorndike resume runs/dqn-CartPole-v1-...")
     _only(places, 1)
-    go_on = td.resume
+    go_on, given_again = _goes_on(places[0]), dataclasses.asdict(options)
+    if go_on == td.Search.resume:
+        del given_again["on_full_disk"]
+    if go_on != td.resume:
+        if given_again.pop("steps") is not None:
+            raise SettingError(
+                f"{places[0]} holds several runs, which go on to the ends they have: --steps is for one run"
+            )
+        given_again = {name: value for name, value in given_again.items() if value is not None}
     _import_modules(options.environment, options.evaluation_environment)
-    go_on(places[0], **dataclasses.asdict(options) | {"algorithm": _algorithm(options.algorithm)})
+    if options.algorithm is not None:
+        given_again["algorithm"] = _algorithm(options.algorithm)
+    go_on(places[0], **given_again)
     return 0
+
+
+def _goes_on(place: str) -> Callable[..., Any]:
+    """What goes on with a folder, by what it holds."""
+    from thorndike import persistence
+    from thorndike.runs import folders
+
+    folder = persistence.folder_of(place)
+    if persistence.exists(folder / folders.SWEEP):
+        return td.Sweep.resume
+    return td.Search.resume if persistence.exists(folder / folders.SEARCH) else td.resume
 
 
 def evaluate(given: list[str]) -> int:
@@ -520,6 +709,7 @@ def _parse(title: str, flags: list[str], *defaults: Any) -> tuple[Any, ...]:
 
     no_prefix = tyro.conf.arg(name="")
     parts = [_as_it_is(part) for part in defaults]
+    notation = NOTATION if isinstance(defaults[0], SweepOptions | TuneOptions) else ""
     fields: list[Any] = [
         (f"part_{i}", Annotated[type(part), no_prefix], dataclasses.field(default=part)) for i, part in enumerate(parts)
     ]
@@ -528,7 +718,7 @@ def _parse(title: str, flags: list[str], *defaults: Any) -> tuple[Any, ...]:
     try:
         with contextlib.redirect_stderr(said):
             result: Any = tyro.cli(
-                cls, prog=title, description=_described(defaults[-1]), args=_booleans(flags),
+                cls, prog=title, description=_described(defaults[-1]) + notation, args=_booleans(flags),
                 config=(tyro.conf.AvoidSubcommands,), return_unknown_args=True,
             )  # fmt: skip
     except SystemExit as leaving:

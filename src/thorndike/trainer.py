@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent import futures
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ MAX_ITERATIONS = 2**32 - 1  # the device counts them in 32 bits
 ROWS = 200  # rows of metrics a run, at most
 CHUNK_SECONDS = 0.5  # what chunks are steered to: often enough for a screen and for signals
 
+T = TypeVar("T")
 Parallel = Literal["auto", "threads", "vmap", "sequential"]
 
 
@@ -119,7 +120,7 @@ def train(
         runs.append(run)
     try:
         if parallel == "threads":
-            yield from _threaded(runs)
+            yield from side_by_side([run.chunks() for run in runs])
         else:
             for run in runs:
                 yield from run.chunks()
@@ -588,8 +589,11 @@ def _conclude_and_plan(
     return progress, core.plan(algorithm, progress, run_key, total)
 
 
-def _threaded(runs: list[_Run]) -> Iterator[Chunk]:
-    """A thread for each core, which takes one run after another; it waits while a chunk is in the caller's hands."""
+def side_by_side(runs: Sequence[Iterator[T]]) -> Iterator[T]:
+    """What all `runs` yield (chunks), as it comes.
+
+    A thread for each core takes one run after another; it waits while what it has made is in the caller's hands.
+    """
     waiting_runs: queue.SimpleQueue = queue.SimpleQueue()
     for run in runs:
         waiting_runs.put(run)
@@ -599,7 +603,7 @@ def _threaded(runs: list[_Run]) -> Iterator[Chunk]:
     def work() -> None:
         try:
             while (run := _next(waiting_runs)) is not None and not stopped.is_set():
-                for chunk in run.chunks():
+                for chunk in run:
                     released = threading.Event()
                     ready.put((chunk, released))
                     released.wait()

@@ -96,7 +96,25 @@ def runs(folder: str = "runs") -> Table:
     for path in sorted(Path(folder).iterdir()):
         if persistence.exists(path / "config.json"):
             rows.append((str(path), *_described(path)))
+        elif persistence.exists(path / "sweep.json"):
+            rows.append((str(path), *_holder(path / "sweep.json"), f"a sweep: thorndike list runs {path}"))
+        elif persistence.exists(path / "search.json"):
+            about = _holder(path / "search.json")
+            rows.append((str(path), *about, f"a search: thorndike list runs {path / 'trials'}"))
     return rows
+
+
+def _holder(file: Path) -> Sequence[str]:
+    """What the file of a sweep or a search says of its runs: algorithm, environment, nothing of steps, seeds."""
+    try:
+        values = persistence.read_json(file)
+    except ThorndikeError as error:
+        return (f"unreadable: {error}", "", "", "")
+    run = values.get("run")
+    run = run if isinstance(run, dict) else values  # a search has the configuration of its trials in it
+    algorithm = run.get("algorithm")
+    name = str(algorithm.get("type", "?")).lower() if isinstance(algorithm, dict) else algorithm
+    return tuple(str(cell)[:60] for cell in (name, run.get("environment"), "", run.get("seeds")))
 
 
 def _described(path: Path) -> Sequence[str]:

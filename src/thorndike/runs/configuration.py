@@ -229,9 +229,9 @@ def trusted_environment(configuration: Configuration, folder: Path, named: Any, 
 def how_to_resume(configuration: Configuration, folder: Path) -> str:
     """The command or call that goes on with a run, with all that has to be handed in again."""
     values = to_json(configuration.algorithm)
-    own = [f"algorithm={type(configuration.algorithm).__name__}"] if _is_own(values) else []
-    own += [f"{name}=..." for name, value in values.items() if _is_foreign(value)]
-    own += [f"{name}={value['type'].rpartition(':')[2]}" for name, value in values.items() if _is_own(value)]
+    own = [f"algorithm={type(configuration.algorithm).__name__}"] if is_own(values) else []
+    own += [f"{name}=..." for name, value in values.items() if is_foreign(value)]
+    own += [f"{name}={value['type'].rpartition(':')[2]}" for name, value in values.items() if is_own(value)]
     if not configuration.own_loop:
         own += [f"{role}=..." for role, (_, is_id) in configuration.environments.items() if not is_id]
     if own or configuration.own_loop:
@@ -321,7 +321,7 @@ def algorithm_from_json(values: Any, own: Mapping[str, Any], folder: Path, writt
     classes, kind, given = hyperparameter_classes(), str(values.get("type")), dict(own)
     algorithm = given.pop("algorithm", None)
     if algorithm is None and kind not in algorithms.ALGORITHMS.values():
-        if not _is_own(values):
+        if not is_own(values):
             raise ValueError(f"{values!r:.80} is no algorithm")
         raise RunError(f"{folder} trained an algorithm of your own, '{kind}': hand in its class again ({_again(kind)})")
     if algorithm is not None:
@@ -330,19 +330,24 @@ def algorithm_from_json(values: Any, own: Mapping[str, Any], folder: Path, writt
     ours = dict(values)
     for name, value in values.items():
         handed_in = given.get(name)
-        if _is_own(value) and isinstance(handed_in, type):
+        if is_own(value) and isinstance(handed_in, type):
             classes[value["type"]] = given.pop(name)
-        elif _is_own(value) and handed_in is None and value["type"] not in classes:
+        elif is_own(value) and handed_in is None and value["type"] not in classes:
             kind = value["type"].rpartition(":")[2]
             raise RunError(
                 f"{folder} has a {name} of your own, '{value['type']}': hand in its class again, {name}={kind}"
             )
-        elif _is_foreign(value) and handed_in is None:
+        elif is_foreign(value) and handed_in is None:
             what = "a network" if name.endswith("network") else f"an {name}"
             raise RunError(f"{folder} trained {what} of your own as {name}: hand it in again with {name}=...")
         if name in given:
             del ours[name]
     return dataclasses.replace(from_json(ours, classes), **given)
+
+
+def value_from_json(value: Any) -> Any:
+    """A field's value that `to_json` gave, of our own classes alone. A list becomes a tuple."""
+    return from_json(value, hyperparameter_classes())
 
 
 def _classes_of(algorithm: Any, kind: str, folder: Path) -> dict[str, type]:
@@ -364,13 +369,13 @@ def _again(kind: str) -> str:
     return f"td.load/td.resume(..., algorithm={name}){in_a_command}"
 
 
-def _is_own(value: Any) -> bool:
+def is_own(value: Any) -> bool:
     """Whether JSON values are those of a class that is not of this package."""
     return isinstance(value, dict) and ":" in str(value.get("type"))
 
 
-def _is_foreign(value: Any) -> bool:
+def is_foreign(value: Any) -> bool:
     """Whether JSON values stand for a network or an optimizer of the user's own, or for one made of such."""
     if not isinstance(value, dict):
         return False
-    return value.get("type") == FOREIGN or any(_is_own(part) or _is_foreign(part) for part in value.values())
+    return value.get("type") == FOREIGN or any(is_own(part) or is_foreign(part) for part in value.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,7 @@ def drive(
     signals = interrupts.Interrupts()
     recording = Recording(run, worlds.evaluation, folder, display, signals, on_full_disk, checkpoint, log, on_chunk)
     story.notes = [note for note in (recording.plan.cost if recording.plan else "", *worlds.notes) if note]
-    interval = recording.interval(run.evaluation_interval)
-    every = [interval, recording.interval(run.checkpoint_every) if folder else 0]
-    saved = {seed: checkpoint.arrays(seed) for seed in checkpoint.seeds} if checkpoint else None
-    progress = trainer.train(
-        run.algorithm, lambda: worlds.training, run.steps, seed=run.seed, seeds=run.seeds, every=every,
-        row_every=recording.interval(run.metrics_every or 0), lend_every=interval if worlds.shared else 0,
-        resume=saved, ended=recording.stopped, parallel=_parallel(run, checkpoint), overlap=run.overlap,
-        make_chunk=worlds.make_chunk,
-    )  # fmt: skip
+    progress = chunks_of(recording, worlds, run.seed, run.seeds)
     last_words: list[str] = []
     with signals:
         display.start()
@@ -69,6 +62,21 @@ def drive(
     agents = [Agent(run.algorithm, outcome.state, run.observation_space, run.action_space) for outcome in outcomes]
     stand = [(seed, recording.outcomes[seed].iteration) for seed in run.chosen_seeds]
     return Run(recording.configuration, given, folder, summary, recording.log.rows, agents, stand, recording.best)
+
+
+def chunks_of(recording: Recording, worlds: Worlds, seed: int, seeds: int) -> Iterator[trainer.Chunk]:
+    """The training of `seeds` of a recorded run from `seed` on, from where its checkpoint has left them."""
+    run, checkpoint = recording.configuration, recording.checkpoint
+    interval = recording.interval(run.evaluation_interval)
+    every = [interval, recording.interval(run.checkpoint_every) if recording.folder else 0]
+    chosen = set(range(seed, seed + seeds))
+    saved = {one: checkpoint.arrays(one) for one in checkpoint.seeds.keys() & chosen} if checkpoint else None
+    return trainer.train(
+        run.algorithm, lambda: worlds.training, run.steps, seed=seed, seeds=seeds, every=every,
+        row_every=recording.interval(run.metrics_every or 0), lend_every=interval if worlds.shared else 0,
+        resume=saved, ended=recording.stopped, parallel=_parallel(run, checkpoint), overlap=run.overlap,
+        make_chunk=worlds.make_chunk,
+    )  # fmt: skip
 
 
 def _parallel(run: Configuration, checkpoint: checkpoints.Checkpoint | None) -> trainer.Parallel:

@@ -20,10 +20,16 @@ from thorndike.runs.checkpoints import Checkpoint
 from thorndike.runs.configuration import Configuration
 from thorndike.runs.recording import CHECKPOINTS, SUMMARY
 
+SWEEP, SEARCH = "sweep.json", "search.json"  # what folders hold that have run folders in them
+
 
 def check_is_one(folder: Path) -> None:
     """RunError where `folder` is no run folder."""
     if not persistence.exists(folder / configuration.FILE) and not persistence.is_folder(folder / CHECKPOINTS):
+        kinds = {SWEEP: ("a sweep", "td.Sweep"), SEARCH: ("a search", "td.Search")}
+        for file, (what, cls) in kinds.items():
+            if persistence.exists(folder / file):
+                raise RunError(f"{folder} is {what}: {cls}.load and thorndike resume take it, all else one of its runs")
         raise RunError(f"{folder} is not a run folder: it has no {configuration.FILE}")
 
 
@@ -51,6 +57,13 @@ def read(folder: Path, own: Mapping[str, Any]) -> tuple[Configuration, Checkpoin
     if checkpoint:
         _check_seeds(checkpoint, found)
     return found, checkpoint
+
+
+def is_complete(run: Configuration, checkpoint: Checkpoint | None, folder: Path) -> bool:
+    """Whether every seed has come to its end, and the result is written."""
+    total = trainer.iterations_for(run.algorithm, run.steps)
+    ended = [entry["iteration"] >= total for entry in checkpoint.seeds.values()] if checkpoint else []
+    return len(ended) == run.seeds and all(ended) and persistence.exists(folder / SUMMARY)
 
 
 def rows(folder: Path, checkpoint: Checkpoint | None) -> list[dict[str, Any]]:

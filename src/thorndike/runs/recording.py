@@ -84,6 +84,10 @@ class Best:
         return {name: value for name, value in vars(self).items() if name != "state"}
 
 
+class Diverged(RunError):
+    """Learning whose numbers are not finite any more."""
+
+
 class Recording:
     """One run as it is followed from chunk to chunk, with or without a folder."""
 
@@ -116,6 +120,7 @@ class Recording:
         self.concurrent = 1  # how many seeds have been under way at once
         self.clocks: dict[int, tuple[dict[str, float], float]] = {}  # by seed: seconds, steps per second
         self.hinted = False
+        self.halted: set[int] = set()  # seeds that a signal has stopped, saved
         self.owed: set[int] = set()  # seeds whose newest evaluation a signal kept from its end
         self.writer = None
         if folder is not None:
@@ -128,25 +133,39 @@ class Recording:
 
     def follow(self, chunks: Iterator) -> bool:
         """Take every chunk; False where a signal ended that early, with everything saved."""
-        stopped: set[int] = set()
         try:
             self.catch_up()
             for chunk in () if self.owed else chunks:
-                if self.interrupts.pending:
-                    self.display.stopping()
-                if chunk.seed in stopped:
-                    continue
-                self.take(chunk)
-                # Begin to stop at the first seed, so that seeds that go in step are saved in step.
-                first = chunk.seed == min(self.running, default=chunk.seed)
-                if self.interrupts.pending and (stopped or first or chunk.seed in self.owed):
-                    self.save(chunk)
-                    stopped.add(chunk.seed)
-                    if stopped >= self.running:
-                        self.commit()
-                        break
+                self.step(chunk)
+                if self.halted and self.at_rest:
+                    break
         finally:
             chunks.close()  # type: ignore[attr-defined]
+        return self.complete
+
+    def step(self, chunk: Any) -> None:
+        """Take one chunk; where a signal has come, save its seed and halt it."""
+        if self.interrupts.pending:
+            self.display.stopping()
+        if chunk.seed in self.halted:
+            return
+        self.take(chunk)
+        # Begin to stop at the first seed, so that seeds that go in step are saved in step.
+        first = chunk.seed == min(self.running, default=chunk.seed)
+        if self.interrupts.pending and (self.halted or first or chunk.seed in self.owed):
+            self.save(chunk)
+            self.halted.add(chunk.seed)
+            if self.at_rest:
+                self.commit()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no seed is under way that is not halted."""
+        return self.halted >= self.running
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed has reached its end, the final evaluation included."""
         return not self.owed and self.finished >= set(self.configuration.chosen_seeds)
 
     def take(self, chunk: Any) -> None:
@@ -224,7 +243,7 @@ class Recording:
         """RunError where learning has diverged: going on would only cost time."""
         broken = [name for name, value in (chunk.row or {}).items() if not math.isfinite(value)]
         if broken:
-            raise RunError(
+            raise Diverged(
                 f"learning has diverged: {', '.join(broken)} not finite at step {chunk.steps:,} of seed {chunk.seed}. "
                 f"A smaller learning_rate may help. The last checkpoint: {self.last or 'none yet'}"
             )

@@ -11,13 +11,13 @@ from thorndike import environments, persistence, trainer
 from thorndike.errors import RunError
 from thorndike.interface import words
 from thorndike.persistence import folder_of, locked
-from thorndike.runs import checkpoints, chunks, configuration, folders, sizes
+from thorndike.runs import checkpoints, chunks, configuration, folders, records, sizes
 from thorndike.runs.configuration import ENVIRONMENT, EVALUATION_ENVIRONMENT, Configuration
 from thorndike.runs.drive import drive
 from thorndike.runs.preparation import check_options, prepare
 from thorndike.runs.recording import CHECKPOINTS, SUMMARY, writing
 from thorndike.runs.run import Run
-from thorndike.runs.worlds import check_fits, chunk_maker, worlds_for
+from thorndike.runs.worlds import Worlds, check_fits, chunk_maker, worlds_for
 
 
 def resume(
@@ -60,20 +60,29 @@ def resume(
         changed: Any = {name: value for name, value in (*staff, ("max_restarts", max_restarts)) if value is not None}
         run = dataclasses.replace(run, steps=steps or run.steps, **changed)
         _check_unfinished(run, checkpoint, folder)
-        prepare()
-        n = run.algorithm.num_environments
-        copies = environments.make(given[ENVIRONMENT], n, workers=run.processes(n), **run.environment_arguments)
-        stack.callback(copies.close)
-        check_fits(run, copies)
-        environments.record_info(copies, run.record_info)
-        run, worlds = worlds_for(run.begun(), given, copies, stack)
-        worlds.make_chunk = chunk_maker(run, given, worlds, stack)
-        worlds.notes.append(sizes.check(run, folder, len(checkpoints.numbered(folder / CHECKPOINTS))))
-        with writing(run, folder, checkpoint.path if checkpoint else None):
-            log = folders.cut_back(folder, checkpoint)
-            persistence.remove(folder / SUMMARY)
-            run.write(folder)
+        run, worlds, log = reopened(run, checkpoint, folder, given, stack)
         return drive(run, given, worlds, folder, quiet, on_full_disk, checkpoint, log, on_chunk)
+
+
+def reopened(
+    run: Configuration, checkpoint: checkpoints.Checkpoint | None, folder: Path, given: dict[str, Any],
+    stack: contextlib.ExitStack,
+) -> tuple[Configuration, Worlds, records.Log]:  # fmt: skip
+    """Make ready to go on in a locked folder: the run, its environments, which `stack` closes, and its rows so far."""
+    prepare()
+    n = run.algorithm.num_environments
+    copies = environments.make(given[ENVIRONMENT], n, workers=run.processes(n), **run.environment_arguments)
+    stack.callback(copies.close)
+    check_fits(run, copies)
+    environments.record_info(copies, run.record_info)
+    run, worlds = worlds_for(run.begun(), given, copies, stack)
+    worlds.make_chunk = chunk_maker(run, given, worlds, stack)
+    worlds.notes.append(sizes.check(run, folder, len(checkpoints.numbered(folder / CHECKPOINTS))))
+    with writing(run, folder, checkpoint.path if checkpoint else None):
+        log = folders.cut_back(folder, checkpoint)
+        persistence.remove(folder / SUMMARY)
+        run.write(folder)
+    return run, worlds, log
 
 
 def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | None, folder: Path) -> None:
@@ -87,6 +96,5 @@ def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | N
     if any(entry["iteration"] > total - ("results" not in entry) for entry in entries):
         steps = max(entry["steps"] for entry in entries)
         raise RunError(f"{folder} is at {steps:,} steps already: {run.steps:,} are not beyond that")
-    done = len(entries) == run.seeds and all(entry["iteration"] >= total for entry in entries)
-    if done and persistence.exists(folder / SUMMARY):
+    if folders.is_complete(run, checkpoint, folder):
         raise RunError(f"{folder} is complete: say how far to go on, --steps {2 * run.steps} or steps={2 * run.steps}")

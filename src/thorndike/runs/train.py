@@ -104,24 +104,17 @@ def train(
     `on_full_disk="pause"` the run waits until there is room.
     """
     check_options(on_full_disk, on_chunk, quiet)
-    chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
+    chosen = choose(algorithm, environment, steps, network, environment_arguments, arguments)
+    options = {
+        "evaluate_every": evaluate_every, "evaluate_episodes": evaluate_episodes, "final_episodes": final_episodes,
+        "evaluation_copies": evaluation_copies, "checkpoint_every": checkpoint_every,
+        "keep_checkpoints": keep_checkpoints, "metrics_every": metrics_every, "record_info": record_info,
+        "workers": workers, "worker_timeout": worker_timeout, "on_fault": on_fault, "max_restarts": max_restarts,
+        "overlap": overlap,
+    }  # fmt: skip
+    given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
     with contextlib.ExitStack() as stack:
-        staff = Workers(workers, worker_timeout, on_fault, max_restarts)
-        run, copies = _configure(chosen, seed, seeds, stack, staff, overlap)
-        run = dataclasses.replace(
-            run,
-            evaluate_every=_count(evaluate_every, "evaluate_every", low=0),
-            evaluate_episodes=_count(evaluate_episodes, "evaluate_episodes", high=MAX_EPISODES),
-            final_episodes=_count(final_episodes, "final_episodes", high=MAX_EPISODES),
-            evaluation_copies=_count(evaluation_copies, "evaluation_copies", high=MAX_COPIES),
-            checkpoint_every=_checkpoint_interval(checkpoint_every, run),
-            keep_checkpoints=_count(keep_checkpoints, "keep_checkpoints") or checkpoints.KEPT,
-            metrics_every=_count(metrics_every, "metrics_every"),
-            record_info=configuration.check_record_info(record_info),
-        )
-        environments.record_info(copies, run.record_info)
-        given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
-        run, worlds = worlds_for(run.begun(), given, copies, stack)
+        run, worlds = configured(chosen, given, seed, seeds, options, stack)
         worlds.make_chunk = chunk_maker(run, given, worlds, stack)
         place = None if run_dir is None else folder_of("runs" if _is_auto(run_dir) else run_dir)
         worlds.notes += [_unplayed(run), sizes.check(run, place), *remarks(run.algorithm, run.observation_space).notes]
@@ -153,7 +146,7 @@ def training(
 
     Arguments as those of `train`, chunks as those that its `on_chunk` gets: valid until the loop's next turn.
     """
-    chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
+    chosen = choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
         staff = Workers(workers, worker_timeout, on_fault, max_restarts)
         run, copies = _configure(chosen, seed, seeds, stack, staff, overlap)
@@ -181,7 +174,7 @@ def _closing(stack: contextlib.ExitStack, chunks: Iterator[trainer.Chunk]) -> It
 
 
 @dataclasses.dataclass
-class _Chosen:
+class Chosen:
     """What a caller of `train` asked for, in our words."""
 
     algorithm: Any
@@ -190,7 +183,7 @@ class _Chosen:
     steps: int | None
 
 
-def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: Any, more: dict[str, Any]) -> _Chosen:
+def choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: Any, more: dict[str, Any]) -> Chosen:
     """Resolve a name to its recorded settings, and every argument to the environment's; refuse what cannot be meant."""
     recorded = None
     if isinstance(algorithm, str):
@@ -211,11 +204,42 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
     steps = recorded.steps if steps is None and recorded else steps
     steps = steps if steps is None else words.whole_number(steps, "steps", low=1)
     arguments = configuration.check_arguments(more) | configuration.check_arguments({} if given is None else given)
-    return _Chosen(algorithm, environment, arguments, steps)
+    return Chosen(algorithm, environment, arguments, steps)
+
+
+def configured(
+    chosen: Chosen, given: dict[str, Any], seed: Any, seeds: Any, options: dict[str, Any], stack: contextlib.ExitStack
+) -> tuple[Configuration, Worlds]:
+    """The configuration of a run that begins now, and the environments that it plays in, which `stack` closes.
+
+    `options` are the arguments of `train` that say how often things happen; what is left out is as by default.
+    """
+    said = options.get
+    staff = {name: options[name] for name in ("worker_timeout", "on_fault", "max_restarts") if name in options}
+    workers = workers_of(said("workers", 0), **staff)
+    run, copies = _configure(chosen, seed, seeds, stack, workers, said("overlap", False))
+    run = dataclasses.replace(
+        run,
+        evaluate_every=_count(said("evaluate_every"), "evaluate_every", low=0),
+        evaluate_episodes=_count(said("evaluate_episodes"), "evaluate_episodes", high=MAX_EPISODES),
+        final_episodes=_count(said("final_episodes"), "final_episodes", high=MAX_EPISODES),
+        evaluation_copies=_count(said("evaluation_copies"), "evaluation_copies", high=MAX_COPIES),
+        checkpoint_every=_checkpoint_interval(said("checkpoint_every"), run),
+        keep_checkpoints=_count(said("keep_checkpoints"), "keep_checkpoints") or checkpoints.KEPT,
+        metrics_every=_count(said("metrics_every"), "metrics_every"),
+        record_info=configuration.check_record_info(said("record_info", ())),
+    )
+    environments.record_info(copies, run.record_info)
+    return worlds_for(run.begun(), given, copies, stack)
+
+
+def workers_of(number: Any, worker_timeout: Any = NO_WORKERS.timeout, **more: Any) -> Workers:
+    """The workers that the arguments of `train` ask for."""
+    return Workers(number, worker_timeout, **more)
 
 
 def _configure(
-    chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack, workers: Workers, overlap: Any
+    chosen: Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack, workers: Workers, overlap: Any
 ) -> tuple[Configuration, Any]:
     """The configuration of a run without intervals, and the environments that it trains in, which `stack` closes."""
     seeds = words.whole_number(seeds, "seeds", low=1, high=MAX_SEEDS)
