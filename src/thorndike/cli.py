@@ -87,6 +87,8 @@ class TrainOptions:
     keep_checkpoints: int | None = None  # the last three unless given
     metrics_every: int | None = None  # steps between rows of metrics; 200 rows a run unless given
     record_info: tuple[str, ...] = ()  # numbers in the environment's info at the ends of episodes: is_success
+    ray: str | None = None  # act by Ray's actors: on this machine (--ray) or those of a cluster (--ray ADDRESS)
+    actors: int | None = None  # how many of them; one for each core that Ray has, unless given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +110,7 @@ class ResumeOptions:
     algorithm: str | None = None  # again, where it is a class of your own: my_module:Mine
     quiet: bool = False  # print nothing
     on_full_disk: OnFullDisk = "stop"  # or pause: wait until there is room
+    ray: str | None = None  # where the actors of a run by Ray are: at this address, else on this machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -383,6 +386,8 @@ def _understood(given: list[str]) -> list[str]:
     for word in given:
         name, equals, value = word.partition("=")
         words += [name, value] if word.startswith("--") and equals else [word]
+    if "--ray" in words and (words[words.index("--ray") + 1 :] or ["--"])[0].startswith("--"):
+        words.insert(words.index("--ray") + 1, "local")  # Ray's own word for one started here
     result = []
     for word in words:
         name = word[2:].replace("-", "_")

@@ -382,6 +382,7 @@ class _Host(_Mode):
         total: int, saved: list[Arrays | None],
     ):  # fmt: skip
         self.environment = environment
+        self.unroll = getattr(environment, "unroll", host.unroll)  # copies that are elsewhere bring their own
         self.seconds = {"acting": 0.0, "learning": 0.0}
         self.lent: dict[str, np.ndarray] = {}
         env_key, _ = random.split(keys_of(seeds[0])[0])
@@ -425,10 +426,12 @@ class _Host(_Mode):
         for _ in range(iterations):
             began = time.perf_counter()
             policy, unroll_key, _ = learning.plan
-            actor, trajectory = host.unroll(
+            actor, trajectory = self.unroll(
                 learning.algorithm, self.environment, policy, learning.progress.actor, unroll_key,
                 learning.algorithm.rollout_length, uniform=warmup,
             )  # fmt: skip
+            if self.unroll is not host.unroll:
+                learning.go_on(learning.progress.actor.observation, self.environment.restarted)
             acted = time.perf_counter()
             learning.conclude(actor, trajectory, warmup)
             self.seconds["acting"] += acted - began

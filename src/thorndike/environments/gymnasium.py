@@ -275,11 +275,11 @@ class Gymnasium(Repeatable):
         return observation
 
     def _seed(self, i: int) -> int:
-        return episode_seed(self._run_seed, i, int(self._episode[i]))
+        return episode_seed(self._run_seed, self.first_copy + i, int(self._episode[i]))
 
     def _fault(self, i: int, text: str) -> EnvironmentFault:
         moment = f"step {self._length[i]}" if self._length[i] else "reset"
-        return EnvironmentFault(f"copy {i}, episode seed {self._seed(i)}, {moment}: {text}")
+        return EnvironmentFault(f"copy {self.first_copy + i}, episode seed {self._seed(i)}, {moment}: {text}")
 
 
 def is_environment(value: Any) -> bool:

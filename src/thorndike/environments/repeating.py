@@ -29,6 +29,7 @@ class Repeatable:
 
     compiled = False
     single = False  # whether there is but one of it, which serves training and evaluation alike
+    first_copy = 0  # the number of the first copy here, where others act elsewhere: seeds and faults count from it
 
     def __init__(self, num_environments: int, observation_space: Any, action_space: Any) -> None:
         """Raises UnsuitableError where the spaces do not suit."""
@@ -136,7 +137,9 @@ class Repeatable:
         """Note that copy `i` goes on with its next episode; to begin that is left to the caller."""
         self.exact = False
         self.restarted[i] = True
-        self.notes.append(f"copy {i} could not go on with its episode and began the next one: {reason}")
+        self.notes.append(
+            f"copy {self.first_copy + i} could not go on with its episode and began the next one: {reason}"
+        )
         self._episode[i] += 1
         self._length[i] = 0
 

@@ -45,6 +45,7 @@ class Session(TypedDict):
     versions: dict[str, str]
     evaluation: NotRequired[str]
     inexact: NotRequired[list[str]]
+    lost: NotRequired[list[str]]  # actors that were lost, and replaced
     stopped: NotRequired[dict[str, int]]  # by seed, the steps after which `on_chunk` has stopped it
 
 
@@ -74,6 +75,7 @@ class Configuration:
     )
     evaluation_environment: str | None = None  # where it is another than trained in
     evaluation_environment_is_id: bool = False
+    actors: Annotated[int, schema.Range(1, MAX_COPIES)] | None = None  # Ray's, among whom copies are shared; None: none
     history: tuple[Session, ...] = ()  # when it was begun, and each time it was resumed
     id: str = ""  # what its checkpoints bear too; "" in runs from before there were any
 

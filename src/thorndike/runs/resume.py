@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thorndike import environments, persistence, trainer
-from thorndike.errors import RunError
+from thorndike.errors import RunError, shown
 from thorndike.interface import words
 from thorndike.persistence import folder_of, locked
 from thorndike.runs import checkpoints, chunks, configuration, folders, sizes
@@ -17,7 +17,7 @@ from thorndike.runs.drive import drive
 from thorndike.runs.preparation import check_options, prepare
 from thorndike.runs.recording import CHECKPOINTS, SUMMARY, writing
 from thorndike.runs.run import Run
-from thorndike.runs.worlds import check_fits, chunk_maker, worlds_for
+from thorndike.runs.worlds import check_fits, chunk_maker, copies_for, worlds_for
 
 
 def resume(
@@ -31,6 +31,7 @@ def resume(
     quiet: bool = False,
     on_full_disk: words.OnFullDisk = "stop",
     on_chunk: chunks.OnChunk | None = None,
+    ray: bool | str | None = None,
     **recipes: Any,
 ) -> Run:
     """Go on with a run from its newest whole checkpoint, as if it had never stopped; with `steps`, to another end.
@@ -38,6 +39,7 @@ def resume(
     Environments, networks and classes are handed in again, as in `load`, where they are your own or come from a module
     of somebody's.
     `quiet`, `on_full_disk` and `on_chunk` as in `train`; a run that `on_chunk` had stopped goes on to its planned end.
+    A run by Ray goes on by a Ray started here, or at the address `ray`, with as many actors as it has had.
     RunError where the run is complete, in use, or does not fit what is handed in.
     """
     check_options(on_full_disk, on_chunk, quiet)
@@ -54,7 +56,8 @@ def resume(
         run = dataclasses.replace(run, steps=steps or run.steps)
         _check_unfinished(run, checkpoint, folder)
         prepare()
-        copies = environments.make(given[ENVIRONMENT], run.algorithm.num_environments, **run.environment_arguments)
+        place = _place(run, ray, folder)
+        copies = copies_for(given[ENVIRONMENT], run.algorithm, run.environment_arguments, place, run.actors)
         stack.callback(copies.close)
         check_fits(run, copies)
         environments.record_info(copies, run.record_info)
@@ -66,6 +69,13 @@ def resume(
             persistence.remove(folder / SUMMARY)
             run.write(folder)
         return drive(run, given, worlds, folder, quiet, on_full_disk, checkpoint, log, on_chunk)
+
+
+def _place(run: Configuration, ray: Any, folder: Path) -> Any:
+    """Where the actors of a run are to be; None for a run without any."""
+    if ray and not run.actors:
+        raise RunError(f"{folder} is no run by Ray: resume it without ray={shown(ray)}")
+    return (ray or True) if run.actors else None
 
 
 def _check_unfinished(run: Configuration, checkpoint: checkpoints.Checkpoint | None, folder: Path) -> None:

@@ -27,7 +27,7 @@ from thorndike.runs.configuration import (
 from thorndike.runs.drive import drive
 from thorndike.runs.preparation import check_beyond_warmup, check_options, check_suitable, prepare, remarks
 from thorndike.runs.run import Run
-from thorndike.runs.worlds import Worlds, chunk_maker, worlds_for
+from thorndike.runs.worlds import Worlds, chunk_maker, copies_for, is_compiled, worlds_for
 
 AUTO = "auto"
 
@@ -54,6 +54,8 @@ def train(
     on_chunk: chunks.OnChunk | None = None,
     network: Any = None,
     environment_arguments: Mapping[str, Any] | None = None,
+    ray: bool | str | None = None,
+    actors: int | None = None,
     **arguments: Any,
 ) -> Run:
     """Train, and return a Run.
@@ -75,6 +77,11 @@ def train(
     every `metrics_every` steps, at most 200 times a run unless that is given. `record_info=("is_success",)` adds, on
     the host, what `info` says at the ends of episodes: the mean over those of a row, as `is_success_mean`.
 
+    `ray=True` has the copies act in actors of a Ray started here (or of one that is in use already), `ray="ADDRESS"` in
+    those of a cluster: `actors` of them, by default one for each core that Ray has. They act whole rollouts, learning
+    stays here. One actor makes the run that would have been without; what several find depends on their number alone.
+    An actor that is lost is replaced, and the run goes on as if nothing had been.
+
     `on_chunk` is called with every `Chunk`, about twice a second for each seed that is under way: `chunk.row`,
     `chunk.agent()`, `chunk.evaluate(10)`, and `chunk.stop()`, after which the seed is saved and evaluated as at its
     end. What it raises ends the run with a RunError that names it; the moment is saved. It is never recorded.
@@ -86,7 +93,7 @@ def train(
     check_options(on_full_disk, on_chunk, quiet)
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
-        run, copies = _configure(chosen, seed, seeds, stack)
+        run, copies = _configure(chosen, seed, seeds, stack, ray, actors)
         run = dataclasses.replace(
             run,
             evaluate_every=_count(evaluate_every, "evaluate_every", low=0),
@@ -121,6 +128,8 @@ def training(
     seed: int = 0,
     network: Any = None,
     environment_arguments: Mapping[str, Any] | None = None,
+    ray: bool | str | None = None,
+    actors: int | None = None,
     **arguments: Any,
 ) -> Iterator[trainer.Chunk]:
     """The chunks of a run, for a loop of your own; nothing is evaluated, shown or written.
@@ -129,7 +138,7 @@ def training(
     """
     chosen = _choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
-        run, copies = _configure(chosen, seed, seeds, stack)
+        run, copies = _configure(chosen, seed, seeds, stack, ray, actors)
         sizes.check(run, None)
         kept = stack.pop_all()  # the copies are the loop's from here on: closed at its end
     given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: None}
@@ -179,13 +188,15 @@ def _choose(algorithm: Any, environment: Any, steps: Any, network: Any, given: A
     return _Chosen(algorithm, environment, arguments, steps)
 
 
-def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack) -> tuple[Configuration, Any]:
+def _configure(
+    chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack, ray: Any, actors: Any
+) -> tuple[Configuration, Any]:
     """The configuration of a run without intervals, and the environments that it trains in, which `stack` closes."""
     seeds = words.whole_number(seeds, "seeds", low=1, high=MAX_SEEDS)
     seed = words.whole_number(seed, "seed")
     trainer.check_seed(seed + seeds - 1)
     prepare()
-    copies = environments.make(chosen.environment, chosen.algorithm.num_environments, **chosen.arguments)
+    copies = copies_for(chosen.environment, chosen.algorithm, chosen.arguments, ray, actors)
     stack.callback(copies.close)
     check_suitable(chosen.algorithm, copies.observation_space, copies.action_space)
     if chosen.steps is None:
@@ -197,7 +208,7 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitSta
         environment=chosen.environment if is_id else environments.name_of(chosen.environment, copies),
         environment_is_id=is_id,
         environment_arguments=chosen.arguments,
-        compiled=copies.compiled,
+        compiled=is_compiled(copies),
         observation_space=copies.observation_space,
         action_space=copies.action_space,
         steps=chosen.steps,
@@ -207,6 +218,7 @@ def _configure(chosen: _Chosen, seed: Any, seeds: Any, stack: contextlib.ExitSta
         evaluate_episodes=None,
         final_episodes=None,
         checkpoint_every=0,
+        actors=getattr(copies, "actors", None),
         id=uuid.uuid4().hex,
     )
     return run, copies

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from thorndike import environments, evaluation, spaces, trainer
-from thorndike.errors import RunError, ThorndikeError, UnsuitableError
+from thorndike.errors import RunError, SettingError, ThorndikeError, UnsuitableError, shown
 from thorndike.runs import chunks
 from thorndike.runs.configuration import ENVIRONMENT, EVALUATION_ENVIRONMENT, Configuration
 
@@ -26,6 +26,22 @@ class Worlds:
     @property
     def shared(self) -> bool:
         return self.evaluation is self.training
+
+
+def copies_for(environment: Any, algorithm: Any, arguments: Mapping[str, Any], ray: Any, actors: Any) -> Any:
+    """The copies that a run trains in: here, or where `ray` says, shared out among `actors`. Errors as theirs."""
+    if ray is None or ray is False:
+        if actors is not None:
+            raise SettingError(f"actors={shown(actors)} are Ray's: ray=True, or ray='ADDRESS'")
+        return environments.make(environment, algorithm.num_environments, **arguments)
+    from thorndike.unrolls.ray import RayEnvironment
+
+    return RayEnvironment(environment, algorithm.num_environments, arguments, ray, actors)
+
+
+def is_compiled(copies: Any) -> bool:
+    """Whether the environment is, wherever its copies are."""
+    return getattr(copies, "compiled_there", copies.compiled)
 
 
 def worlds_for(
@@ -109,9 +125,9 @@ def chunk_maker(
 def check_fits(run: Configuration, made: Any) -> None:
     """RunError where the environment handed in is not of the kind that the run was trained in."""
     check_spaces(run, made)
-    if made.compiled != run.compiled:
+    if is_compiled(made) != run.compiled:
         kinds = {True: "compiled", False: "on the host"}
-        raise RunError(f"the environment was {kinds[run.compiled]}, the one handed in is {kinds[made.compiled]}")
+        raise RunError(f"the environment was {kinds[run.compiled]}, the one handed in is {kinds[is_compiled(made)]}")
 
 
 def check_spaces(run: Configuration, made: Any, what: str = "the environment") -> None:
