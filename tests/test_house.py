@@ -270,8 +270,7 @@ def test_no_compiling_device_clock_file_or_logger_inside_the_mathematics(path):
 def test_only_training_and_evaluation_compile_the_loop():
     compiling = {shown(path) for path in FILES if "thorndike.compilation.jit" in imported(tree_of(path))}
     # Beside them: the one act of a host step, a rollout acted elsewhere, an agent's own act, what is exported and never
-    # called here,
-    # and what is examined, which may be anything.
+    # called here, and what is examined, which may be anything.
     names = ("trainer.py", "evaluation.py", "unrolls/host.py", "unrolls/share.py", "runs/agents.py", "runs/export.py",
              "examination/compiled.py")  # fmt: skip
     assert compiling == {f"src/thorndike/{name}" for name in names}

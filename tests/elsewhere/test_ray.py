@@ -41,7 +41,7 @@ def _one_ray():
 
 
 def ppo(**fields):
-    return td.PPO(**{"num_environments": 4, "rollout_length": 16, "num_epochs": 2, "num_minibatches": 2} | fields)
+    return td.PPO(**{"num_environments": 4, "rollout_length": 16, "epochs": 2, "batch_size": 16} | fields)
 
 
 def dqn(**fields):
@@ -56,7 +56,7 @@ def trained(algorithm, environment, steps=1_000, **options):
 def same(one, other) -> bool:
     """Whether two runs have learned the same, bit for bit, and say the same of it."""
     leaves = zip(jax.tree.leaves(one.agent.state), jax.tree.leaves(other.agent.state), strict=True)
-    numbers = [[{k: v for k, v in row.items() if "second" not in k} for row in run.rows] for run in (one, other)]
+    numbers = [[{k: v for k, v in row.items() if "second" not in k} for row in run._rows] for run in (one, other)]
     return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in leaves) and numbers[0] == numbers[1]
 
 
@@ -119,12 +119,12 @@ def test_seeds_follow_one_another_in_the_same_actors():
 
 
 def test_a_memory_of_networks_crosses_too():
-    algorithm = ppo(network=td.GRU(size=8), sequence_length=8)
+    algorithm = ppo(network=td.GRU(size=8), sequence_length=8, num_environments=8)
     assert same(trained(algorithm, ON_HOST), trained(algorithm, ON_HOST, ray=True, actors=1))
 
 
 def test_a_network_of_the_user_s_own_crosses_too():
-    def init(key):
+    def init(key, inputs, outputs):
         return {"weights": random.normal(key, (4, 2)) * 0.1}
 
     def apply(parameters, observation):
@@ -159,7 +159,7 @@ def test_what_info_says_is_one_mean_over_all_actors():
     rows = []
     for by in ({}, {"ray": True, "actors": 1}, {"ray": True, "actors": 2}):
         run = trained(ppo(), lambda: Fragile(), record_info=("distance",), **by)
-        rows.append([row["distance_mean"] for row in run.rows])
+        rows.append([row["distance_mean"] for row in run._rows])
     assert rows[0] == rows[1]
     assert len(rows[2]) == len(rows[0])
 
@@ -307,7 +307,7 @@ def in_session(session: int) -> list[str]:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_leaves_nothing_behind(tmp_path, number, code):
     """Ctrl-C reaches every process of the terminal's group, Ray's too."""
-    flags = "--steps 1M --ray --actors 2 --num-environments 4 --rollout-length 16 --evaluate-every 0"
+    flags = "--steps 1M --ray --actors 2 --num-environments 4 --rollout-length 16 --batch-size 64 --evaluate-every 0"
     process = begun(["train", "ppo", ON_HOST, *flags.split(), "--metrics-every", "64", "--run-dir", str(tmp_path / "run")])
     metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 90
     while not (metrics.exists() and metrics.read_text().count("\n") > 3) and time.monotonic() < deadline:

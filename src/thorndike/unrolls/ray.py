@@ -30,6 +30,11 @@ from thorndike.unrolls.share import Facts, Remote, Reply
 LOCAL = "local"  # the address of a Ray that is started here, and ends with the run
 MOST_LOST = 10  # actors lost one after another without a whole rollout in between
 CLOSING_SECONDS = 5.0  # that copies have to release what they hold
+ON_THIS_MACHINE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: all of it listens on the loopback alone
+    "RAY_AUTH_MODE": "token",  # without which nobody gets in; Ray makes one
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 SETTINGS = ("XLA_FLAGS", "NPROC", "THORNDIKE_NO_CACHE", "XDG_CACHE_HOME")  # of the learner's process, actors take over
 
 
@@ -163,9 +168,9 @@ class RayEnvironment:
         """Release the copies and end the actors; end Ray too, where it was started or connected to here."""
         actors, self._actors = getattr(self, "_actors", []), []
         with suppress(Exception):
-            self._ray.wait(
-                [actor.call.remote("close") for actor in actors], num_returns=len(actors), timeout=CLOSING_SECONDS
-            )
+            calls = [actor.call.remote("close") for actor in actors]
+            if calls:
+                self._ray.wait(calls, num_returns=len(calls), timeout=CLOSING_SECONDS)
         for actor in actors:
             with suppress(Exception):
                 self._ray.kill(actor)
@@ -189,6 +194,11 @@ class RayEnvironment:
                     part = given[1]
                     given = given[0], part._replace(observation=observation, done=part.done | begun), *given[2:]
                 call = self._actors[j].call.remote(name, *given)
+            except self._ray.exceptions.RayTaskError as error:
+                if name not in ("make", "learn_of"):
+                    raise  # with the traceback of there
+                reason = str(error).strip().rpartition("\n")[2]
+                raise UnsuitableError(f"actor {j} could not take what it was sent: {reason}") from error
 
     def _read(self, j: int, reply: Reply) -> Any:
         """The answer of actor j. Raises its error; keeps where its copies stand."""
@@ -284,7 +294,7 @@ class RayEnvironment:
         asked = self._ray.remote(num_cpus=1 if cores >= self.actors else 0, max_restarts=0, max_task_retries=0)
         settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
         settings |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": str(int(jax.config.jax_enable_x64))}  # type: ignore[attr-defined]
-        return asked(Remote).options(runtime_env={"env_vars": settings}).remote()
+        return asked(Remote).options(runtime_env={"env_vars": settings}).remote(sys.path)
 
     def _sent(self, environment: Any) -> Any:
         """The environment as actors take it."""
@@ -318,8 +328,8 @@ def check(address: Any, actors: Any, num_environments: int) -> None:
 
 def _library(address: bool | str) -> Any:
     if address in (True, LOCAL) and "ray" not in sys.modules:  # it reads these when it is imported
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray from 2.59 on does by itself
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        for name, value in ON_THIS_MACHINE.items():
+            os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
@@ -334,11 +344,10 @@ def _connected(ray: Any, address: bool | str) -> bool:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     logging.getLogger("ray").setLevel(logging.ERROR)  # of its first start it tells all the same
     with _own_signals(), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=r"os\.fork\(\) was called"
-        )  # JAX's: what forks here becomes Ray at once
+        # JAX's: but what forks here becomes Ray at once.
+        warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
         if address in (True, LOCAL):
-            ray.init(address=LOCAL, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+            ray.init(address=LOCAL, include_dashboard=False, **quiet)
             return True
         try:
             ray.init(address=address, **quiet)

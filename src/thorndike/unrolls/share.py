@@ -5,6 +5,7 @@ This is what lives in an actor, beside the copies. Arrays cross as NumPy's; noth
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -134,8 +135,9 @@ class Share:
 class Remote:
     """A Share behind one method, which neither raises our errors nor shows warnings, but hands them back."""
 
-    def __init__(self) -> None:
-        """Set JAX up before anything touches it."""
+    def __init__(self, path: list[str]) -> None:
+        """Set JAX up before anything touches it. Modules are looked for at the places of `path` too."""
+        sys.path += [place for place in path if place and place not in sys.path]
         cache_programs()
         jax.config.update("jax_cpu_enable_async_dispatch", False)
         self.share: Share | None = None
