@@ -96,7 +96,9 @@ class Fragile(gymnasium.Env):
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "environment"), [(ppo(), ON_HOST), (dqn(), ON_HOST), (ppo(), COMPILED)], ids=["ppo", "dqn", "compiled"]
+    ("algorithm", "environment"),
+    [(ppo(), ON_HOST), (dqn(), ON_HOST), (ppo(), COMPILED)],
+    ids=["ppo", "dqn", "compiled"],
 )
 def test_one_actor_makes_the_run_that_would_have_been_without(algorithm, environment):
     here, there = trained(algorithm, environment), trained(algorithm, environment, ray=True, actors=1)
@@ -308,7 +310,9 @@ def in_session(session: int) -> list[str]:
 def test_a_signal_saves_and_leaves_nothing_behind(tmp_path, number, code):
     """Ctrl-C reaches every process of the terminal's group, Ray's too."""
     flags = "--steps 1M --ray --actors 2 --num-environments 4 --rollout-length 16 --batch-size 64 --evaluate-every 0"
-    process = begun(["train", "ppo", ON_HOST, *flags.split(), "--metrics-every", "64", "--run-dir", str(tmp_path / "run")])
+    process = begun(
+        ["train", "ppo", ON_HOST, *flags.split(), "--metrics-every", "64", "--run-dir", str(tmp_path / "run")]
+    )
     metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 90
     while not (metrics.exists() and metrics.read_text().count("\n") > 3) and time.monotonic() < deadline:
         assert process.poll() is None, process.stdout.read()

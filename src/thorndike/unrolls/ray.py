@@ -81,7 +81,8 @@ class RayEnvironment:
             self.losses: list[str] = []  # what has become of actors that were lost, in words
             self.notes: list[str] = []  # why `restore` could not bring everything back, in words
             self.restarted = np.zeros(num_environments, bool)
-            self._actors = [self._started() for _ in range(self.actors)]
+            each = int(self.actors <= cores)  # where Ray has too few for all, none is asked for, and they share
+            self._actors = [self._started(each) for _ in range(self.actors)]
             self._know(self._all("make", [self._making(j) for j in range(self.actors)])[0])
         except BaseException:
             self.close()
@@ -226,7 +227,7 @@ class RayEnvironment:
                 ) from error
             with suppress(Exception):
                 self._ray.kill(self._actors[j])
-            self._actors[j] = self._started()
+            self._actors[j] = self._started(0)  # cores: where a node is lost there may be none left to ask for
             try:
                 for name, given in [] if anew else self._history(j, stand):
                     reached = self._read(j, self._ray.get(self._actors[j].call.remote(name, *given)))
@@ -288,10 +289,9 @@ class RayEnvironment:
         first, last = self._borders[j : j + 2]
         return f"copy {first}" if last - first == 1 else f"copies {first} to {last - 1}"
 
-    def _started(self) -> Any:
-        """A new actor. It asks for a core, unless Ray has too few for all: then for none, and they share."""
-        cores = self._ray.cluster_resources().get("CPU", 0)
-        asked = self._ray.remote(num_cpus=1 if cores >= self.actors else 0, max_restarts=0, max_task_retries=0)
+    def _started(self, cores: int) -> Any:
+        """A new actor, which asks for so many cores."""
+        asked = self._ray.remote(num_cpus=cores, max_restarts=0, max_task_retries=0)
         settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
         settings |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": str(int(jax.config.jax_enable_x64))}  # type: ignore[attr-defined]
         return asked(Remote).options(runtime_env={"env_vars": settings}).remote(sys.path)
@@ -381,5 +381,5 @@ def _joined(parts: Sequence[PyTree], axis: int = 0) -> PyTree:
 
 
 def _reason(error: Exception) -> str:
-    """What Ray says of a loss, without its lists of numbers."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}".removesuffix(".")
+    """The beginning of what Ray says of a loss: lists of numbers follow."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.90}".removesuffix(".")

@@ -85,7 +85,13 @@ class Share:
         actor = actor._replace(env_state=self.env_state)
         act = host.unroll if on_host(self.environment) else _unroll
         actor, trajectory = act(
-            self.algorithm, self.environment, policy, actor, random.wrap_key_data(jnp.asarray(key)), length=length, uniform=uniform
+            self.algorithm,
+            self.environment,
+            policy,
+            actor,
+            random.wrap_key_data(jnp.asarray(key)),
+            length=length,
+            uniform=uniform,
         )
         self.env_state, self.observation = actor.env_state, actor.observation
         return actor._replace(env_state=()), trajectory
