@@ -154,8 +154,8 @@ def report(results: dict[str, Any]) -> str:
             row += [kb(one["policy_bytes"]), ms(one["put"]), kb(one["trajectory_bytes"]), ms(one["fetch"])]
         rows.append(row + [""] * (len(header) - len(row)))
     seeds = [
-        f"- seed {one['seed']}, {one['actors']} actors: greedy return {one['evaluation']['mean']:.1f}, last 100 episodes "
-        f"of training {one['training']['mean']:.1f}, {one['steps_per_second']:,.0f} steps/s, "
+        f"- seed {one['seed']}, {one['actors']} actors: greedy return {one['evaluation']['mean']:.1f}, last 100 "
+        f"episodes of training {one['training']['mean']:.1f}, {one['steps_per_second']:,.0f} steps/s, "
         f"{one['seconds']['total']:.0f} s"
         for one in results["learned"]
     ]
@@ -168,7 +168,7 @@ def report(results: dict[str, Any]) -> str:
 
 
 def estimate(results: list[dict[str, Any]]) -> str:
-    """What FAR actors would give where each has the copies that all of them share here, reckoned from one actor's costs."""
+    """What FAR actors would give, each with the copies that all of them share here, by the costs of one."""
     one = next((result for result in results if result["actors"] == 1), None)
     if one is None:
         return "There is no row of one actor to reckon from."
@@ -177,9 +177,9 @@ def estimate(results: list[dict[str, Any]]) -> str:
     learning = one["learning"] * FAR
     total = one["acting"] + taken + learning
     return (
-        f"{FAR} actors with {one['steps']:,} steps each would bring {bytes_in / 1e6:,.0f} MB a rollout. Acting takes as long "
-        f"as with one ({ms(one['acting'])} ms), fetching {FAR} times as long ({ms(taken)} ms), and so does learning, by one "
-        f"process ({ms(learning)} ms): {one['steps'] * FAR / total:,.0f} steps/s, of which the learner "
+        f"{FAR} actors with {one['steps']:,} steps each would bring {bytes_in / 1e6:,.0f} MB a rollout. Acting takes "
+        f"as long as with one ({ms(one['acting'])} ms), fetching {FAR} times as long ({ms(taken)} ms), and so does "
+        f"learning, by one process ({ms(learning)} ms): {one['steps'] * FAR / total:,.0f} steps/s, of which the learner "
         f"would spend {learning / total:.0%} learning. What is left to gain by more actors ends where learning and "
         f"fetching, {(one['learning'] + one['fetch']) * 1e3:,.1f} ms for {one['steps']:,} steps, take all the time: at "
         f"{one['steps'] / (one['learning'] + one['fetch']):,.0f} steps/s. An environment whose steps take longer "
@@ -198,9 +198,9 @@ def kb(size: float) -> str:
 PAGE = """# Rollouts by Ray's actors
 
 PPO on Gymnasium's HalfCheetah-v5 with its recorded settings: eight copies, rollouts of 256 steps in each, shared out
-among the actors; learning is in one process. `put` is sending the policy, once a rollout; `fetch` is a trajectory through
-Ray's object store and its copy. Medians over the rollouts of a short run; the rest of acting is the environment, the
-calls and the waiting for the slowest actor. Made by `make ray`.
+among the actors; learning is in one process. `put` is sending the policy, once a rollout; `fetch` is a trajectory
+through Ray's object store and its copy. Medians over the rollouts of a short run; the rest of acting is the
+environment, the calls and the waiting for the slowest actor. Made by `make ray`.
 
 {table}
 

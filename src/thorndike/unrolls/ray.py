@@ -294,6 +294,8 @@ class RayEnvironment:
         asked = self._ray.remote(num_cpus=cores, max_restarts=0, max_task_retries=0)
         settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
         settings |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": str(int(jax.config.jax_enable_x64))}  # type: ignore[attr-defined]
+        if self.actors > 1:  # one thread each for XLA: they would be in one another's way
+            settings.setdefault("NPROC", "1")
         return asked(Remote).options(runtime_env={"env_vars": settings}).remote(sys.path)
 
     def _sent(self, environment: Any) -> Any:
