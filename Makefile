@@ -6,6 +6,7 @@
 #   make test-frameworks  the tests of networks from PyTorch, Keras on every backend, Flax and Haiku, and of exports;
 #                         installs these frameworks first, some 3 GB (TORCH=... names another torch to install)
 #   make test-worlds      the tests of the JAX suites, Gymnax to MuJoCo Playground; installs them first, some 2 GB
+#   make test-elsewhere   the tests of rollouts by Ray's actors; installs Ray first
 #   make mutants          plant bugs that other libraries had, and see a test fail for each (make mutants ARGS="17 31")
 #   make faults           kills, full disks, flipped bits, broken environments and long runs; into benchmarks/results/
 #   make learning         rerun the learning results in benchmarks/results/
@@ -19,6 +20,7 @@
 #   make sweep            a sweep beside as many seeds of one setting, in time and in programs compiled
 #   make tune             settings that a search finds, beside the defaults on seeds that it has not seen
 #   make networks         rerun the comparison of one network in every framework, with what test-frameworks installs
+#   make ray              PPO on HalfCheetah by one, two and three of Ray's actors (ARGS=--learn: a whole run)
 #   make docs             write docs/algorithms.md and a page for each algorithm, of the code
 #   make clean            remove what the above have installed (runs/ and benchmarks/results/ stay)
 
@@ -31,6 +33,7 @@ BIN := $(VENV)/bin
 PEERS := .venv-peers
 FRAMEWORKS := .venv-frameworks
 WORLDS := .venv-worlds
+ELSEWHERE := .venv-elsewhere
 # On Linux PyPI's is a build for CUDA, of gigabytes; that for CPUs is in PyTorch's own index, to which PIP_EXTRA_INDEX_URL
 # can point pip (TORCH=torch==2.13.0+cpu then).
 TORCH ?= torch==2.13.0
@@ -39,8 +42,8 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Where this is set, Python compiles every file anew at every start: importing jax takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test check test-full test-frameworks test-worlds faults mutants learning learning-long speed minatar \
-  atari deep-sea exploration workers sweep tune networks docs clean
+.PHONY: train test check test-full test-frameworks test-worlds test-elsewhere faults mutants learning learning-long \
+  speed minatar atari deep-sea exploration workers sweep tune ray networks docs clean
 
 train: $(VENV)/core
 	$(BIN)/thorndike train dqn CartPole-v1 --seed $(SEED) $(ARGS)
@@ -71,6 +74,10 @@ test-frameworks: $(FRAMEWORKS)/installed
 test-worlds: $(WORLDS)/installed
 	$(WORLDS)/bin/pytest -n 2 --dist worksteal tests/worlds $(ARGS)
 
+# Not side by side: each test starts processes of its own.
+test-elsewhere: $(ELSEWHERE)/installed
+	$(ELSEWHERE)/bin/pytest tests/elsewhere $(ARGS)
+
 # A test of the tests, some ten minutes on two cores; without ARGS it writes benchmarks/results/mutants.md.
 mutants: $(VENV)/dev
 	$(BIN)/python tests/mutants/run.py $(ARGS)
@@ -94,6 +101,9 @@ minatar: $(WORLDS)/installed
 
 atari: $(VENV)/environments
 	$(BIN)/python benchmarks/atari.py $(ARGS)
+
+ray: $(ELSEWHERE)/installed
+	$(ELSEWHERE)/bin/python benchmarks/ray_actors.py $(ARGS)
 
 docs: $(VENV)/core
 	$(BIN)/python docs/pages.py
@@ -146,11 +156,16 @@ $(WORLDS)/installed: pyproject.toml tests/worlds/requirements.txt | $(WORLDS)/bi
 	  { echo "the suites cannot be installed: pip needs a package index to take them from"; exit 1; }
 	@touch $@
 
+$(ELSEWHERE)/installed: pyproject.toml | $(ELSEWHERE)/bin/python
+	@echo "installing thorndike, its tests' tools and Ray into $(ELSEWHERE) (once, some minutes)"
+	@$(ELSEWHERE)/bin/python $(PIP_INSTALL) -e ".[dev,ray]"
+	@touch $@
+
 %/bin/python:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "thorndike needs Python 3.11 or newer; say which one to use: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $* || { rm -rf $*; exit 1; }
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(FRAMEWORKS) $(WORLDS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(FRAMEWORKS) $(WORLDS) $(ELSEWHERE) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

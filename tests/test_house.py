@@ -47,7 +47,7 @@ MAY_KNOW = {
     "networks": LEAVES | {"sequences"},
     "algorithms": PARTS,
     "settings": {"algorithms", "core", "intrinsic", "memories", "networks", "optimizers"},
-    "unrolls": LEAVES | {"core", "compilation", "environments"},
+    "unrolls": LEAVES | {"core", "compilation", "environments", "snapshots"},
     "environments": LEAVES | {"core"},
     "snapshots": LEAVES | {"core", "environments"},
     "machine": set(),
@@ -70,7 +70,7 @@ FRONT = {"__init__", "__main__"}  # the doors to all of it
 
 THIRD_PARTY = {
     "gymnasium", "envpool", "gymnax", "pgx", "jumanji", "xminigrid", "craftax", "brax", "mujoco_playground", "navix",
-    "ale_py", "minatar", "mujoco", "pettingzoo",
+    "ale_py", "minatar", "mujoco", "pettingzoo", "ray",
 }  # fmt: skip
 # gymnasium is also the convention for spaces: those anyone may use.
 SPACES_ONLY = {"spaces"}
@@ -270,9 +270,9 @@ def test_no_compiling_device_clock_file_or_logger_inside_the_mathematics(path):
 
 def test_only_training_and_evaluation_compile_the_loop():
     compiling = {shown(path) for path in FILES if "thorndike.compilation.jit" in imported(tree_of(path))}
-    # Beside them: the one act of a host step, an agent's own act, what is exported and never called here,
-    # and what is examined, which may be anything.
-    names = ("trainer.py", "evaluation.py", "unrolls/host.py", "runs/agents.py", "runs/export.py",
+    # Beside them: the one act of a host step, a rollout acted elsewhere, an agent's own act, what is exported and never
+    # called here, and what is examined, which may be anything.
+    names = ("trainer.py", "evaluation.py", "unrolls/host.py", "unrolls/share.py", "runs/agents.py", "runs/export.py",
              "examination/compiled.py")  # fmt: skip
     assert compiling == {f"src/thorndike/{name}" for name in names}
 
@@ -364,6 +364,7 @@ HEAVY = (
     "haiku",
     "tensorflow",
     "torch",
+    "ray",
 )
 
 

@@ -97,6 +97,8 @@ class TrainOptions:
     on_fault: OnFault = "raise"  # or restart: start the worker anew and take the step again
     max_restarts: int = 10  # of workers, in a run
     overlap: bool = False  # on the host: act the next rollout while the last one is learned from
+    ray: str | None = None  # act by Ray's actors: on this machine (--ray) or those of a cluster (--ray ADDRESS)
+    actors: int | None = None  # how many of them; one for each core that Ray has, unless given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +145,7 @@ class ResumeOptions:
     max_restarts: int | None = None
     quiet: bool = False  # print nothing
     on_full_disk: OnFullDisk = "stop"  # or pause: wait until there is room
+    ray: str | None = None  # where the actors of a run by Ray are: at this address, else on this machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -581,6 +584,8 @@ def _understood(given: list[str]) -> list[str]:
     for word in given:
         name, equals, value = word.partition("=")
         words += [name, value] if word.startswith("--") and equals else [word]
+    if "--ray" in words and (words[words.index("--ray") + 1 :] or ["--"])[0].startswith("--"):
+        words.insert(words.index("--ray") + 1, "local")  # Ray's own word for one started here
     result = []
     for word in words:
         name = word[2:].replace("-", "_")

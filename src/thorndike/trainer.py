@@ -418,6 +418,7 @@ class _Host(_Mode):
         """In iterations, `total` and `warmup` are those of the run; `overlap` acts while it learns, see `advance`."""
         self.environment, self.total, self.warmup = environment, total, warmup
         self.second = futures.ThreadPoolExecutor(1) if overlap else None
+        self.unroll = getattr(environment, "unroll", host.unroll)  # copies that are elsewhere bring their own
         self.seconds = {"acting": 0.0, "learning": 0.0}
         self.lent: dict[str, np.ndarray] = {}
         env_key, _ = random.split(keys_of(seeds[0])[0])
@@ -477,7 +478,7 @@ class _Host(_Mode):
     def act(self, plan: tuple, number: int) -> tuple[Actor, Transition]:
         """Act the rollout of the iteration `number`."""
         began, learning = time.perf_counter(), self.learning
-        actor, trajectory = host.unroll(
+        actor, trajectory = self.unroll(
             learning.algorithm, self.environment, plan[0], learning.progress.actor, plan[1],
             learning.algorithm.rollout_length, uniform=number < self.warmup,
         )  # fmt: skip

@@ -166,7 +166,7 @@ class EnvPool(Repeatable):
         self._pool = None
 
     def _seeds(self) -> list[int]:
-        return [episode_seed(self._run_seed, i, 0) for i in range(self.num_environments)]
+        return [episode_seed(self._run_seed, self.first_copy + i, 0) for i in range(self.num_environments)]
 
     def _pool_of(self, seeds: list[int]) -> Any:
         pool = self._made("make_gymnasium", len(seeds), seed=seeds)
@@ -293,8 +293,10 @@ class EnvPool(Repeatable):
 
     def _fault(self, i: int, text: str) -> EnvironmentFault:
         moment = f"step {self._length[i]}" if self._length[i] else "reset"
-        seed = episode_seed(self._run_seed, i, 0)
-        return EnvironmentFault(f"copy {i}, seed {seed}, episode {self._episode[i]}, {moment}: {text}")
+        seed = episode_seed(self._run_seed, self.first_copy + i, 0)
+        return EnvironmentFault(
+            f"copy {self.first_copy + i}, seed {seed}, episode {self._episode[i]}, {moment}: {text}"
+        )
 
 
 def copies_of_id(id: str, n: int, arguments: Mapping[str, Any]) -> EnvPool:

@@ -32,6 +32,7 @@ class Hands(Protocol):
     action_space: Any
     max_steps: int | None
     recording: bool
+    first: int
 
     def begin(self, seeds: Mapping[int, int]) -> dict[int, PyTree]: ...
 
@@ -62,6 +63,15 @@ class Gymnasium(Repeatable):
         self._next_seeds: dict[int, int] = {}
         self._all = list(range(num_environments))
         making.check_distinct(self.copies)
+
+    @property
+    def first_copy(self) -> int:
+        """The number of the first copy, where these are a part of all: faults name it, and seeds follow from it."""
+        return self.hands.first
+
+    @first_copy.setter
+    def first_copy(self, number: int) -> None:
+        self.hands.first = number
 
     @property
     def copies(self) -> list[Any]:

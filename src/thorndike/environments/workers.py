@@ -87,7 +87,7 @@ class Crew:
         shares = np.array_split(np.arange(n), workers.number)
         self._staff = [_Process(k, range(int(share[0]), int(share[-1]) + 1)) for k, share in enumerate(shares)]
         self._place = {i: one for one in self._staff for i in one.copies}
-        self._recording = False
+        self._recording, self.first = False, 0
         self._finalizer = weakref.finalize(self, _kill, self._staff)
         try:
             made = self._make(self._staff)

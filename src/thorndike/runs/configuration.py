@@ -46,6 +46,7 @@ class Session(TypedDict):
     versions: dict[str, str]
     evaluation: NotRequired[str]
     inexact: NotRequired[list[str]]
+    lost: NotRequired[list[str]]  # actors that were lost, and replaced
     stopped: NotRequired[dict[str, int]]  # by seed, the steps after which `on_chunk` has stopped it
 
 
@@ -80,6 +81,7 @@ class Configuration:
     on_fault: str = NO_WORKERS.on_fault
     max_restarts: schema.Positive = NO_WORKERS.max_restarts
     overlap: bool = False  # whether each rollout is learned from while the next one is acted
+    actors: Annotated[int, schema.Range(1, MAX_COPIES)] | None = None  # Ray's, among whom copies are shared; None: none
     history: tuple[Session, ...] = ()  # when it was begun, and each time it was resumed
     id: str = ""  # what its checkpoints bear too; "" in runs from before there were any
 

@@ -121,6 +121,7 @@ class Recording:
         self.clocks: dict[int, tuple[dict[str, float], float]] = {}  # by seed: seconds, steps per second
         self.hinted = False
         self.halted: set[int] = set()  # seeds that a signal has stopped, saved
+        self.losses = 0  # of actors, that have been noted
         self.owed: set[int] = set()  # seeds whose newest evaluation a signal kept from its end
         self.writer = None
         if folder is not None:
@@ -174,6 +175,7 @@ class Recording:
         Saved first, then evaluated: whatever happens while an evaluation plays costs nothing of the training.
         """
         self.note_inexact(chunk)
+        self.note_lost(chunk)
         self.running.add(chunk.seed)
         self.concurrent = max(self.concurrent, len(self.running))
         self.clocks[chunk.seed] = chunk.seconds, chunk.steps_per_second
@@ -233,6 +235,15 @@ class Recording:
         said = self.configuration.history[-1].get("inexact", [])
         self.amend_history(inexact=said + [f"seed {chunk.seed}: {note}" for note in notes])
 
+    def note_lost(self, chunk: Any) -> None:
+        """Where actors were lost and replaced since the last chunk, say so in config.json."""
+        losses = getattr(chunk.environment, "losses", [])
+        if len(losses) > self.losses:
+            said = self.configuration.history[-1].get("lost", [])
+            here = f"seed {chunk.seed}, by step {chunk.steps}"
+            self.amend_history(lost=said + [f"{here}: {loss}" for loss in losses[self.losses :]])
+            self.losses = len(losses)
+
     def amend_history(self, **said: Any) -> None:
         """Say more about this session in config.json."""
         self.configuration = self.configuration.noting(**said)
@@ -251,7 +262,8 @@ class Recording:
     @property
     def expected(self) -> set[int]:
         """The seeds whose arrays a checkpoint waits for: those under way."""
-        if self.configuration.compiled and jax.default_backend() != "cpu":  # all seeds are one program
+        compiled = self.configuration.compiled and not self.configuration.actors
+        if compiled and jax.default_backend() != "cpu":  # all seeds are one program
             return {seed for seed in self.configuration.chosen_seeds if seed not in self.finished}
         return self.running
 

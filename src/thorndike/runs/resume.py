@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thorndike import environments, persistence, trainer
-from thorndike.errors import RunError
+from thorndike.errors import RunError, shown
 from thorndike.interface import words
 from thorndike.persistence import folder_of, locked
 from thorndike.runs import checkpoints, chunks, configuration, folders, records, sizes
@@ -17,7 +17,7 @@ from thorndike.runs.drive import drive
 from thorndike.runs.preparation import check_options, prepare
 from thorndike.runs.recording import CHECKPOINTS, SUMMARY, writing
 from thorndike.runs.run import Run
-from thorndike.runs.worlds import Worlds, check_fits, chunk_maker, worlds_for
+from thorndike.runs.worlds import Worlds, check_fits, chunk_maker, copies_for, worlds_for
 
 
 def resume(
@@ -35,6 +35,7 @@ def resume(
     quiet: bool = False,
     on_full_disk: words.OnFullDisk = "stop",
     on_chunk: chunks.OnChunk | None = None,
+    ray: bool | str | None = None,
     **recipes: Any,
 ) -> Run:
     """Go on with a run from its newest whole checkpoint, as if it had never stopped; with `steps`, to another end.
@@ -43,6 +44,7 @@ def resume(
     of somebody's.
     `workers` and what is said of them may be others than before, as the results do not depend on them.
     `quiet`, `on_full_disk` and `on_chunk` as in `train`; a run that `on_chunk` had stopped goes on to its planned end.
+    A run by Ray goes on by a Ray started here, or at the address `ray`, with as many actors as it has had.
     RunError where the run is complete, in use, or does not fit what is handed in.
     """
     check_options(on_full_disk, on_chunk, quiet)
@@ -60,18 +62,21 @@ def resume(
         changed: Any = {name: value for name, value in (*staff, ("max_restarts", max_restarts)) if value is not None}
         run = dataclasses.replace(run, steps=steps or run.steps, **changed)
         _check_unfinished(run, checkpoint, folder)
-        run, worlds, log = reopened(run, checkpoint, folder, given, stack)
+        if ray and not run.actors:
+            raise RunError(f"{folder} is no run by Ray: resume it without ray={shown(ray)}")
+        run, worlds, log = reopened(run, checkpoint, folder, given, stack, ray)
         return drive(run, given, worlds, folder, quiet, on_full_disk, checkpoint, log, on_chunk)
 
 
 def reopened(
     run: Configuration, checkpoint: checkpoints.Checkpoint | None, folder: Path, given: dict[str, Any],
-    stack: contextlib.ExitStack,
+    stack: contextlib.ExitStack, ray: Any = None,
 ) -> tuple[Configuration, Worlds, records.Log]:  # fmt: skip
     """Make ready to go on in a locked folder: the run, its environments, which `stack` closes, and its rows so far."""
     prepare()
     n = run.algorithm.num_environments
-    copies = environments.make(given[ENVIRONMENT], n, workers=run.processes(n), **run.environment_arguments)
+    place = (ray or True) if run.actors else None
+    copies = copies_for(given[ENVIRONMENT], n, run.environment_arguments, run.processes(n), place, run.actors)
     stack.callback(copies.close)
     check_fits(run, copies)
     environments.record_info(copies, run.record_info)

@@ -150,7 +150,7 @@ def in_words(size: float) -> str:
 
 def _side_by_side(run: Configuration) -> int:
     """How many seeds train at a time."""
-    if not run.compiled:
+    if not run.compiled or run.actors:
         return 1
     return min(run.seeds, machine.cores()) if jax.default_backend() == "cpu" else run.seeds
 

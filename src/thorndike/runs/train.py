@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from thorndike import algorithms, environments, settings, trainer
 from thorndike.environments.workers import NO_WORKERS, Workers
@@ -36,7 +36,7 @@ from thorndike.runs.preparation import (
     remarks,
 )
 from thorndike.runs.run import Run
-from thorndike.runs.worlds import Worlds, chunk_maker, worlds_for
+from thorndike.runs.worlds import Worlds, chunk_maker, copies_for, is_compiled, worlds_for
 
 AUTO = "auto"
 
@@ -68,6 +68,8 @@ def train(
     on_chunk: chunks.OnChunk | None = None,
     network: Any = None,
     environment_arguments: Mapping[str, Any] | None = None,
+    ray: bool | str | None = None,
+    actors: int | None = None,
     **arguments: Any,
 ) -> Run:
     """Train, and return a Run.
@@ -95,6 +97,11 @@ def train(
     repeated and the step is taken again. With `overlap` each rollout is learned from while the next one is acted, by
     the policy of one rollout before: another run, which is as reproducible.
 
+    `ray=True` has the copies act in actors of a Ray started here (or of one that is in use already), `ray="ADDRESS"` in
+    those of a cluster: `actors` of them, by default one for each core that Ray has. They act whole rollouts, learning
+    stays here. One actor makes the run that would have been without; what several find depends on their number alone.
+    An actor that is lost is replaced, and the run goes on as if nothing had been.
+
     `on_chunk` is called with every `Chunk`, about twice a second for each seed that is under way: `chunk.row`,
     `chunk.agent()`, `chunk.evaluate(10)`, and `chunk.stop()`, after which the seed is saved and evaluated as at its
     end. What it raises ends the run with a RunError that names it; the moment is saved. It is never recorded.
@@ -110,7 +117,7 @@ def train(
         "evaluation_copies": evaluation_copies, "checkpoint_every": checkpoint_every,
         "keep_checkpoints": keep_checkpoints, "metrics_every": metrics_every, "record_info": record_info,
         "workers": workers, "worker_timeout": worker_timeout, "on_fault": on_fault, "max_restarts": max_restarts,
-        "overlap": overlap,
+        "overlap": overlap, "ray": ray, "actors": actors,
     }  # fmt: skip
     given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: evaluation_environment}
     with contextlib.ExitStack() as stack:
@@ -140,6 +147,8 @@ def training(
     overlap: bool = False,
     network: Any = None,
     environment_arguments: Mapping[str, Any] | None = None,
+    ray: bool | str | None = None,
+    actors: int | None = None,
     **arguments: Any,
 ) -> Iterator[trainer.Chunk]:
     """The chunks of a run, for a loop of your own; nothing is evaluated, shown or written.
@@ -149,7 +158,7 @@ def training(
     chosen = choose(algorithm, environment, steps, network, environment_arguments, arguments)
     with contextlib.ExitStack() as stack:
         staff = Workers(workers, worker_timeout, on_fault, max_restarts)
-        run, copies = _configure(chosen, seed, seeds, stack, staff, overlap)
+        run, copies = _configure(chosen, seed, seeds, stack, Elsewhere(staff, overlap, ray, actors))
         sizes.check(run, None)
         kept = stack.pop_all()  # the copies are the loop's from here on: closed at its end
     given = {ENVIRONMENT: chosen.environment, EVALUATION_ENVIRONMENT: None}
@@ -217,7 +226,8 @@ def configured(
     said = options.get
     staff = {name: options[name] for name in ("worker_timeout", "on_fault", "max_restarts") if name in options}
     workers = workers_of(said("workers", 0), **staff)
-    run, copies = _configure(chosen, seed, seeds, stack, workers, said("overlap", False))
+    elsewhere = Elsewhere(workers, said("overlap", False), said("ray"), said("actors"))
+    run, copies = _configure(chosen, seed, seeds, stack, elsewhere)
     run = dataclasses.replace(
         run,
         evaluate_every=_count(said("evaluate_every"), "evaluate_every", low=0),
@@ -233,21 +243,31 @@ def configured(
     return worlds_for(run.begun(), given, copies, stack)
 
 
+class Elsewhere(NamedTuple):
+    """Where and when is acted, as the caller of `train` says."""
+
+    workers: Workers
+    overlap: Any
+    ray: Any
+    actors: Any
+
+
 def workers_of(number: Any, worker_timeout: Any = NO_WORKERS.timeout, **more: Any) -> Workers:
     """The workers that the arguments of `train` ask for."""
     return Workers(number, worker_timeout, **more)
 
 
 def _configure(
-    chosen: Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack, workers: Workers, overlap: Any
+    chosen: Chosen, seed: Any, seeds: Any, stack: contextlib.ExitStack, elsewhere: Elsewhere
 ) -> tuple[Configuration, Any]:
     """The configuration of a run without intervals, and the environments that it trains in, which `stack` closes."""
     seeds = words.whole_number(seeds, "seeds", low=1, high=MAX_SEEDS)
     seed = words.whole_number(seed, "seed")
     trainer.check_seed(seed + seeds - 1)
     prepare()
+    workers, overlap, ray, actors = elsewhere
     n = chosen.algorithm.num_environments
-    copies = environments.make(chosen.environment, n, workers=workers, **chosen.arguments)
+    copies = copies_for(chosen.environment, n, chosen.arguments, workers, ray, actors)
     stack.callback(copies.close)
     check_overlap(overlap, copies)
     check_all_used(copies)
@@ -261,7 +281,7 @@ def _configure(
         environment=chosen.environment if is_id else environments.name_of(chosen.environment, copies),
         environment_is_id=is_id,
         environment_arguments=chosen.arguments,
-        compiled=copies.compiled,
+        compiled=is_compiled(copies),
         observation_space=copies.observation_space,
         action_space=copies.action_space,
         steps=chosen.steps,
@@ -276,6 +296,7 @@ def _configure(
         on_fault=workers.on_fault,
         max_restarts=workers.max_restarts,
         overlap=overlap,
+        actors=getattr(copies, "actors", None),
         id=uuid.uuid4().hex,
     )
     return run, copies

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from thorndike import environments, evaluation, spaces, trainer
-from thorndike.environments.workers import NO_WORKERS
-from thorndike.errors import RunError, ThorndikeError, UnsuitableError
+from thorndike.environments.workers import NO_WORKERS, Workers
+from thorndike.errors import RunError, SettingError, ThorndikeError, UnsuitableError, shown
 from thorndike.runs import chunks
 from thorndike.runs.configuration import ENVIRONMENT, EVALUATION_ENVIRONMENT, Configuration
 
@@ -27,6 +27,25 @@ class Worlds:
     @property
     def shared(self) -> bool:
         return self.evaluation is self.training
+
+
+def copies_for(
+    environment: Any, n: int, arguments: Mapping[str, Any], workers: Workers, ray: Any = None, actors: Any = None
+) -> Any:
+    """The `n` copies that a run trains in: here, in `workers`, or where `ray` says, shared out among `actors`."""
+    if ray is None or ray is False:
+        if actors is not None:
+            raise SettingError(f"actors={shown(actors)} are Ray's: ray=True, or ray='ADDRESS'")
+        return environments.make(environment, n, workers=workers, **arguments)
+    workers.refuse("a run by Ray", "its actors hold the copies")
+    from thorndike.unrolls.ray import RayEnvironment
+
+    return RayEnvironment(environment, n, arguments, ray, actors)
+
+
+def is_compiled(copies: Any) -> bool:
+    """Whether the environment is, wherever its copies are."""
+    return getattr(copies, "compiled_there", copies.compiled)
 
 
 def worlds_for(
@@ -61,7 +80,7 @@ def _to_evaluate_in(
         made, reason = _beside(run, given[ENVIRONMENT], training)
     else:
         arguments = environments.ours(run.environment_arguments)
-        made, reason = copies_for(run, other, number_of_copies(run), arguments), ""
+        made, reason = _copies_beside(run, other, arguments), ""
     if made is not training:
         stack.callback(made.close)
     if other is not None:
@@ -73,7 +92,7 @@ def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, s
     """Copies of the environment trained in for evaluations: new ones, or `training` where it can only exist once."""
     try:
         arguments = environments.to_evaluate_with(environment, run.environment_arguments)
-        made = copies_for(run, environment, number_of_copies(run), arguments)
+        made = _copies_beside(run, environment, arguments)
         environments.check_distinct(training, made)
     except ThorndikeError as error:
         alone = not training.compiled and training.num_environments == 1
@@ -84,11 +103,10 @@ def _beside(run: Configuration, environment: Any, training: Any) -> tuple[Any, s
     return made, ""
 
 
-def copies_for(run: Configuration, environment: Any, n: int, arguments: Mapping[str, Any]) -> Any:
-    """`n` copies for evaluations, stepped by as many workers as training's where these can be."""
-    workers = run.processes(n)
-    if workers.number and not environments.takes_workers(environment):
-        workers = NO_WORKERS
+def _copies_beside(run: Configuration, environment: Any, arguments: Mapping[str, Any]) -> Any:
+    """Copies for evaluations, stepped by as many workers as training's where these can be."""
+    n = number_of_copies(run)
+    workers = run.processes(n) if environments.takes_workers(environment) else NO_WORKERS
     return environments.make(environment, n, workers=workers, **arguments)
 
 
@@ -118,9 +136,9 @@ def chunk_maker(
 def check_fits(run: Configuration, made: Any) -> None:
     """RunError where the environment handed in is not of the kind that the run was trained in."""
     check_spaces(run, made)
-    if made.compiled != run.compiled:
+    if is_compiled(made) != run.compiled:
         kinds = {True: "compiled", False: "on the host"}
-        raise RunError(f"the environment was {kinds[run.compiled]}, the one handed in is {kinds[made.compiled]}")
+        raise RunError(f"the environment was {kinds[run.compiled]}, the one handed in is {kinds[is_compiled(made)]}")
 
 
 def check_spaces(run: Configuration, made: Any, what: str = "the environment") -> None:
