@@ -15,10 +15,10 @@ import peers
 import reporting
 
 HERE = Path(__file__).parent / "entrants"
-COMMON = {"batch_size": 128, "target_period": 500, "seed": 0, "overlap": True, "random_steps": 500}
+COMMON = {"batch_size": 128, "target_period": 128, "seed": 0, "overlap": True, "random_steps": 500}
 CASES = {
-    "2 ms, 4 copies, 4 workers": {"seconds": 0.002, "copies": 4, "workers": 4, "rollout_length": 8, "steps": 50_000},
-    "20 ms, 16 copies, 8 workers": {"seconds": 0.02, "copies": 16, "workers": 8, "rollout_length": 4, "steps": 40_000},
+    "2 ms, 4 copies, 4 workers": {"seconds": 0.002, "copies": 4, "workers": 4, "rollout_length": 32, "steps": 50_000},
+    "20 ms, 16 copies, 8 workers": {"seconds": 0.02, "copies": 16, "workers": 8, "rollout_length": 8, "steps": 40_000},
 }
 BASELINES_STEPS = 15_000
 

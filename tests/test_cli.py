@@ -62,6 +62,8 @@ def test_without_flags_the_recorded_settings_are_used(asked):
         "on_fault": "raise",
         "max_restarts": 10,
         "overlap": False,
+        "ray": None,
+        "actors": None,
         "environment_arguments": {},
     }
     assert asked("train dqn gymnasium:CartPole-v1")[0] == recorded.algorithm

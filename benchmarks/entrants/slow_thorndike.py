@@ -21,16 +21,12 @@ def main(job: dict) -> dict:
     make = functools.partial(Slow, job["seconds"])
     random_rate = rate_of_random_actions(make, job)
     algorithm = td.DQN(
-        network=td.MLP((64, 64), "relu"),
-        learning_rate=1e-3,
+        network=td.MLP((64, 64)),
         num_environments=job["copies"],
         rollout_length=job["rollout_length"],
         updates_per_rollout=job["copies"] * job["rollout_length"],
-        warmup_steps=1_000,
         target_period=job["target_period"],
-        exploration_fraction=0.2,
-        epsilon_end=0.04,
-        memory=td.Replay(100_000, job["batch_size"]),
+        memory=td.Prioritized(20_000, job["batch_size"], window=5),
     )
     run = td.train(
         algorithm, make, job["steps"], seed=job["seed"], workers=job["workers"], overlap=job["overlap"], run_dir=None,

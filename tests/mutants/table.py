@@ -635,7 +635,7 @@ BUGS = [
             ),
             Mutant(
                 "environments/envpool.py",
-                "[episode_seed(self._run_seed, i, 0) for i",
+                "[episode_seed(self._run_seed, self.first_copy + i, 0) for i",
                 "[episode_seed(self._run_seed, 0, 0) for i",
                 "test_envpool.py::test_runs_of_neighbouring_seeds_share_no_episode",
             ),

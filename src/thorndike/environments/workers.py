@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -356,6 +358,10 @@ class _Process:
         self.line, theirs = context.Pipe()
         heard, words = context.Pipe(duplex=False) if os.name == "posix" else (None, None)
         self.at, self.words = context.RawArray("i", 1), deque[str](maxlen=LINES)
+        self._poll: Any = None
+        if hasattr(select, "poll"):
+            self._poll = select.poll()
+            self._poll.register(self.line, select.POLLIN)
         given = (theirs, words, self.at, self.first, len(self.copies))
         self.process = context.Process(target=worker.main, args=given, daemon=True, name=f"thorndike-{self.number}")
         with _apart():
@@ -375,7 +381,7 @@ class _Process:
     def answer(self, limit: float | None) -> Any:
         """What the process says to the next of the requests, in so many seconds. Raises _Failure, or its own error."""
         try:
-            if not self.line.poll(limit):
+            if not self._heard(limit):
                 self.kill()
                 raise _Failure(f"{self._name} gave no answer in {limit:.3g} s", self._at, True, self.words)
             answer = self.line.recv()
@@ -391,6 +397,12 @@ class _Process:
         if isinstance(answer, Told):
             raise _Failure(answer.text, self._at)
         return answer
+
+    def _heard(self, limit: float | None) -> bool:
+        """Whether there is an answer within so many seconds; `Connection.poll` is five times as slow."""
+        if self._poll is None:
+            return self.line.poll(limit)
+        return bool(self._poll.poll(None if limit is None else math.ceil(1_000 * limit)))
 
     def kill(self) -> None:
         """End the process, whatever it is doing."""
