@@ -36,7 +36,7 @@ SEEDS = 3  # of each setting, unless told otherwise
 # Arguments of `train` that a sweep names itself, or has not; all others are each run's, and are handed through.
 OF_A_SWEEP = {
     "algorithm", "environment", "steps", "seeds", "seed", "run_dir", "quiet", "on_full_disk", "on_chunk", "network",
-    "environment_arguments", "arguments",
+    "environment_arguments", "ray", "actors", "arguments",
 }  # fmt: skip
 OPTIONS = tuple(name for name in inspect.signature(train).parameters if name not in OF_A_SWEEP)
 
