@@ -107,6 +107,25 @@ def test_one_actor_makes_the_run_that_would_have_been_without(algorithm, environ
     assert there.configuration.compiled == here.configuration.compiled
 
 
+def test_acting_while_learning_is_the_same_by_an_actor_and_goes_on_exactly(tmp_path):
+    here = trained(dqn(), ON_HOST, overlap=True)
+    assert same(here, trained(dqn(), ON_HOST, overlap=True, ray=True, actors=1))
+    assert not same(here, trained(dqn(), ON_HOST))
+    by_two = {"overlap": True, "ray": True, "actors": 2}
+    whole = trained(dqn(), ON_HOST, **by_two)
+    folder = tmp_path / "run"
+    trained(dqn(), ON_HOST, run_dir=folder, checkpoint_every=320, on_chunk=stop_at(640), **by_two)
+    assert same(whole, td.resume(folder, quiet=True))
+
+
+def stop_at(steps):
+    def on_chunk(chunk):
+        if chunk.steps >= steps:
+            chunk.stop()
+
+    return on_chunk
+
+
 @pytest.mark.parametrize("environment", [ON_HOST, COMPILED])
 def test_several_actors_make_one_run_for_their_number(environment):
     runs = [trained(ppo(num_environments=5), environment, ray=True, actors=3) for _ in range(2)]
