@@ -126,6 +126,46 @@ def stop_at(steps):
     return on_chunk
 
 
+# --- many settings ----------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_by_tasks_finds_what_it_finds_here_and_a_setting_that_fails_is_a_row(tmp_path):
+    file = tmp_path / "dies"
+    file.touch()
+    grid = {"learning_rate": [1e-3, 1e-2], "environment.does": ["", "raise"]}
+    settings = {
+        "grid": grid,
+        "seeds": 1,
+        "quiet": True,
+        "final_episodes": 2,
+        "environment_arguments": {"file": str(file)},
+    }
+    here = td.sweep(ppo(), Fragile, 300, run_dir=tmp_path / "here", **settings)
+    there = td.sweep(ppo(), Fragile, 300, run_dir=tmp_path / "there", ray=True, **settings)
+    assert [row.settings for row in there.table] == [row.settings for row in here.table]
+    assert [row.result for row in there.table] == [row.result for row in here.table]
+    assert [bool(row.failed) for row in there.table] == [False, False, True, True]
+    assert "engine is cold" in there.table[-1].failed
+    assert same(here.best, there.best)
+
+
+def test_a_sweep_by_tasks_that_is_stopped_goes_on(tmp_path):
+    """In a process of its own, which gets the signal of a terminal's Ctrl-C."""
+    flags = f"--learning-rate 1e-3,1e-2 --seeds 1 --steps 400_000 --ray --run-dir {tmp_path / 'sweep'}"
+    environment = os.environ | {"PYTHONPATH": str(Path(td.__file__).parents[1])}
+    command = [sys.executable, "-m", "thorndike", "sweep", "ppo", ON_HOST, *flags.split(), "--evaluate-every", "400000"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("sweep/*/checkpoints/step-*")):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 130
+    assert "go on with: thorndike resume" in said
+    assert any(list(tmp_path.glob("sweep/*/checkpoints/step-*")))
+
+
 @pytest.mark.parametrize("environment", [ON_HOST, COMPILED])
 def test_several_actors_make_one_run_for_their_number(environment):
     runs = [trained(ppo(num_environments=5), environment, ray=True, actors=3) for _ in range(2)]

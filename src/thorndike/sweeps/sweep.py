@@ -29,6 +29,7 @@ from thorndike.runs.run import Run
 from thorndike.runs.train import AUTO, Chosen, choose, configured, train
 from thorndike.sweeps import folder as files
 from thorndike.sweeps import grids
+from thorndike.sweeps.elsewhere import Scattered
 from thorndike.sweeps.folder import Plan, Row
 from thorndike.sweeps.together import Member, Together
 
@@ -57,15 +58,16 @@ class Sweep:
 
     @classmethod
     def resume(
-        cls, folder: str | Path, *, quiet: bool = False, on_full_disk: words.OnFullDisk = "stop", **handed_in: Any
-    ) -> Sweep:
+        cls, folder: str | Path, *, quiet: bool = False, on_full_disk: words.OnFullDisk = "stop",
+        ray: bool | str | None = None, **handed_in: Any,
+    ) -> Sweep:  # fmt: skip
         """Go on with what is missing of a sweep; runs that are complete, or have failed, are left as they are.
 
         `handed_in` is what `td.resume` takes: environments, networks and classes of your own. RunError where nothing is
         missing.
         """
         check_options(on_full_disk, None, quiet)
-        return _resumed(cls, folder_of(folder), quiet, on_full_disk, handed_in)
+        return _resumed(cls, folder_of(folder), quiet, on_full_disk, ray, handed_in)
 
     @property
     def table(self) -> list[Row]:
@@ -117,6 +119,7 @@ def sweep(
     on_full_disk: words.OnFullDisk = "stop",
     network: Any = None,
     environment_arguments: Mapping[str, Any] | None = None,
+    ray: bool | str | None = None,
     **options: Any,
 ) -> Sweep:
     """Train every setting of a grid, or some drawn at random, with several seeds each; a table of how well they did.
@@ -130,6 +133,9 @@ def sweep(
     by default runs/sweep-ALGORITHM-ENVIRONMENT-TIME. In it each setting has a run folder like any other, and sweep.json
     the table. In compiled environments seeds of all settings go side by side, one for each core, and settings that
     differ in floats only share what is compiled; on the host, and on accelerators, one setting follows another.
+
+    With `ray=True` each setting is a task of a Ray started here, with `ray="ADDRESS"` of a cluster, whose machines must
+    all reach `run_dir` under the same name: as many at a time as it has cores, on the host too.
 
     A setting whose learning diverges, or whose environment fails, is a failed row of the table. Raises a
     ThorndikeError, before anything is compiled, where a setting cannot work. Ctrl-C and
@@ -151,7 +157,7 @@ def sweep(
         members = [
             Member(run, None, folder / member["run"], given) for run, member in zip(runs, plan["members"], strict=True)
         ]
-        return _go_on(Sweep(folder, plan, _own(chosen, given)), plan, members, quiet, on_full_disk)
+        return _go_on(Sweep(folder, plan, _own(chosen, given)), plan, members, quiet, on_full_disk, ray)
 
 
 def options_of(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -243,7 +249,7 @@ def _own(chosen: Chosen, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _resumed(
-    cls: type[Sweep], folder: Path, quiet: bool, on_full_disk: words.OnFullDisk, handed_in: dict[str, Any]
+    cls: type[Sweep], folder: Path, quiet: bool, on_full_disk: words.OnFullDisk, ray: Any, handed_in: dict[str, Any]
 ) -> Sweep:
     """What `Sweep.resume` does."""
     own = dict(handed_in)
@@ -271,10 +277,12 @@ def _resumed(
             members.append(Member(run, checkpoint, place, made))
         if not members:
             raise RunError(f"{folder} is complete: td.Sweep.load and {files.FILE} in it have the table")
-        return _go_on(cls(folder, plan, handed_in), plan, members, quiet, on_full_disk)
+        return _go_on(cls(folder, plan, handed_in), plan, members, quiet, on_full_disk, ray)
 
 
-def _go_on(made: Sweep, plan: Plan, members: Sequence[Member], quiet: bool, on_full_disk: words.OnFullDisk) -> Sweep:
+def _go_on(
+    made: Sweep, plan: Plan, members: Sequence[Member], quiet: bool, on_full_disk: words.OnFullDisk, ray: Any
+) -> Sweep:
     """Train what is missing, noting each result in sweep.json; then print the table."""
     folder, count = made.folder, len(plan["members"])
     by_name = {member["run"]: member for member in plan["members"]}
@@ -293,7 +301,9 @@ def _go_on(made: Sweep, plan: Plan, members: Sequence[Member], quiet: bool, on_f
         how = f"failed: {row.failed}" if row.failed else f"return {row.mean or 0:,.1f}" + ", the best so far" * row.best
         display.say(f"{count - left} of {count}  {grids.as_flags(row.settings)}  {how}")
 
-    together = Together(members, display, on_full_disk)
+    together: Together | Scattered = Together(members, display, on_full_disk)
+    if ray:
+        together = Scattered(members, display, ray, made._handed_in)
     display.start()
     if not together.go_on(ended):
         last = f"stopped and saved; go on with: {_how_to_resume(run, folder)}"

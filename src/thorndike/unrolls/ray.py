@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -294,11 +294,7 @@ class RayEnvironment:
     def _started(self, cores: int) -> Any:
         """A new actor, which asks for so many cores."""
         asked = self._ray.remote(num_cpus=cores, max_restarts=0, max_task_retries=0)
-        settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
-        settings |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": str(int(jax.config.jax_enable_x64))}  # type: ignore[attr-defined]
-        if self.actors > 1:  # one thread each for XLA: they would be in one another's way
-            settings.setdefault("NPROC", "1")
-        return asked(Remote).options(runtime_env={"env_vars": settings}).remote(sys.path)
+        return asked(Remote).options(runtime_env=_settings(self.actors > 1)).remote(sys.path)
 
     def _sent(self, environment: Any) -> Any:
         """The environment as actors take it."""
@@ -315,6 +311,73 @@ class RayEnvironment:
             known.RayActorError, known.WorkerCrashedError, known.NodeDiedError, known.ObjectLostError,
             known.OutOfMemoryError, known.LocalRayletDiedError,
         )  # fmt: skip
+
+
+class Tasks:
+    """Calls of one function, each in a process of its own that has a core for itself; entered, they begin."""
+
+    def __init__(self, address: bool | str, function: Callable[..., Any], given: Sequence[tuple]) -> None:
+        """As `RayEnvironment`, with the arguments of each call."""
+        check(address, None, 1)
+        self._address, self._function, self._given = address, function, given
+        self._pending: dict[Any, int] = {}
+        self._cancelled = False
+
+    def __enter__(self) -> Tasks:
+        self._ray = _library(self._address)
+        self._owned = _connected(self._ray, self._address)
+        task = self._ray.remote(num_cpus=1, max_retries=0)(_call).options(runtime_env=_settings(side_by_side=False))
+        try:
+            for i, arguments in enumerate(self._given):
+                sent = self._ray.put((self._function, arguments))
+                self._pending[task.remote(sys.path, [sent])] = i
+        except TypeError as error:
+            raise UnsuitableError(f"what is handed in cannot be sent to other processes: {told(error)}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+        if self._owned:
+            self._ray.shutdown()
+
+    @property
+    def left(self) -> int:
+        """How many calls have not ended."""
+        return len(self._pending)
+
+    def ended(self, seconds: float) -> Iterator[tuple[int, Any]]:
+        """The calls that end within so many seconds, at least one of them if any does: number and result, or error."""
+        for call in self._ray.wait(list(self._pending), timeout=seconds)[0] if self._pending else ():
+            i = self._pending.pop(call)
+            try:
+                yield i, self._ray.get(call)
+            except Exception as error:  # Ray's own, and what the call raised
+                yield i, error
+
+    def cancel(self) -> None:
+        """Have every call be interrupted, as by Ctrl-C, or never begin."""
+        if not self._cancelled:
+            self._cancelled = True
+            for call in self._pending:
+                self._ray.cancel(call)
+
+
+def _call(path: list[str], sent: list) -> Any:
+    """What a task does; it is sent a reference, which is read only once modules are looked for at `path` too."""
+    import ray
+
+    sys.path += [place for place in path if place and place not in sys.path]
+    function, arguments = ray.get(sent[0])
+    return function(*arguments)
+
+
+def _settings(side_by_side: bool) -> dict[str, Any]:
+    """The environment variables of a process that Ray starts for us."""
+    settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
+    settings |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": str(int(jax.config.jax_enable_x64))}  # type: ignore[attr-defined]
+    if side_by_side:  # one thread each for XLA: they would be in one another's way
+        settings.setdefault("NPROC", "1")
+    return {"env_vars": settings}
 
 
 def check(address: Any, actors: Any, num_environments: int) -> None:
