@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import threading
+import time
 import warnings
 
 import jax
@@ -29,15 +30,21 @@ def actors() -> list[int]:
 
 
 def left_of_ray() -> list[str]:
-    listed = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True).stdout
-    return [line for line in listed.splitlines() if "ray::" in line or "raylet" in line]
+    """Its processes, those apart that are about to end."""
+    end = time.monotonic() + 20
+    while True:
+        listed = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True).stdout
+        found = [line for line in listed.splitlines() if "ray::" in line or "raylet" in line]
+        if not found or time.monotonic() > end:
+            return found
+        time.sleep(0.5)
 
 
 def trained(on_chunk=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return td.train(
-            ALGORITHM, "gymnasium:CartPole-v1", 300_000, ray=True, actors=2, run_dir=None, quiet=True, evaluate_every=0,
+            ALGORITHM, "gymnasium:CartPole-v1", 600_000, ray=True, actors=2, run_dir=None, quiet=True, evaluate_every=0,
             on_chunk=on_chunk,
         )  # fmt: skip
 
