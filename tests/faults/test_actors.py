@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -54,7 +55,8 @@ def test_actors_killed_at_random_change_nothing(told):
     undisturbed, killed, generator = trained(), [], random.Random(0)
 
     def kill():
-        for pid in generator.sample(actors(), 1):
+        with contextlib.suppress(IndexError, ProcessLookupError):  # none there at this moment
+            pid = generator.choice(actors())
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
 
