@@ -113,7 +113,10 @@ def test_a_search_that_was_stopped_and_resumed_is_the_one_that_never_stopped(sea
 
 
 def test_a_search_stopped_in_its_comparison_goes_on_with_that(searched, tmp_path, monkeypatch):
-    monkeypatch.setattr(tune, "sweep", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tune, "sweep", stop)
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path / "b")
     monkeypatch.undo()
