@@ -81,9 +81,10 @@ def measured(actors: int, address: str, seed: int) -> dict[str, Any]:
 def watch(costs: dict[str, list[float]]) -> None:
     """Note what crosses, and how long that takes, at every rollout from now on."""
     import jax
-    import ray
 
-    from thorndike.unrolls.ray import RayEnvironment
+    from thorndike.unrolls.ray import RayEnvironment, _library
+
+    ray = _library(True)
 
     act, put = RayEnvironment.unroll, ray.put
     size = lambda tree: sum(leaf.nbytes for leaf in jax.tree.leaves(tree))  # noqa: E731

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -84,6 +86,22 @@ class Rich(Walk):
         mask = np.array([1, self.t % 2], np.int8)
         parts = {"position": super().seen(), "counts": (self.t, picture), "action_mask": mask}
         return parts | {"jax": int("jax" in sys.modules)}
+
+
+class WithProcesses(Walk):
+    """Has a process of multiprocessing's and a program of its own, which it ends when it is closed."""
+
+    def __init__(self, told):
+        super().__init__()
+        ours = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(0,))
+        ours.start()
+        ours.join()
+        self.program = subprocess.Popen(["sleep", "600"])
+        Path(told).write_text(str(self.program.pid))
+
+    def close(self):
+        self.program.terminate()
+        self.program.wait()
 
 
 class Unmakeable(Walk):

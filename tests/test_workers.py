@@ -18,8 +18,8 @@ import pytest
 from jax import random
 
 import thorndike as td
-from failing import Rich, Unmakeable, Walk
-from thorndike import trainer
+from failing import Rich, Unmakeable, Walk, WithProcesses
+from thorndike import evaluation, trainer
 from thorndike.environments import make
 from thorndike.environments.repeating import EpisodesLost
 from thorndike.environments.workers import Workers
@@ -365,6 +365,45 @@ def test_an_evaluation_counts_an_episode_that_failed_as_unfinished():
     assert 0 < evaluation["unfinished"] < 12
 
 
+def test_an_episode_that_ended_before_one_that_fails_at_once_is_counted_as_it_was():
+    workers = RESTART(1, max_restarts=1_000)
+    algorithm = LEARNERS["ppo"]
+    state = algorithm.init(random.key(0), Walk.observation_space, Walk.action_space)
+    environment = make(lambda: Walk("raise", at=1, every=2), 3, workers=workers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        played = evaluation.evaluate(algorithm, environment, state, random.key(1), 20, 100)
+    assert 0 < played.unfinished < 20
+    np.testing.assert_array_equal(played.lengths, np.where(played.finished, 10, 0))
+    assert (played.returns[~played.finished] == 0).all()
+    assert (environment._left == 0).all()
+    environment.close()
+
+
+def test_a_copy_that_was_cut_and_rests_is_not_repeated():
+    environment = make(Walk, 2, workers=RESTART(1))
+    environment.reset(random.key(0), np.array([1, 2]))
+    environment.step((), np.zeros(2, np.int32))
+    environment.cut(np.array([True, False]))
+    assert list(environment.hands._running) == [1]
+    for one in environment.hands._staff:
+        os.kill(one.process.pid, signal.SIGKILL)
+    with pytest.warns(UserWarning, match="started anew"):
+        environment.step((), np.zeros(2, np.int32))
+    assert environment._left.tolist() == [0, 2]
+    environment.close()
+
+
+def test_long_waits_and_answers_that_nobody_has_read_are_no_fault():
+    environment = make(Walk, 2, workers=Workers(1, timeout=1e9))
+    play(environment)
+    environment.hands._staff[0].ask("begin", {0: 1})  # as an error or a signal leaves it
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        environment.close()
+    assert processes() == []
+
+
 # --- nothing is left behind, nothing else is run ----------------------------------------------------------------------
 
 SCRIPT = """
@@ -438,6 +477,17 @@ def alive(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+def test_an_environment_may_have_processes_which_it_can_end(tmp_path):
+    told = tmp_path / "pid"
+    environment = make(partial(WithProcesses, told), 1, workers=1)
+    pid = int(told.read_text())
+    assert alive(pid)
+    began = time.monotonic()
+    environment.close()
+    assert time.monotonic() - began < 4
+    assert not alive(pid)
 
 
 def test_signals_of_a_terminal_are_left_to_the_parent():

@@ -34,7 +34,7 @@ def spread_copies(progress: Progress, n: int) -> Progress:
 
         return place
 
-    everywhere = jax.tree.map(placed(0), progress._replace(actor=(), memory=()))
+    everywhere = jax.device_put(progress._replace(actor=(), memory=()), _over(None))
     return everywhere._replace(
         actor=jax.tree.map(placed(0), progress.actor), memory=jax.tree.map(placed(1), progress.memory)
     )

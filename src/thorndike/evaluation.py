@@ -225,13 +225,14 @@ def _play_on_host(
         unroll_length = max(1, min(SHORT, int(CHUNK_SECONDS * length / max(time.perf_counter() - began, 1e-6))))
         steps += length
         ends = np.asarray(trajectory.terminated | trajectory.truncated)
-        lost = list(environment.lost)  # whose episodes have no end, and whose last step looks like one
         for t, (reward, done) in enumerate(zip(trajectory.reward, ends, strict=True)):
-            for _, copies in filter(lambda entry: entry[0] == t, lost):
-                note(copies, finished=False)
+            for loss in environment.lost:
+                if loss.step == t:
+                    note(loss.copies, finished=False)
             returns += reward
             lengths += left > 0
-            note(np.logical_and.reduce([done, *(~copies for step, copies in lost if step == t + 1)]), finished=True)
+            broken_off = [loss.under_way for loss in environment.lost if loss.step == t + 1]  # which look like ends
+            note(done & ~np.logical_or.reduce([np.zeros(n, bool), *broken_off]), finished=True)
         cut = lengths >= max_steps
         if cut.any():
             note(cut, finished=False)

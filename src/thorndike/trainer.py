@@ -490,9 +490,9 @@ class _Host(_Mode):
 
         Those lost on the way are truncations in its trajectory.
         """
-        for step, copies in self.environment.lost:
-            if step == 0:
-                self.learning.break_off(copies)
+        for loss in self.environment.lost:
+            if loss.step == 0:
+                self.learning.break_off(loss.under_way)
 
     def learn(self, actor: Actor, trajectory: Transition, warmup: bool) -> None:
         began = time.perf_counter()

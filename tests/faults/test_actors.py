@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 import warnings
+from importlib.util import find_spec
 
 import jax
 import numpy as np
@@ -17,9 +18,11 @@ import pytest
 
 import thorndike as td
 
-pytest.importorskip("ray")
-
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
+    pytest.mark.faults,
+    pytest.mark.timeout(1800),
+]
 TIMES = int(os.environ.get("TIMES", 50))
 GATE = 400
 ALGORITHM = td.PPO(num_environments=8, rollout_length=128, batch_size=256)

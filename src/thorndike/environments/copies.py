@@ -122,6 +122,9 @@ class Copies:
             raise NotRepeatableError(f"repeating its {length} steps led to another observation")
         return observation
 
+    def rest(self, copies: Sequence[int]) -> None:
+        """Some copies are not stepped any more, though their episodes have not ended."""
+
     def close(self) -> list[str]:
         """Release what the copies hold; what went wrong in that, in words."""
         environments, self.environments = self.environments, []

@@ -40,6 +40,8 @@ class Hands(Protocol):
 
     def repeat(self, episodes: Mapping[int, Episode]) -> tuple[dict[int, PyTree], dict[int, str]]: ...
 
+    def rest(self, copies: Sequence[int]) -> None: ...
+
     def close(self) -> list[str]: ...
 
 
@@ -98,10 +100,11 @@ class Gymnasium(Repeatable):
         """
         n, playing = self.num_environments, self._playing
         asked = self._all if playing is EVERYONE else playing.tolist()
-        answer = self._answer(asked, self._handed_over(action))
+        before = self._history.pop() if self._waiting else None  # of this very step: who has taken it took that
+        answer = self._answer(asked, self._handed_over(action), before)
         if not asked:
-            none: Any = np.zeros(n, bool)
-            return (), Step(self._observation, none.astype(np.float32), none, none, self._observation)
+            never: Any = np.zeros(n, bool)
+            return (), Step(self._observation, never.astype(np.float32), never, never, self._observation)
         self._length[playing] += 1
         for info in answer.infos:
             self.infos.note(info)
@@ -123,6 +126,7 @@ class Gymnasium(Repeatable):
         [N] says which, `exact` becomes False, and `notes` say why. Raises CorruptCheckpointError for foreign arrays.
         """
         saved = self._start_with_saved(arrays)
+        self._waiting = None
         self._length = np.array(arrays["length"])
         lengths = dict(enumerate(arrays["length"].tolist()))
         reasons = {i: reason for i, length in lengths.items() if (reason := too_long(length))}
@@ -174,17 +178,15 @@ class Gymnasium(Repeatable):
         if faults := self.hands.close():
             warnings.warn(faults[0], stacklevel=2)
 
-    def _answer(self, asked: list[int], real: np.ndarray) -> Answer:
+    def _answer(self, asked: list[int], real: np.ndarray, taken: np.ndarray | None) -> Answer:
         """What the copies asked say to their actions, with what some had said before others were lost."""
         before, self._waiting = self._waiting, None
         playing = asked
         if before is not None:
             playing = [i for i in asked if i not in before[0]]
-            earlier = self._history[-2].copy()  # of this very step: those who have taken it took that
-            earlier[playing] = real[playing]
-            for _ in range(2):
-                self._history.pop()
-            self._history.append(earlier)
+            real = np.array(real)
+            real[before[0]] = taken[before[0]]  # type: ignore[index]
+            self._history[-1] = real
         actions = self._one_by_one(real)
         chosen = actions if playing is self._all else [actions[i] for i in playing]
         answer = self.hands.step(playing, chosen, self._next_seeds)
@@ -220,6 +222,7 @@ class Gymnasium(Repeatable):
     def _renewed(self, following: PyTree, done: np.ndarray) -> PyTree:
         """The observations to act on next: where an episode ended, the first of the next one."""
         going_on = self._ended(np.flatnonzero(done))
+        self.hands.rest(np.setdiff1d(np.flatnonzero(done), going_on).tolist())
         return _with(following, self._begin(going_on))
 
     def _with_first(self, following: PyTree, over: list[int], first: Mapping[int, PyTree]) -> PyTree:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import jax
 import numpy as np
@@ -13,11 +13,19 @@ from thorndike.core import Environment, Step
 PyTree = Any
 
 
+class Loss(NamedTuple):
+    """Copies that began new episodes instead of taking a step, as their workers had failed."""
+
+    step: int  # of the unroll, counted from 0
+    copies: np.ndarray  # [N]
+    under_way: np.ndarray  # [N] those of them whose episodes had a step behind them
+
+
 class HostEnvironment(Environment, Protocol):
     """An environment on the host, which can come back to where its running episodes were."""
 
-    lost: Sequence[tuple[int, np.ndarray]]
-    """Before which steps of the last unroll which copies [N] began new episodes, as their workers had failed."""
+    lost: Sequence[Loss]
+    """What was lost in the last unroll."""
 
     @property
     def restarted(self) -> np.ndarray:

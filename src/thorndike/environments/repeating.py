@@ -29,7 +29,7 @@ class Repeatable:
 
     compiled = False
     single = False  # whether there is but one of it, which serves training and evaluation alike
-    lost: Sequence[tuple[int, np.ndarray]] = ()  # see HostEnvironment
+    lost: Sequence[Any] = ()  # see HostEnvironment
     first_copy = 0  # the number of the first copy, where these are a part of all
 
     def __init__(self, num_environments: int, observation_space: Any, action_space: Any) -> None:
@@ -126,7 +126,8 @@ class Repeatable:
     @property
     def _playing(self) -> Any:
         """An index of the copies that are not at rest; `EVERYONE` itself where none is."""
-        return EVERYONE if self._left.all() else np.flatnonzero(self._left)
+        playing = self._left > 0
+        return EVERYONE if playing.all() else np.flatnonzero(playing)
 
     def _ended(self, copies: Sequence[int] | np.ndarray) -> np.ndarray:
         """Count the episodes of some copies as ended; those of the copies that go on with another one."""

@@ -201,7 +201,7 @@ class Vector(Repeatable):
             self.infos.note({name: column[i] for name, column in columns.items()})
 
     def _fault(self, i: int, text: str) -> EnvironmentFault:
-        return EnvironmentFault(f"{self.name}, copy {i}: {text}")
+        return EnvironmentFault(f"{self.name}, copy {self.first_copy + i}: {text}")
 
 
 def _where(chosen: np.ndarray, these: PyTree, those: PyTree) -> PyTree:

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from multiprocessing import connection, parent_process
+from multiprocessing import connection, current_process, parent_process
 from typing import Any, NamedTuple
 
 from thorndike.environments import making
@@ -51,7 +51,9 @@ def main(line: connection.Connection, last_words: connection.Connection | None, 
     What goes to stderr goes to `last_words`; `at` [1] tells which copy is being reset or stepped.
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # which reach every process of a terminal: they are the parent's
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)  # not SIG_IGN, which processes of the environment's own would inherit
+    # Or multiprocessing lets an environment have no processes: this one ends with its parent all the same.
+    current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     os.environ.pop("PYTHONSAFEPATH", None)  # it was set for the start of this process
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     if last_words is not None:

@@ -112,10 +112,10 @@ class Crew:
     @recording.setter
     def recording(self, value: bool) -> None:
         self._recording = value
-        for one in self._staff:
-            one.ask("record", value)
-        for one in self._staff:
-            one.answer(None)
+        asked: dict[_Process, tuple] = dict.fromkeys(self._staff, (value,))
+        for one, answer in self._ask(asked, "record", dict.fromkeys(asked, 1)).items():
+            if isinstance(answer, _Failure):
+                self._anew(one, answer, set(one.copies), Counter())
 
     def begin(self, seeds: Mapping[int, int]) -> dict[int, PyTree]:
         """As `Copies.begin`."""
@@ -164,17 +164,19 @@ class Crew:
             self._running[i] = _Running(seed, row, list(actions), len(actions))
         return reached, reasons
 
+    def rest(self, copies: Sequence[int]) -> None:
+        """As `Copies.rest`: there is nothing more to repeat of them."""
+        for i in copies:
+            self._running.pop(int(i), None)
+
     def close(self) -> list[str]:
         """As `Copies.close`; ends the processes too."""
         faults: list[str] = []
-        there = [one for one in self._staff if one.process is not None]
+        there, end = [one for one in self._staff if one.process is not None], time.monotonic() + GOODBYE
         for one in there:
             one.ask("close")
         for one in there:
-            try:
-                faults += one.answer(GOODBYE) or []
-            except (_Failure, errors.ThorndikeError):
-                continue  # what has died needs no closing
+            faults += one.dismiss(max(0.0, end - time.monotonic()))
         _kill(self._staff)
         return faults
 
@@ -219,7 +221,7 @@ class Crew:
             except _Failure as failure:
                 running = self._running.get(failure.copy)
                 where = place(failure.copy, running.seed, running.length + 1) if running and name == "step" else ""
-                failure.where = where or f"copy {failure.copy}, {name}"
+                failure.where = where or (f"copy {failure.copy}, {name}" if failure.copy >= 0 else name)
                 found[one] = failure
         failed = [answer for answer in found.values() if isinstance(answer, _Failure)]
         if failed and self._workers.on_fault == "raise":
@@ -265,7 +267,7 @@ class Crew:
                 break
             failure = answer
             blamed[failure.copy] += 1
-            lost |= {failure.copy} if blamed[failure.copy] >= TRIES else set()
+            lost |= {failure.copy} if blamed[failure.copy] >= TRIES and failure.copy in mine else set()
         first = _numbered(begun, one)
         for i in lost:
             self._running.pop(i, None)
@@ -283,6 +285,9 @@ class Crew:
                 most = self._workers.max_restarts
                 raise EnvironmentFault(f"{failure}; all restarts are used up (max_restarts={most})")
             warnings.warn(f"{failure}; worker {one.number} is started anew", stacklevel=2)
+            if one.process is not None and not failure.silent:  # it lives, and may have processes of its own to end
+                one.ask("close")
+                one.dismiss(GOODBYE)
             one.kill()
             try:
                 self._make([one])
@@ -296,7 +301,7 @@ class Crew:
             except _Failure as another:
                 failure = another
                 blamed[failure.copy] += 1
-                if blamed[failure.copy] >= TRIES:
+                if blamed[failure.copy] >= TRIES and failure.copy in again:
                     lost[failure.copy] = f"repeating the episode of copy {failure.copy} failed"
 
     def _follow(
@@ -351,30 +356,38 @@ class _Process:
     def __init__(self, number: int, copies: range) -> None:
         self.number, self.copies, self.first = number, copies, copies.start
         self.process: Any = None
+        self.owing = 0  # answers to what was asked
 
     def start(self) -> None:
-        """A fresh process, that waits for what it is to make."""
+        """A fresh process, that waits for what it is to make. Raises _Failure where the system gives none."""
         context = multiprocessing.get_context("spawn")
         self.line, theirs = context.Pipe()
         heard, words = context.Pipe(duplex=False) if os.name == "posix" else (None, None)
-        self.at, self.words = context.RawArray("i", 1), deque[str](maxlen=LINES)
-        self._poll: Any = None
+        self.at, self.words, self.owing = context.RawArray("i", [-1]), deque[str](maxlen=LINES), 0
+        self._poll, self._listener = None, None
         if hasattr(select, "poll"):
             self._poll = select.poll()
             self._poll.register(self.line, select.POLLIN)
         given = (theirs, words, self.at, self.first, len(self.copies))
-        self.process = context.Process(target=worker.main, args=given, daemon=True, name=f"thorndike-{self.number}")
-        with _apart():
-            self.process.start()
-        theirs.close()
-        self._listener: Any = None
-        if heard is not None and words is not None:
-            words.close()
+        process = context.Process(target=worker.main, args=given, daemon=True, name=f"thorndike-{self.number}")
+        try:
+            with _apart():
+                process.start()
+        except OSError as error:
+            for end in filter(None, (self.line, heard)):
+                end.close()
+            raise _Failure(f"{self._name} could not be started: {error}", -1) from error
+        finally:
+            for end in filter(None, (theirs, words)):
+                end.close()
+        self.process = process
+        if heard is not None:
             self._listener = threading.Thread(target=_listen, args=(heard, self.words), daemon=True)
             self._listener.start()
 
     def ask(self, name: str, *given: Any) -> None:
         """Send a request; where nobody is there any more, `answer` says so."""
+        self.owing += 1
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, OSError):
             self.line.send((name, *given))
 
@@ -385,6 +398,7 @@ class _Process:
                 self.kill()
                 raise _Failure(f"{self._name} gave no answer in {limit:.3g} s", self._at, True, self.words)
             answer = self.line.recv()
+            self.owing -= 1
         except (EOFError, OSError):
             how = "has ended before"
             if self.process is not None:
@@ -402,7 +416,7 @@ class _Process:
         """Whether there is an answer within so many seconds; `Connection.poll` is five times as slow."""
         if self._poll is None:
             return self.line.poll(limit)
-        return bool(self._poll.poll(None if limit is None else math.ceil(1_000 * limit)))
+        return bool(self._poll.poll(None if limit is None else min(math.ceil(1_000 * limit), 2**31 - 1)))
 
     def kill(self) -> None:
         """End the process, whatever it is doing."""
@@ -416,10 +430,20 @@ class _Process:
         if self._listener is not None:
             self._listener.join(GOODBYE)
 
+    def dismiss(self, seconds: float) -> list[str]:
+        """Let the copies be closed, in so many seconds: what went wrong in that. The process has then to be killed."""
+        end = time.monotonic() + seconds
+        try:
+            while self.owing > 1:  # answers to what was asked before an error or a signal
+                self.answer(max(0.0, end - time.monotonic()))
+            return self.answer(max(0.0, end - time.monotonic()))
+        except (_Failure, errors.ThorndikeError):
+            return []  # what has died needs no closing
+
     @property
     def _at(self) -> int:
-        """The copy that was reset or stepped last."""
-        return self.first + int(self.at[0])
+        """The copy that was reset or stepped last, -1 where none was."""
+        return self.first + int(self.at[0]) if self.at[0] >= 0 else -1
 
     @property
     def _name(self) -> str:

@@ -225,8 +225,9 @@ class Recording:
 
     def note_inexact(self, chunk: Any) -> None:
         """Where an environment could not be brought back to where it was: say so, here and in config.json."""
-        noted = self.noted.get(chunk.seed, 0)
-        notes = chunk.environment.notes[noted:] if on_host(chunk.environment) else ()
+        noted, there = self.noted.get(chunk.seed, 0), chunk.environment.notes if on_host(chunk.environment) else ()
+        noted = noted if noted <= len(there) else 0  # a list that has begun anew
+        notes = there[noted:]
         if not notes:
             return
         self.noted[chunk.seed] = noted + len(notes)

@@ -11,7 +11,7 @@ from jax import random
 
 from thorndike.compilation import jit
 from thorndike.core import Actor, Algorithm, PyTree, Space, Transition
-from thorndike.environments.host import HostEnvironment
+from thorndike.environments.host import HostEnvironment, Loss
 from thorndike.environments.repeating import EpisodesLost
 from thorndike.unrolls.compiled import choose
 
@@ -32,7 +32,7 @@ class Rollout:
         self._number = first
         self.carry, self.done = actor.carry, actor.done
         self.steps: list[Transition] = []  # leaves [N, ...]
-        self.lost: list[tuple[int, np.ndarray]] = []  # before which step which copies [N] began new episodes
+        self.lost: list[Loss] = []
 
     def act(self, observation: Any) -> np.ndarray:
         """Canonical actions [N, ...] for observations [N, ...]."""
@@ -55,7 +55,7 @@ class Rollout:
 
         What they did before is cut short there: a truncation of their last step.
         """
-        self.lost.append((len(self.steps), copies))
+        self.lost.append(Loss(len(self.steps), copies, copies & ~np.asarray(self.done)))
         self.done = np.asarray(self.done) | copies
         if self.steps:
             last = self.steps[-1]

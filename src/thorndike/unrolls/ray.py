@@ -23,6 +23,7 @@ from jax import random
 
 from thorndike.core import Actor, Algorithm, PyTree, Step, Transition
 from thorndike.environments.boundary import told
+from thorndike.environments.host import Loss
 from thorndike.environments.infos import Infos
 from thorndike.errors import EnvironmentFault, MissingExtraError, SettingError, UnsuitableError, shown
 from thorndike.unrolls.share import Facts, Remote, Reply
@@ -48,7 +49,7 @@ class RayEnvironment:
 
     compiled = False  # for whoever trains: acting is not inside its programs
     single = False
-    lost: Sequence[tuple[int, np.ndarray]] = ()  # see HostEnvironment
+    lost: Sequence[Loss] = ()  # see HostEnvironment
 
     def __init__(
         self, environment: Any, num_environments: int, arguments: Mapping[str, Any], address: bool | str = True,
@@ -71,10 +72,7 @@ class RayEnvironment:
             self._borders = _borders(num_environments, self.actors)
             self._lost = self._kinds_of_loss()
             self._environment, self._arguments = self._sent(environment), dict(arguments)
-            self._taught: tuple[Any, Any] = (
-                None,
-                None,
-            )  # the algorithm that the actors act by, and its policies' structure
+            self._taught: tuple[Any, Any] = (None, None)  # the algorithm they act by, and its policies' structure
             self._lesson: Any = None
             self._stands: list[dict[str, np.ndarray]] = [{} for _ in range(self.actors)]
             self._infos, self._row_begins = Infos(), False
@@ -118,7 +116,7 @@ class RayEnvironment:
         rest = length, uniform, self._row_begins
         answers = self._all("act", [(leaves, parts[j], keys[j], *rest) for j in range(self.actors)])
         self._failures, self._row_begins = 0, False
-        self.lost = [(0, self.restarted)] if self.restarted.any() else []
+        self.lost = [Loss(0, self.restarted, self.restarted)] if self.restarted.any() else []
         actors, trajectories = zip(*answers, strict=True)
         return _joined(actors), _joined(trajectories, axis=1)
 
@@ -268,7 +266,7 @@ class RayEnvironment:
         lesson = jax.tree.map(np.asarray, algorithm), jax.tree.map(np.asarray, policy)
         try:
             self._lesson = self._ray.put(lesson)
-        except TypeError as error:
+        except Exception as error:
             raise UnsuitableError(f"the algorithm cannot be sent to actors: {told(error)}") from error
         self._all("learn_of", [(self._lesson,)] * self.actors)
         self._taught = algorithm, structure
@@ -329,11 +327,17 @@ class Tasks:
         task = self._ray.remote(num_cpus=1, max_retries=0)(_call).options(runtime_env=_settings(side_by_side=False))
         try:
             for i, arguments in enumerate(self._given):
-                sent = self._ray.put((self._function, arguments))
-                self._pending[task.remote(sys.path, [sent])] = i
-        except TypeError as error:
-            raise UnsuitableError(f"what is handed in cannot be sent to other processes: {told(error)}") from error
+                self._pending[task.remote(sys.path, [self._sent(arguments)])] = i
+        except BaseException:
+            self.__exit__()
+            raise
         return self
+
+    def _sent(self, arguments: tuple) -> Any:
+        try:
+            return self._ray.put((self._function, arguments))
+        except Exception as error:
+            raise UnsuitableError(f"what is handed in cannot be sent to other processes: {told(error)}") from error
 
     def __exit__(self, *_: object) -> None:
         self.cancel()
@@ -394,14 +398,27 @@ def check(address: Any, actors: Any, num_environments: int) -> None:
 
 
 def _library(address: bool | str) -> Any:
-    if address in (True, LOCAL) and "ray" not in sys.modules:  # it reads these when it is imported
-        for name, value in ON_THIS_MACHINE.items():
-            os.environ.setdefault(name, value)
+    if address in (True, LOCAL):
+        _stay_on_this_machine()
     try:
         import ray
     except ImportError as error:
         raise MissingExtraError('actors need Ray: pip install "thorndike[ray]"') from error
     return ray
+
+
+def _stay_on_this_machine() -> None:
+    """Have a Ray started here listen on the loopback alone, and ask for a token: it reads that when imported."""
+    before = sys.modules.get("ray")
+    open_to_others = [name for name in ON_THIS_MACHINE if name not in os.environ]
+    if before is not None and open_to_others and not before.is_initialized():
+        raise SettingError(
+            "ray was imported before, and would listen beyond this machine: start it yourself (ray.init) or set "
+            + ", ".join(f"{name}={ON_THIS_MACHINE[name]}" for name in open_to_others)
+        )
+    if before is None:
+        for name in open_to_others:
+            os.environ[name] = ON_THIS_MACHINE[name]
 
 
 def _connected(ray: Any, address: bool | str) -> bool:
