@@ -8,6 +8,7 @@ import pytest
 
 from thorndike.environments import atari
 from thorndike.environments.preprocessing import Preprocessing
+from thorndike.environments.workers import NO_WORKERS, Workers
 
 pytest.importorskip("ale_py")
 pytest.importorskip("cv2")
@@ -62,3 +63,15 @@ def test_a_lost_life_ends_an_episode_the_game_goes_on_and_resumes():
     action = np.ones(1, np.int32)
     for a, b in zip(lives.step((), action)[1], again.step((), action)[1], strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_games_are_the_same_in_workers():
+    said = []
+    for workers in (NO_WORKERS, Workers(2)):
+        copies = atari._by_ale("Breakout", 2, Preprocessing(life_loss=True), workers)
+        copies.reset(KEY)
+        steps = [copies.step((), np.full(2, t % 4, np.int32))[1] for t in range(150)]
+        said.append([leaf.tobytes() for leaf in jax.tree.leaves(steps)])
+        assert any(step.terminated.any() for step in steps)
+        copies.close()
+    assert said[0] == said[1]

@@ -122,7 +122,7 @@ def _by_envpool(game: str, n: int, given: Preprocessing) -> EnvPool:
     return (PoolOfLives if given.life_loss else EnvPool)(f"{game}-v5", n, arguments)
 
 
-def _by_ale(game: str, n: int, given: Preprocessing, workers: Workers) -> Gymnasium:
+def _by_ale(game: str, n: int, given: Preprocessing, workers: Workers = NO_WORKERS) -> Gymnasium:
     from thorndike.environments import ale
 
     kind = CopiesOfLives if given.life_loss else Copies
