@@ -453,7 +453,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     algorithm = "td.DQN(num_environments=2, warmup_steps=10)"
     train = f"td.train({algorithm}, Mine, steps=10**6, workers=2, run_dir=None, quiet=True)\n"
     path.write_text(
-        SCRIPT.replace("time.sleep(0.002)", "print('step', os.getpid(), flush=True); time.sleep(0.5)") + train
+        SCRIPT.replace("time.sleep(0.002)", "os.write(1, b'step %d\\n' % os.getpid()); time.sleep(0.5)") + train
     )
     shared = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
     parent = subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True, cwd=tmp_path)

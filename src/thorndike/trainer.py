@@ -465,15 +465,12 @@ class _Host(_Mode):
         """
         for _ in range(iterations):
             if self.second is None:
-                actor, trajectory = self.act(self.learning.plan, self.iterations_done)
+                actor, trajectory = self.act(self.learning.plan, self.iteration)
                 self.break_off_lost()
                 self.learn(actor, trajectory, warmup)
             else:
                 self.learn_and_act_ahead(self.second, warmup)
-
-    @property
-    def iterations_done(self) -> int:
-        return int(self.progress.iteration)
+            self.iteration += 1
 
     def act(self, plan: tuple, number: int) -> tuple[Actor, Transition]:
         """Act the rollout of the iteration `number`."""
@@ -501,7 +498,7 @@ class _Host(_Mode):
 
     def learn_and_act_ahead(self, second: futures.Executor, warmup: bool) -> None:
         """Learn from the rollout that was acted ahead, in a thread of its own, and act the next one."""
-        learning, number = self.learning, self.iterations_done
+        learning, number = self.learning, self.iteration
         if not learning.progress.ahead:  # the first one
             actor, trajectory = self.act(learning.plan, number)
             learning.progress = learning.progress._replace(actor=actor, ahead=trajectory)

@@ -21,7 +21,7 @@ from thorndike.core import Step
 from thorndike.environments import repeating
 from thorndike.environments.boundary import PASSING, guarded, told
 from thorndike.environments.making import registered
-from thorndike.environments.repeating import EVERYONE, Repeatable, episode_seed
+from thorndike.environments.repeating import EVERYONE, Repeatable, among, episode_seed, write
 from thorndike.errors import (
     EnvironmentFault,
     MissingExtraError,
@@ -120,9 +120,7 @@ class EnvPool(Repeatable):
                 self.infos.note({name: column[row] for name, column in columns.items()})
         if copies is not EVERYONE:
             still = self._observation, np.zeros(self.num_environments), *[self._left < 0] * 2
-            following, reward, terminated, truncated = _among(
-                still, numbers, (following, reward, terminated, truncated)
-            )
+            following, reward, terminated, truncated = among(still, numbers, (following, reward, terminated, truncated))
         done = terminated | truncated
         self._observation = self._renewed(following, done) if done.any() else following
         return (), Step(self._observation, reward, terminated, truncated, following)
@@ -144,7 +142,7 @@ class EnvPool(Repeatable):
         )
         for episode in range(int(self._episode.max()) + 1):
             due = np.flatnonzero(self._episode >= episode)
-            _write(observation, due, self._first(due))
+            write(observation, due, self._first(due))
         reasons = self._repeat(arrays["length"], arrays["actions"], observation)
         for i in range(self.num_environments):
             if any(a[i].tobytes() != b[i].tobytes() for a, b in zip(jax.tree.leaves(observation), saved, strict=True)):
@@ -157,7 +155,7 @@ class EnvPool(Repeatable):
             )
         for i, reason in sorted(reasons.items()):
             self._give_up(i, reason)
-            _write(observation, [i], self._first([i]))
+            write(observation, [i], self._first([i]))
         self._observation = observation
         return observation
 
@@ -225,7 +223,7 @@ class EnvPool(Repeatable):
         going_on = self._ended(np.flatnonzero(done))
         observation = jax.tree.map(np.copy, following)
         if len(going_on):
-            _write(observation, going_on, self._first(going_on))
+            write(observation, going_on, self._first(going_on))
         return observation
 
     def _plain(self, answer: PyTree, copies: Sequence[int] | np.ndarray) -> PyTree:
@@ -260,7 +258,7 @@ class EnvPool(Repeatable):
             copies = self._everyone[begin <= t]
             self._length[copies] += 1
             answer, _, terminated, truncated, _ = self._stepped(real[copies], copies)
-            _write(observation, copies, self._plain(answer, copies))
+            write(observation, copies, self._plain(answer, copies))
             for i in copies[terminated | truncated].tolist():
                 reasons[i] = f"repeated, it ended after {self._length[i]} of {lengths[i]} steps"
                 begin[i] = NO_LIMIT
@@ -344,18 +342,6 @@ def _family(id: str) -> str:
     from envpool.registration import registry
 
     return registry.specs[id][0]
-
-
-def _among(still: PyTree, copies: np.ndarray, rows: PyTree) -> PyTree:
-    """What all copies give, [N, ...]: some give `rows`, the others what they gave before."""
-    everyone = jax.tree.map(lambda row, leaf: np.array(leaf, row.dtype), rows, still)
-    _write(everyone, copies, rows)
-    return everyone
-
-
-def _write(observation: PyTree, copies: Sequence[int] | np.ndarray, rows: PyTree) -> None:
-    for leaf, row in zip(jax.tree.leaves(observation), jax.tree.leaves(rows), strict=True):
-        leaf[copies] = row
 
 
 def _random_action(space: Any, generator: np.random.Generator) -> np.ndarray:

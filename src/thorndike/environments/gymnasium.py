@@ -17,7 +17,7 @@ from thorndike.environments import making
 from thorndike.environments.boundary import PASSING, told
 from thorndike.environments.copies import COLUMNS, Answer, Copies, Episode
 from thorndike.environments.likeness import UnlikeError, check_alike
-from thorndike.environments.repeating import EVERYONE, EpisodesLost, Repeatable, episode_seed, too_long
+from thorndike.environments.repeating import EVERYONE, EpisodesLost, Repeatable, among, episode_seed, too_long, write
 from thorndike.environments.worker import Order
 from thorndike.environments.workers import Crew, Workers
 from thorndike.errors import SettingError
@@ -112,7 +112,7 @@ class Gymnasium(Repeatable):
         columns: Any = np.array(answer.reward, np.float32), np.array(answer.terminated), np.array(answer.truncated)
         if len(asked) < n:
             still = (self._observation, np.zeros(n, np.float32), *[np.zeros(n, bool)] * 2)
-            following, *columns = _among(still, playing, (following, *columns))
+            following, *columns = among(still, playing, (following, *columns))
         over = [i for i, done in zip(asked, answer.over, strict=True) if done] if True in answer.over else []
         self._observation = self._with_first(following, over, answer.first) if over else following
         reward, terminated, truncated = columns
@@ -136,9 +136,10 @@ class Gymnasium(Repeatable):
             episodes[i] = Episode(self._seed(i), actions, [leaf[i] for leaf in saved])
         self._look_ahead(self._everyone)
         reached, failed = self.hands.repeat(episodes)
-        for i, reason in sorted((reasons | failed).items()):
+        reasons |= failed
+        for i, reason in sorted(reasons.items()):
             self._give_up(i, reason)
-        reached |= self._begin(sorted(reasons | failed))
+        reached |= self._begin(sorted(reasons))
         self._observation = _stack([reached[i] for i in range(self.num_environments)])
         return self._observation
 
@@ -296,17 +297,8 @@ def _with(observation: PyTree, rows: Mapping[int, PyTree]) -> PyTree:
     """Observations [N, ...] with other rows for some copies, in arrays of their own."""
     observation = jax.tree.map(np.copy, observation)
     for i, row in rows.items():
-        for leaf, part in zip(jax.tree.leaves(observation), jax.tree.leaves(row), strict=True):
-            leaf[i] = part
+        write(observation, i, row)
     return observation
-
-
-def _among(still: PyTree, copies: np.ndarray, rows: PyTree) -> PyTree:
-    """What all copies give, [N, ...]: some give `rows`, the others what they gave before."""
-    everyone = jax.tree.map(lambda row, leaf: np.array(leaf, row.dtype), rows, still)
-    for leaf, row in zip(jax.tree.leaves(everyone), jax.tree.leaves(rows), strict=True):
-        leaf[copies] = row
-    return everyone
 
 
 def _joined(asked: list[int], *parts: tuple[list[int], Answer]) -> tuple[list[int], Answer]:

@@ -194,6 +194,19 @@ def episode_seed(run_seed: int, copy: int, episode: int) -> int:
     return x >> 33
 
 
+def among(still: PyTree, copies: np.ndarray, rows: PyTree) -> PyTree:
+    """What all copies give, [N, ...]: some give `rows`, the others what they gave before."""
+    everyone = jax.tree.map(lambda row, leaf: np.array(leaf, row.dtype), rows, still)
+    write(everyone, copies, rows)
+    return everyone
+
+
+def write(observation: PyTree, copies: Any, rows: PyTree) -> None:
+    """Put what some copies, or one, give into the leaves [N, ...] of an observation."""
+    for leaf, row in zip(jax.tree.leaves(observation), jax.tree.leaves(rows), strict=True):
+        leaf[copies] = row
+
+
 def _longest(lengths: np.ndarray) -> int:
     """The length of the longest of the running episodes that can be repeated."""
     return max((length for length in lengths.tolist() if length <= LONGEST_REPEAT), default=0)

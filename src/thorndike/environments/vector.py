@@ -17,7 +17,7 @@ from thorndike import spaces
 from thorndike.core import Step
 from thorndike.environments import advice, making
 from thorndike.environments.boundary import guarded
-from thorndike.environments.repeating import Repeatable, episode_seed
+from thorndike.environments.repeating import Repeatable, episode_seed, write
 from thorndike.errors import EnvironmentFault, SettingError
 
 PyTree = Any
@@ -158,8 +158,7 @@ class Vector(Repeatable):
                 row = spaces.plain(self.observation_space, one)
             except ValueError as error:
                 raise self._fault(i, f"{FINAL[0]}: {error}") from error
-            for leaf, part in zip(jax.tree.leaves(following), jax.tree.leaves(row), strict=True):
-                leaf[i] = part
+            write(following, i, row)
         return following
 
     def _plain(self, observation: Any) -> PyTree:

@@ -224,8 +224,11 @@ def configured(
     `options` are the arguments of `train` that say how often things happen; what is left out is as by default.
     """
     said = options.get
-    staff = {name: options[name] for name in ("worker_timeout", "on_fault", "max_restarts") if name in options}
-    workers = workers_of(said("workers", 0), **staff)
+    none = NO_WORKERS
+    workers = Workers(
+        said("workers", none.number), said("worker_timeout", none.timeout), said("on_fault", none.on_fault),
+        said("max_restarts", none.max_restarts),
+    )  # fmt: skip
     elsewhere = Elsewhere(workers, said("overlap", False), said("ray"), said("actors"))
     run, copies = _configure(chosen, seed, seeds, stack, elsewhere)
     run = dataclasses.replace(
@@ -250,11 +253,6 @@ class Elsewhere(NamedTuple):
     overlap: Any
     ray: Any
     actors: Any
-
-
-def workers_of(number: Any, worker_timeout: Any = NO_WORKERS.timeout, **more: Any) -> Workers:
-    """The workers that the arguments of `train` ask for."""
-    return Workers(number, worker_timeout, **more)
 
 
 def _configure(
