@@ -15,7 +15,7 @@ import pytest
 
 import thorndike as td
 from strategies import CANARY, answer_to_call, answer_to_command, began, calls, commands
-from thorndike import cli, settings, trainer
+from thorndike import algorithms, cli, names, settings, trainer
 from thorndike.interface import words
 from thorndike.networks import CNN, MLP, Same
 
@@ -485,3 +485,23 @@ class Refusing:
 def test_values_that_are_none_are_refused_whatever_they_are(call, text):
     with pytest.raises(td.SettingError, match=text):
         call()
+
+
+WORLDS = {"choices": ("CartPole-v1", "gymnasium:Acrobot-v1"), "numbers": ("Pendulum-v1", "gymnasium:Pendulum-v1")}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", [name.lower() for name in algorithms.ALGORITHMS])
+def test_the_command_trains_every_algorithm_in_two_worlds(name, tmp_path, monkeypatch, capsys):
+    """A compiled one and one of Gymnasium's, by name alone; of the other kind of actions only where it may."""
+    monkeypatch.chdir(tmp_path)
+    kinds = names.ALGORITHMS[algorithms.ALGORITHMS[name]].actions
+    for kind, worlds in WORLDS.items():
+        suits = kinds in (kind, "both")
+        for world in worlds if suits else worlds[:1]:
+            recorded = settings.recorded(name, world)
+            algorithm = recorded.algorithm if recorded else algorithms.made(name)
+            steps = getattr(algorithm, "warmup_steps", 0) + 200
+            assert cli.main(["train", name, world, "--steps", str(steps), "--quiet"]) == (0 if suits else 2)
+            if not suits:
+                assert f"These fit: {'dqn' if kind == 'choices' else 'ppo'}" in capsys.readouterr().err

@@ -198,11 +198,11 @@ def test_td3_blurs_every_action_of_a_target_by_itself_and_by_no_more_than_the_cl
     same = jax.tree.map(lambda x: np.repeat(x[:, :1], 2000, 1), batch(size=1))
     seen = {}
 
-    def spy(critics, observation, action, carry):
-        seen["action"] = action
-        return jnp.zeros((2, len(action)))
+    def spy(critics, following, carry):
+        seen["action"] = following["action"]
+        return jnp.zeros((2, len(seen["action"]), 1))
 
-    monkeypatch.setattr(td3, "critic_values", spy)
+    monkeypatch.setattr(td3, "critic_outputs", spy)
 
     @jax.jit
     def noise_of(state):

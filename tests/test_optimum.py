@@ -86,11 +86,21 @@ OFF_POLICY = {
     "warmup_steps": 1_000, "memory": Replay(100_000, 128),
 }  # fmt: skip
 SOFT = OFF_POLICY | {"ent_coef": 0.0, "policy_delay": 2, "memory": Replay(100_000, 2 * 128), "updates_per_rollout": 4}
-DETERMINISTIC = ("td3", "ddpg")
+DETERMINISTIC = ("td3", "ddpg", "fasttd3")
 CONTINUOUS = {
     "sac": SAC(**OFF_POLICY, ent_coef=0.0),
     "td3": TD3(**OFF_POLICY, target_noise=0.0, exploration_noise=0.2),  # blurred targets are not the truth
     "ddpg": DDPG(**OFF_POLICY, exploration_noise=0.2),
+    "fasttd3": td.FastTD3(
+        **OFF_POLICY,
+        atoms=101,
+        v_min=-25.0,
+        v_max=0.0,
+        optimizer="adam",
+        exploration_noise=0.3,
+        target_noise=0.0,
+        normalize_observations=False,
+    ),
     "redq": REDQ(**SOFT, num_critics=4),
     "droq": DroQ(**SOFT | {"critic_network": MLP((64, 64), "relu", "default", layer_norm=True, dropout=0.01)}),
     "tqc": TQC(**SOFT, num_critics=2, quantiles=10, top_quantiles_to_drop=0),  # what is cut off is not the truth
@@ -107,9 +117,10 @@ def frozen(*outputs):
     return (lambda key, observation, count: {}, lambda _, x: jnp.tile(jnp.array([outputs]), (len(x), 1)))
 
 
-def values_of(critics, observation, action):
+def values_of(algorithm, critics, observation, action):
     """[critics, B]"""
-    return np.asarray(critic_outputs(critics, {"action": action, "observation": observation})).mean(-1)
+    outputs = critic_outputs(critics, {"action": action, "observation": observation})
+    return np.asarray(algorithm.q(outputs) if isinstance(algorithm, td.FastTD3) else outputs.mean(-1))
 
 
 @pytest.mark.parametrize("name", [name for name in CONTINUOUS if name != "crossq"])  # whose actor is never frozen
@@ -129,7 +140,7 @@ def test_the_critics_of_a_frozen_actor_find_its_values_beyond_any_time_limit(nam
     canonical = push[:512] / 3
     for state in final_states(algorithm, environment, 100_000):
         seen, action = np.repeat(x, canonical.size)[:, None], np.tile(canonical, x.size)[:, None]
-        values = values_of(state.critics, seen.astype(np.float32), action.astype(np.float32))
+        values = values_of(algorithm, state.critics, seen.astype(np.float32), action.astype(np.float32))
         found = np.asarray(values).mean(0).reshape(x.size, -1).mean(1)
         assert np.abs(found - truth).max() <= ALLOWED
 
@@ -144,7 +155,7 @@ def test_continuous_control_finds_the_gain_that_solves_riccatis_equation_and_its
     for state in final_states(algorithm, environment, 100_000):
         action = np.asarray(algorithm.act(algorithm.policy(state, 1.0, False), solution.observation, (), KEY)[0])
         gains.append(-environment.action_space.high[0] * (action[:, 0] @ x) / (x @ x))
-        value = values_of(state.critics, solution.observation, action).min(0)
+        value = values_of(algorithm, state.critics, solution.observation, action).min(0)
         regret = environment.value(1.0, GAMMA) - environment.value(1.0, GAMMA, gains[-1])
         good = regret <= 0.02 * abs(environment.value(1.0, GAMMA))
         right.append(good and np.abs(value - solution.value).max() <= ALLOWED)

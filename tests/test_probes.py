@@ -1,7 +1,7 @@
 """Every algorithm on every probe that applies to it: the known values, and the right greedy actions.
 
 Q-learners are dqn, c51, qrdqn, iqn, bootstrappeddqn, pqn and discretesac; policies are ppo, a2c, trpo, impala and
-reinforce; of numbers are sac, redq, droq, tqc, crossq, td3 and ddpg.
+reinforce; of numbers are sac, redq, droq, tqc, crossq, td3, fasttd3 and ddpg.
 
 | probe | q-learners | policies | of numbers | why not |
 |---|---|---|---|---|
@@ -43,7 +43,7 @@ from thorndike.algorithms.tqc import TQC
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.probes import PROBES, BlackOrWhite
 from thorndike.memories import Prioritized, Replay
-from thorndike.networks import CNN, MLP, RenormalizedMLP, critic_outputs, critic_values
+from thorndike.networks import CNN, MLP, RenormalizedMLP, critic_outputs
 
 GAMMA = 0.9
 SMALL = MLP((32,), activation="tanh", initialization="default")
@@ -63,6 +63,10 @@ OFF_POLICY = {
 }  # fmt: skip
 SAC_ = SAC(**OFF_POLICY, ent_coef=1e-3, memory=Replay(4_000, 64))  # values include what entropy is worth: little
 TD3_ = TD3(**OFF_POLICY, target_noise=0.05, exploration_noise=0.3, memory=Replay(4_000, 64))
+FAST_TD3_ = td.FastTD3(
+    **OFF_POLICY, atoms=51, v_min=-10.0, v_max=10.0, optimizer="adam", exploration_noise_min=0.1, target_noise=0.05,
+    normalize_observations=False, memory=Replay(4_000, 64),
+)  # fmt: skip
 DDPG_ = DDPG(**OFF_POLICY, exploration_noise=0.3, memory=Replay(4_000, 64))
 CHOOSING = {field.name: getattr(DQN_, field.name) for field in dataclasses.fields(DQN) if field.name != "loss"}
 BOOTSTRAPPED_ = BootstrappedDQN(
@@ -84,10 +88,14 @@ SOFT_CRITICS = {
     "tqc": TQC(**SOFT, num_critics=2, quantiles=10, top_quantiles_to_drop=1),
     "crossq": CrossQ(**{k: v for k, v in SOFT.items() if k != "tau"} | {"network": LAYERS, "critic_network": LAYERS}),
 }
-ALGORITHMS = FAMILY | SOFT_CRITICS | {"ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_}
+ALGORITHMS = (
+    FAMILY
+    | SOFT_CRITICS
+    | {"ppo": PPO_, "reinforce": REINFORCE_, "sac": SAC_, "td3": TD3_, "ddpg": DDPG_, "fasttd3": FAST_TD3_}
+)
 STEPS = dict.fromkeys(FAMILY, 16_000) | {"ppo": 20_000, "reinforce": 160_000, "sac": 8_000, "td3": 8_000, "ddpg": 8_000}
-STEPS |= dict.fromkeys(SOFT_CRITICS, 8_000)
-CONTINUOUS = ("sac", "td3", "ddpg", *SOFT_CRITICS)
+STEPS |= dict.fromkeys(("fasttd3", *SOFT_CRITICS), 8_000)
+CONTINUOUS = ("sac", "td3", "ddpg", "fasttd3", *SOFT_CRITICS)
 A2C_ = td.A2C(
     network=SMALL,
     critic_network=SMALL,
@@ -157,6 +165,7 @@ def soon(case):
         "sac": ODD | {"P12"},
         "td3": set(PROBES) - ODD,
         "ddpg": set(),
+        "fasttd3": {"P5"},
         "ppo": set(PROBES),
     }
     turns |= {key: set() for key in SOFT_CRITICS}  # SAC with hooks
@@ -196,11 +205,9 @@ def values_and_actions(name, algorithm, state, observation):
         return algorithm.values(policy, observation, ())[0].max(-1), action
     if name == "discretesac":
         return critic_outputs(state.critics, observation).min(0)[jnp.arange(action.size), action], action
-    if name in SOFT_CRITICS:
-        values = critic_outputs(state.critics, {"action": action, "observation": observation})  # or quantiles
-        return values.mean(-1).min(0), action
     if name in CONTINUOUS:
-        return critic_values(state.critics, observation, action).min(0), action
+        outputs = critic_outputs(state.critics, {"action": action, "observation": observation})
+        return (algorithm.q(outputs) if isinstance(algorithm, TD3) else outputs.mean(-1)).min(0), action
     if name == "ppo" or name in RELATED:
         seen = normalization.normalize(state.statistics.observations, observation)
         outputs, _ = sequences.step(state.parameters.networks, seen, ())

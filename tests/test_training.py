@@ -71,6 +71,7 @@ ALGORITHMS = {
     "sac": SAC(**OFF_POLICY, memory=Replay(500, 16)),
     "sac n-step prioritized": SAC(**OFF_POLICY, **NORMALIZED, memory=Prioritized(500, 16, window=3)),
     "td3": TD3(**OFF_POLICY, memory=Replay(500, 16)),
+    "fasttd3": td.FastTD3(**OFF_POLICY, atoms=11, memory=Replay(500, 16)),
     "redq": td.REDQ(**OFF_POLICY, num_critics=3, policy_delay=2, memory=Replay(500, 16)),
     "droq": td.DroQ(**OFF_POLICY | {"critic_network": DROPPING}, policy_delay=2, memory=Replay(500, 16)),
     "tqc": td.TQC(**OFF_POLICY, quantiles=5, policy_delay=1, memory=Replay(500, 16)),
@@ -100,7 +101,7 @@ ALGORITHMS |= {
 # question.
 CHILDREN = (
     "bootstrapped dqn", "redq", "droq", "tqc", "sac with smooth noise", "rainbow", "qrdqn", "iqn, munchausen",
-    "dqn counts", "ppo rnd",
+    "dqn counts", "ppo rnd", "fasttd3",
 )  # fmt: skip
 RELATED = ("a2c", "pqn", "discrete sac", "trpo", "impala")  # these share what they act with and remember with others
 

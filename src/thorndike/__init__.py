@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from thorndike.algorithms.discrete_sac import DiscreteSAC
     from thorndike.algorithms.dqn import DQN
     from thorndike.algorithms.droq import DroQ
+    from thorndike.algorithms.fast_td3 import FastTD3
     from thorndike.algorithms.impala import IMPALA
     from thorndike.algorithms.iqn import IQN
     from thorndike.algorithms.ppo import PPO

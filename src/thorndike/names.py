@@ -36,5 +36,6 @@ ALGORITHMS = {
     "DroQ": Known("droq", "numbers", "dear", "where a step costs more than twenty updates"),
     "CrossQ": Known("crossq", "numbers", "dear", "for few updates a step: no target networks", memory=False),
     "TD3": Known("td3", "numbers", "dear", "where SAC's random actions do harm"),
+    "FastTD3": Known("fast_td3", "numbers", "cheap", "where hundreds of copies step at once, and numbers are chosen"),
     "DDPG": Known("td3", "numbers", "dear", "to compare with: TD3 mends its faults"),
 }

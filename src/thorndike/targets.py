@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
 from thorndike.core import Transition
+from thorndike.errors import SettingError
 from thorndike.sequences import Unrolled
 
 
@@ -160,6 +162,19 @@ def v_trace(
     return lax.scan(back, jnp.zeros_like(values[0]), steps, reverse=True)[1]
 
 
+def check_support(algorithm: Any) -> None:
+    """Raise SettingError where the range of returns that an algorithm learns is none."""
+    low, high = algorithm.v_min, algorithm.v_max
+    if np.any(np.asarray(low) >= np.asarray(high)):
+        raise SettingError(f"{type(algorithm).__name__}: v_min must be below v_max, got {low} and {high}")
+
+
+def evenly_spaced(count: int, low: Any, high: Any) -> jax.Array:
+    """The returns [count] from `low` to `high` that a categorical distribution of returns is over."""
+    share = jnp.arange(count, dtype=jnp.float32) / (count - 1)
+    return (1 - share) * low + share * high
+
+
 def projected(probability: jax.Array, values: jax.Array, support: jax.Array) -> jax.Array:
     """A distribution over `values` [B, K] as one over evenly spaced atoms `support` [A].
 
@@ -169,6 +184,16 @@ def projected(probability: jax.Array, values: jax.Array, support: jax.Array) -> 
     values = jnp.clip(values, support[0], support[-1])
     distance = jnp.abs(values[:, None] - support[None, :, None]) / (support[1] - support[0])  # [B, A, K]
     return (jnp.clip(1.0 - distance, 0.0, 1.0) * probability[:, None]).sum(-1)
+
+
+def cross_entropy(logits: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of logits [..., A] against probabilities [..., A]: the cross-entropy, and the Kullback-Leibler divergence.
+
+    Their gradients are the same; the divergence, which is 0 where the distributions are equal, says how wrong they are.
+    """
+    loss = -(target * jax.nn.log_softmax(logits)).sum(-1)
+    divergence = lax.stop_gradient(loss) - jax.scipy.special.entr(target).sum(-1)
+    return loss, jnp.maximum(divergence, 0.0)
 
 
 def midpoints(count: int) -> jax.Array:

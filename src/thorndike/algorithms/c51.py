@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax import random
 
 from thorndike.algorithms.dqn import DQN
 from thorndike.errors import SettingError
 from thorndike.hyperparameters import hyperparameters, setting
-from thorndike.targets import NStep, projected
+from thorndike.targets import NStep, check_support, cross_entropy, evenly_spaced, projected
 
 
 @hyperparameters
@@ -31,16 +29,14 @@ class C51(DQN):
 
     def validate(self) -> None:
         super().validate()
-        if np.any(np.asarray(self.v_min) >= np.asarray(self.v_max)):
-            raise SettingError(f"{type(self).__name__}: v_min must be below v_max, got {self.v_min} and {self.v_max}")
+        check_support(self)
         if self.munchausen:
             raise SettingError(f"{type(self).__name__}: munchausen=True moves every action's atoms: take DQN or QRDQN")
 
     @property
     def support(self) -> jax.Array:
         """The returns [atoms] that probabilities are of."""
-        share = jnp.arange(self.atoms, dtype=jnp.float32) / (self.atoms - 1)
-        return (1 - share) * self.v_min + share * self.v_max
+        return evenly_spaced(self.atoms, self.v_min, self.v_max)
 
     def q(self, network: Any, outputs: jax.Array) -> jax.Array:
         """The means [B, A] of the distributions."""
@@ -52,7 +48,4 @@ class C51(DQN):
         key_following, key_taken = random.split(key)
         following = jax.nn.softmax(self.best_following(network, target_network, step, key_following))
         target = projected(following, self.target(self.support[None], step), self.support)
-        target = jax.lax.stop_gradient(target)
-        cross_entropy = -(target * jax.nn.log_softmax(self.taken(network, step, key_taken))).sum(-1)
-        entropy = jax.scipy.special.entr(target).sum(-1)
-        return cross_entropy, jnp.maximum(jax.lax.stop_gradient(cross_entropy) - entropy, 0.0)
+        return cross_entropy(self.taken(network, step, key_taken), jax.lax.stop_gradient(target))

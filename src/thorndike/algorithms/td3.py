@@ -23,8 +23,8 @@ from thorndike.networks import (
     Network,
     Same,
     check_special,
-    critic_values,
-    critics_over_time,
+    critic_outputs,
+    critic_outputs_over_time,
     init_critics,
     init_critics_carry,
 )  # fmt: skip
@@ -116,7 +116,7 @@ class TD3:
         key_actor, key_critics = random.split(key)
         size = math.prod(action_space.shape)
         actor = Actor(self.network.init(key_actor, observation_space, size), action_space.shape)
-        critics = init_critics(self, key_critics, observation_space, action_space)
+        critics = init_critics(self, key_critics, observation_space, action_space, self.outputs_of_critics)
         target_actor, target_critics = jax.tree.map(jnp.copy, (actor, critics))
         optimizers = self.descent().init(actor), self.descent().init(critics)
         statistics = normalization.begin(self, observation_space)
@@ -126,8 +126,11 @@ class TD3:
         noise = jnp.asarray(self.exploration_noise, jnp.float32)
         return Policy(state.actor, noise if explore else jnp.zeros_like(noise), state.statistics.observations)
 
-    def initial_carry(self, n: int) -> Any:
+    def network_carry(self, n: int) -> Any:
         return self.network.initial_carry(n)
+
+    def initial_carry(self, n: int) -> Any:
+        return self.network_carry(n)
 
     def act(self, policy: Policy, observation: Any, carry: Any, key: jax.Array) -> tuple[jax.Array, Any, dict]:
         action, after = self.greedy(policy, observation, carry)
@@ -157,9 +160,9 @@ class TD3:
             target = self.target(state, step, key)
 
             def loss(critics):
-                seen = critics_over_time(critics, step.observation, step.action, first(step.carry[1]), step.ended)
-                error = seen.outputs - target[None]  # [critics, L * B]
-                return (flat(weight) * jnp.square(error).sum(0)).mean(), jnp.abs(error).mean(0).reshape(weight.shape)
+                taken = self.taken(critics, step.observation, step.action, first(step.carry[1]), step.ended)
+                per_sample, error = self.errors(taken.outputs, target)
+                return (flat(weight) * per_sample).mean(), error.reshape(weight.shape)
 
             critics, moments, value, error = improved(loss, critics, moments, critic_optimizer)
             return (critics, moments), (value, error)
@@ -181,33 +184,59 @@ class TD3:
     def recall(self, state: State, window: Transition) -> NStep:
         """What windows [T, B] teach, seen with the carries of actors and critics along the actions taken."""
         ended, zeros = window.terminated | window.truncated, init_critics_carry(self, window.reward.shape[1])
-        carry, networks = first_carry(window, self.initial_carry), (state.actor.network, state.target_actor.network)
+        carry, networks = first_carry(window, self.network_carry), (state.actor.network, state.target_actor.network)
         actors = over_time(networks, window.observation, (carry, carry), ended)
         critics, targets = (
-            critics_over_time(critics, window.observation, window.action, zeros, ended)
+            self.taken(critics, window.observation, window.action, zeros, ended)
             for critics in (state.critics, state.target_critics)
         )
         seen = Unrolled((), (actors.before[:1], critics.before), (actors.after[1:], targets.after))
         return recalled(window, self.gamma, self.memory, seen)
 
     def target(self, state: State, step: NStep, key: jax.Array) -> jax.Array:
-        """[L * B]: r + gamma min Q'(s', a'), a' near the target actor's action."""
+        """What the critics are to say of s and a [L * B, ...]: the target actor's action a' follows, blurred."""
         step = flat(step)
         (actor_carry,), critics_carry = step.next_carry
         outputs, _ = sequences.step(state.target_actor.network, step.next_observation, actor_carry)
         action = state.target_actor.squashed(outputs)
         noise = self.target_noise * random.normal(key, action.shape)
         action = jnp.clip(action + jnp.clip(noise, -self.target_noise_clip, self.target_noise_clip), -1.0, 1.0)
-        value = critic_values(state.target_critics, step.next_observation, action, critics_carry).min(0)
-        return step.reward + step.discount * value
+        following = {"action": action, "observation": step.next_observation}
+        return self.backed_up(step, critic_outputs(state.target_critics, following, critics_carry))
+
+    @property
+    def outputs_of_critics(self) -> int:
+        return 1
+
+    def taken(self, critics: Any, observation: Any, action: Any, carry: Any, ended: jax.Array) -> Unrolled:
+        """What every critic puts out [critics, L * B, outputs] along sequences [L, B]."""
+        return critic_outputs_over_time(critics, {"action": action, "observation": observation}, carry, ended)
+
+    def q(self, outputs: jax.Array) -> jax.Array:
+        """The values [critics, B] that the critics' outputs mean."""
+        return outputs[..., 0]
+
+    def backed_up(self, step: NStep, outputs: jax.Array) -> jax.Array:
+        """[B]: r + gamma min Q'(s', a')."""
+        return step.reward + step.discount * self.q(outputs).min(0)
+
+    def errors(self, outputs: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Of the critics' outputs: the sum of their squared errors, and the mean of their sizes, per sample [B]."""
+        error = self.q(outputs) - target[None]
+        return jnp.square(error).sum(0), jnp.abs(error).mean(0)
+
+    def climbed(self, critics: Any, carry: Any) -> tuple[Any, Any]:
+        """The critics whose least value the actor climbs, with what they carry [L, critics, ...]: the first alone."""
+        return jax.tree.map(lambda x: x[:1], critics), jax.tree.map(lambda x: x[:, :1], carry)
 
     def actor_loss(self, actor: Actor, critics: Any, step: NStep) -> jax.Array:
-        """-Q(s, mu(s)), by the first critic."""
+        """-Q(s, mu(s))."""
         (actor_carry,), critics_carry = first(step.carry)
-        critic, carry = jax.tree.map(lambda x: x[:1], critics), jax.tree.map(lambda x: x[:, :1], critics_carry)
+        critics, carry = self.climbed(critics, critics_carry)
         outputs = over_time(actor.network, step.observation, actor_carry, step.ended).outputs
-        seen = critics_over_time(critic, step.observation, step.action, carry, step.ended).before
-        return -critic_values(critic, flat(step.observation), actor.squashed(flat(outputs)), flat(seen)).mean()
+        before = self.taken(critics, step.observation, step.action, carry, step.ended).before
+        chosen = {"action": actor.squashed(flat(outputs)), "observation": flat(step.observation)}
+        return -self.q(critic_outputs(critics, chosen, flat(before))).min(0).mean()
 
 
 @hyperparameters
