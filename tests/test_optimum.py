@@ -106,7 +106,10 @@ CONTINUOUS = {
     "tqc": TQC(**SOFT, num_critics=2, quantiles=10, top_quantiles_to_drop=0),  # what is cut off is not the truth
     "crossq": CrossQ(
         **{k: v for k, v in SOFT.items() if k != "tau"}
-        | {"network": RenormalizedMLP((32,)), "critic_network": RenormalizedMLP((64, 64))}
+        | {
+            "network": RenormalizedMLP((32,), renormalize_after=500),  # else its critics never learn as they judge
+            "critic_network": RenormalizedMLP((64, 64), renormalize_after=500),
+        }
     ),
 }
 ALLOWED = 0.05 * 1.9 / (1 - GAMMA)  # a step from [-1, 1] costs at most 1 + 0.1 * 3^2
