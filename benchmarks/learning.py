@@ -83,7 +83,10 @@ FAMILIES = [  # half a minute to two each; published are averages of training
                 {"c51": 50_000, "qrdqn": 50_000, "iqn": 50_000, "rainbow": 50_000, "pqn": 300_000, "trpo": 300_000,
                  "impala": 300_000},
             ),
-            ("Pendulum-v1", -200, "", {"trpo": 200_000, "tqc": 10_000, "redq": 10_000, "droq": 5_000, "fasttd3": 150_000}),
+            (
+                "Pendulum-v1", -200, "",
+                {"trpo": 200_000, "tqc": 10_000, "redq": 10_000, "droq": 5_000, "fasttd3": 150_000},
+            ),
         )
         for algorithm, steps in lengths.items()
     ),
@@ -103,6 +106,7 @@ CONTROL = [  # minutes to a quarter of an hour each
 WORLDS = [  # docs/worlds.md
     Row("ppo", "LunarLander-v3", 1_000_000, 200, "242, 1 run, RL Zoo, greedy", "evaluation", None),
     Row("dqn", "envpool:LunarLander-v3", 300_000, 200, "265.9, 4 seeds, with priorities", "evaluation", None),
+    Row("pqn", "gymnax:Breakout-MinAtar", 10_000_000, None, "70 ± 0.7 after 100M, 30 seeds", "evaluation", None),
     Row("dqn", "highway-fast-v0", 20_000, 17, "8.6 at random, 12.7 idle, 100 episodes", "evaluation", None),
 ]
 ON_GYMNASIUM = [
