@@ -313,7 +313,7 @@ def trained(algorithm, copies, steps, **seeds):
 
 def steps_of(name, probe, together=False):
     # a value that never ends to build is learned slowly from the least of two critics, and so is one choice of many
-    slow = (name in ("sac", "discretesac") or name in SOFT_CRITICS) and probe in ("P6", "P8", "P13")
+    slow = (name in ("sac", "discretesac", "fasttd3") or name in SOFT_CRITICS) and probe in ("P6", "P8", "P13")
     # and more slowly still by weights that begin small, as those of many features do
     slow |= name == "td3" and probe in ("P6", "P8") and together
     return STEPS[name] * (2 if slow else 1)
