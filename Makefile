@@ -15,6 +15,7 @@
 #   make minatar          PPO and DQN on MinAtar beside Rejax, compiled both (with what test-worlds installs)
 #   make atari            DQN on an Atari game beside stable-baselines3, an hour (make atari ARGS="--game Breakout")
 #   make deep-sea         bootstrapped DQN and DQN in Deep Sea at all of bsuite's sizes, hours (ARGS="--sizes 10 20")
+#   make repeat-first     PPO with a GRU where the first of 52 cards is to be remembered, a quarter of an hour
 #   make exploration      rewards for what is new, and none, where exploration is hard
 #   make workers          DQN where steps are slow, in worker processes, beside stable-baselines3's
 #   make sweep            a sweep beside as many seeds of one setting, in time and in programs compiled
@@ -43,7 +44,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: train test check test-full test-frameworks test-worlds test-elsewhere faults mutants learning learning-long \
-  speed minatar atari deep-sea exploration workers sweep tune ray networks docs clean
+  speed minatar atari deep-sea repeat-first exploration workers sweep tune ray networks docs clean
 
 train: $(VENV)/core
 	$(BIN)/thorndike train dqn CartPole-v1 --seed $(SEED) $(ARGS)
@@ -110,6 +111,9 @@ docs: $(VENV)/core
 
 deep-sea: $(VENV)/core
 	$(BIN)/python benchmarks/deep_sea.py $(ARGS)
+
+repeat-first: $(VENV)/core
+	$(BIN)/python benchmarks/repeat_first.py $(ARGS)
 
 # The picture is drawn with matplotlib, which the tests' tools bring.
 exploration: $(VENV)/dev
