@@ -7,7 +7,7 @@
 #                         installs these frameworks first, some 3 GB (TORCH=... names another torch to install)
 #   make test-worlds      the tests of the JAX suites, Gymnax to MuJoCo Playground; installs them first, some 2 GB
 #   make test-elsewhere   the tests of rollouts by Ray's actors; installs Ray first
-#   make mutants          plant bugs that other libraries had, and see a test fail for each (make mutants ARGS="17 31")
+#   make mutants          plant bugs that other libraries had, or ours might, and see a test fail for each (ARGS="17 31")
 #   make faults           kills, full disks, flipped bits, broken environments and long runs; into benchmarks/results/
 #   make learning         rerun the learning results in benchmarks/results/
 #   make learning-long    rerun those of continuous control, an hour or two (make learning-long ARGS="--rows Pendulum")
@@ -79,7 +79,7 @@ test-worlds: $(WORLDS)/installed
 test-elsewhere: $(ELSEWHERE)/installed
 	$(ELSEWHERE)/bin/pytest tests/elsewhere $(ARGS)
 
-# A test of the tests, some ten minutes on two cores; without ARGS it writes benchmarks/results/mutants.md.
+# A test of the tests, some twenty minutes on two cores; without ARGS it writes benchmarks/results/mutants.md.
 mutants: $(VENV)/dev
 	$(BIN)/python tests/mutants/run.py $(ARGS)
 

@@ -171,6 +171,8 @@ def test_each_head_learns_from_the_same_share_of_the_memory_at_every_draw():
     assert len({column.tobytes() for column in weight.T}) == 6
     backwards = algorithm.weights(Batch(steps, jnp.full(2_000, 0.5), index[::-1]), step)
     np.testing.assert_array_equal(backwards, weight[::-1])
+    in_a_row = algorithm.weights(Batch(steps, jnp.full(2_000, 0.5), index), step._replace(reward=jnp.ones((3, 2_000))))
+    np.testing.assert_array_equal(in_a_row.reshape(3, 2_000, 6), np.stack([weight] * 3))  # all steps of a window
     state = fresh(algorithm)
     alone, _ = gradients(algorithm, state, steps)
     learned = (

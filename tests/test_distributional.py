@@ -107,15 +107,20 @@ def defined_return(algorithm, steps, b):
     return total, 0.0 if steps.terminated[t, b] else discount, steps.next_observation[t, b]
 
 
-def defined_losses(algorithm, state, steps, taus):
-    """Losses and priorities, sample by sample; taus are those drawn for samples and for their targets."""
+def defined_losses(algorithm, state, steps, taus, networks=None):
+    """Losses and priorities, sample by sample; taus are those drawn for samples and for their targets.
+
+    Networks are those that learn, choose the next action, and say what follows.
+    """
+    chooser = state.network if algorithm.double else state.target_network
+    online, chooser, target_network = networks or (state.network, chooser, state.target_network)
     forth, back = scales(algorithm)
     losses, errors = [], []
     for b in range(steps.reward.shape[1]):
         total, discount, following = defined_return(algorithm, steps, b)
-        q = q_of(algorithm, state.network if algorithm.double else state.target_network, following)
-        here = of_actions(algorithm, state.network, steps.observation[0, b], taus[0][b])[steps.action[0, b]]
-        there = of_actions(algorithm, state.target_network, following, taus[1][b])[q.argmax()]
+        q = q_of(algorithm, chooser, following)
+        here = of_actions(algorithm, online, steps.observation[0, b], taus[0][b])[steps.action[0, b]]
+        there = of_actions(algorithm, target_network, following, taus[1][b])[q.argmax()]
         if isinstance(algorithm, td.C51):
             support = np.linspace(algorithm.v_min, algorithm.v_max, algorithm.atoms)
             loss, error = categorical(algorithm, here, there, forth(total + discount * back(support)))
@@ -164,9 +169,9 @@ def taus_of(algorithm, size, key=KEY):
 
 
 VARIANTS = {
-    "one step, double, dueling": {"dueling": True},
-    "three steps": {"double": False, "memory": td.Replay(100, 4, 3)},
-    "three steps, dueling, rescaled": {"dueling": True, "rescale_values": True, "memory": td.Replay(100, 4, 3)},
+    "one-step-double-dueling": {"dueling": True},
+    "three-steps": {"double": False, "memory": td.Replay(100, 4, 3)},
+    "three-steps-dueling-rescaled": {"dueling": True, "rescale_values": True, "memory": td.Replay(100, 4, 3)},
 }
 
 
@@ -196,16 +201,19 @@ def test_nothing_is_learned_by_way_of_the_target(name):
     assert any(np.abs(x).max() > 1e-3 for x in jax.tree.leaves(online))
 
 
+@pytest.mark.parametrize("rescaled", [False, True])
 @pytest.mark.parametrize("name", ALL)
-def test_the_best_action_is_that_of_the_best_mean(name):
-    algorithm = dataclasses.replace(ALL[name], dueling=True)
+def test_the_best_action_is_that_of_the_best_mean(name, rescaled):
+    """Of returns as they are, wherever those that are learned are rescaled."""
+    algorithm = dataclasses.replace(ALL[name], dueling=True, rescale_values=rescaled)
     state, steps = fresh(algorithm), batch(size=16)
     policy = algorithm.policy(state, jnp.float32(1), explore=False)
     action, _ = jax.jit(algorithm.greedy)(policy, steps.observation[0], ())
     q = [q_of(algorithm, state.network, observation) for observation in steps.observation[0]]
     np.testing.assert_array_equal(action, np.argmax(q, -1))
     np.testing.assert_array_equal(jax.jit(algorithm.act)(policy, steps.observation[0], (), KEY)[0], action)
-    np.testing.assert_allclose(jax.jit(algorithm.values)(policy, steps.observation[0], ())[0], q, rtol=1e-4, atol=1e-5)
+    found, _ = jax.jit(algorithm.values)(policy, steps.observation[0], ())
+    np.testing.assert_allclose(found, q, rtol=1e-4, atol=2e-4 if rescaled else 1e-5)
 
 
 def test_implicit_quantiles_are_of_what_a_network_with_a_memory_has_seen():
@@ -299,10 +307,24 @@ def test_every_dense_layer_has_noise_of_its_own(recipe, space, layers):
     drawn = draw(network, KEY)
     assert is_noisy(network)
     assert not is_noisy(drawn)
-    plain = noiseless(network)
-    assert jax.tree.structure(plain) == jax.tree.structure(drawn)
-    moved = [not np.array_equal(*pair) for pair in zip(jax.tree.leaves(plain), jax.tree.leaves(drawn), strict=True)]
-    assert sum(moved) == 2 * layers
+    assert jax.tree.structure(noiseless(network)) == jax.tree.structure(drawn)
+    assert sum(moved(network, drawn)) == 2 * layers
+
+
+def moved(network, drawn):
+    """Which leaves noise has moved."""
+    pairs = zip(jax.tree.leaves(noiseless(network)), jax.tree.leaves(drawn), strict=True)
+    return [not np.array_equal(*pair) for pair in pairs]
+
+
+def test_implicit_quantiles_are_noisy_behind_the_levels_too():
+    """Both layers of the torso and both after it; what levels are seen by is not."""
+    algorithm = dataclasses.replace(IQN, network=NOISY)
+    network = jax.jit(lambda key: algorithm.init_network(key, OBSERVATIONS, 4))(random.key(0))
+    drawn = draw(network, random.clone(KEY))
+    assert sum(moved(network.torso, drawn.torso)) == 2 * 2
+    assert sum(moved(network.head, drawn.head)) == 2 * 2
+    assert sum(moved(network, drawn)) == 2 * 4
 
 
 def test_noise_is_drawn_for_each_act_and_left_out_when_greedy():
@@ -339,6 +361,21 @@ def test_the_target_the_choice_and_what_is_learned_have_noise_of_their_own(doubl
             total + discount * best - np.asarray(online(steps.observation[0, b][None]))[0][steps.action[0, b]]
         )
     np.testing.assert_allclose(error, np.abs(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["rainbow", "qrdqn", "iqn"])
+def test_the_losses_of_noisy_networks_are_their_definition(name):
+    """Rainbow's six parts at once, and the same of quantiles: what is learned has none of the noise of its target."""
+    rainbow = td.Rainbow(network=NOISY, memory=td.Replay(100, 4, 3), atoms=7, v_min=-1.0, v_max=1.5)
+    more = {"network": NOISY, "dueling": True, "memory": rainbow.memory}
+    algorithm = rainbow if name == "rainbow" else dataclasses.replace(ALL[name], **more)
+    state, steps = fresh(algorithm), batch(3, size=8)
+    loss, error = losses(algorithm, state, steps, random.clone(KEY))
+    key_following, key_taken, *_ = random.split(random.clone(KEY), 4 if name == "iqn" else 2)
+    networks = draw(state.network, key_taken), *draw((state.network, state.target_network), key_following)
+    expected = defined_losses(algorithm, state, steps, taus_of(algorithm, 8, random.clone(KEY)), networks)
+    np.testing.assert_allclose(loss, expected[0], rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(error, expected[1], rtol=2e-4, atol=1e-5)
 
 
 def test_the_spread_of_noise_is_learned():
@@ -451,8 +488,16 @@ def test_what_cannot_work_is_refused_with_a_reason(make, answer):
         make()
 
 
-def test_rainbow_without_one_of_its_parts_is_still_rainbow():
+def test_rainbow_has_six_parts_and_is_without_one_still_rainbow():
     """What its docstring says of each part."""
+    whole = td.Rainbow()
+    assert isinstance(whole, td.C51)
+    assert whole.double
+    assert whole.dueling
+    assert isinstance(whole.memory, td.Prioritized)
+    assert whole.memory.window == 3
+    assert whole.network.noisy
+    assert whole.epsilon_start == whole.epsilon_end == 0  # noise explores
     parts = [
         {"double": False}, {"dueling": False}, {"memory": td.Replay(20_000, 64, window=3)},
         {"memory": td.Prioritized(20_000, 64)}, {"network": td.MLP(), "epsilon_start": 1.0, "epsilon_end": 0.02},

@@ -12,6 +12,7 @@ from jax import lax, random
 
 import thorndike as td
 from test_ppo import SMALL_NETWORK, flat, rollout, start
+from thorndike import normalization
 from thorndike.core import Actor, Batch
 from thorndike.environments.functional import Vectorized
 from thorndike.environments.tabular import garnet
@@ -27,11 +28,15 @@ PLAIN = dataclasses.replace(IMPALA, optimizer="sgd", learning_rate=1.0, max_grad
 
 def test_an_update_is_one_step_down_the_papers_loss():
     """Samples count by their weights; neither targets nor ratios have a gradient."""
-    state, older = start(PLAIN), start(PLAIN)
     noise = np.random.default_rng(0)
-    older = older._replace(
-        parameters=jax.tree.map(lambda x: x + noise.normal(0, 0.3, x.shape).astype(np.float32), older.parameters)
-    )
+
+    def away(size):
+        """A state whose policy is not nearly uniform: its entropy has a slope."""
+        state = start(PLAIN)
+        moved = jax.tree.map(lambda x: x + noise.normal(0, size, x.shape).astype(np.float32), state.parameters)
+        return state._replace(parameters=moved)
+
+    older, state = away(0.3), away(0.5)
     data, weight = rollout(PLAIN, older), np.array([0.5, 1.5], np.float32)
     value, following = (
         np.asarray(jax.jit(lambda x: state.parameters.critic(x))(flat(x)))[:, 0].reshape(8, 2)
@@ -72,6 +77,24 @@ def test_an_update_is_one_step_down_the_papers_loss():
     )
     np.testing.assert_allclose(feedback, np.abs(target - value), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(metrics["ratio"], ratio.mean(), rtol=1e-4)
+
+
+def test_every_step_is_known_once_and_windows_are_normalised_by_what_is_known():
+    state, data = start(PLAIN), rollout(PLAIN, start(PLAIN))
+    algorithm = dataclasses.replace(PLAIN, normalize_observations=True, normalize_rewards=True)
+    known = jax.jit(algorithm.observe)(start(algorithm), data)
+    moments, scale = known.statistics
+    assert moments.seen == scale.returns.seen == 16
+    np.testing.assert_allclose(moments.mean[0], flat(data.observation).mean(0), rtol=1e-4, atol=1e-6)
+
+    def stepped(algorithm, state, data):
+        batch = Batch(data, jnp.ones(2, jnp.float32), jnp.arange(2))
+        return jax.jit(algorithm.update)(state, batch, jnp.float32(0), jax.random.key(0))[0].parameters
+
+    found = stepped(algorithm, known, data)
+    expected = stepped(PLAIN, state, normalization.apply(known.statistics, data))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
+    assert not np.allclose(found.critic.biases[-1], stepped(PLAIN, state, data).critic.biases[-1], atol=1e-3)
 
 
 TABLE, GAMMA = td.MLP((), initialization="default"), 0.9  # of one-hot states

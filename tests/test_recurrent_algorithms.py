@@ -122,6 +122,20 @@ def test_the_log_probabilities_that_ppo_learns_from_are_those_acted_with_and_tar
     np.testing.assert_allclose(in_time, target, atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "shape"), [("ppo", (4, 6)), ("trpo", (4, 6)), ("pqn", (4, 6)), ("a2c", (8, 3))])
+def test_a_memory_learns_from_rollouts_in_sequences_or_from_the_whole(name, shape):
+    algorithm, environment = ALL[name], Vectorized(Walk(), 3)
+
+    def learned(key):
+        key_state, key_reset, key = jax.random.split(key, 3)
+        state = algorithm.init(key_state, OBSERVATIONS, CHOICES)
+        actor = Actor(*environment.reset(key_reset), algorithm.initial_carry(3), jnp.zeros(3, bool))
+        _, steps = compiled.unroll(algorithm, environment, algorithm.policy(state, jnp.float32(0)), actor, key, 8)
+        return algorithm.prepare(state, steps, None)[0].reward
+
+    assert jax.eval_shape(learned, jax.random.key(0)).shape == shape
+
+
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.full if n in RELATED else ()) for n in ALL])
 def test_an_action_comes_with_the_carry_before_it_and_leaves_that_after_it(name):
     algorithm = ALL[name]
@@ -367,8 +381,8 @@ def test_recurrent_seeds_side_by_side_are_the_seed_alone():
     assert_equal(together[4], threads[4], 1e-4)
 
 
-# Bootstrapped DQN's acting carries the head of the episode.
-@pytest.mark.parametrize("name", [name for name in names.ALGORITHMS if name != "BootstrappedDQN"])
+# Bootstrapped DQN's acting carries the head of the episode, FastTD3's how much noise there is in it.
+@pytest.mark.parametrize("name", [name for name in names.ALGORITHMS if name not in ("BootstrappedDQN", "FastTD3")])
 def test_without_a_memory_nothing_is_carried(name):
     algorithm = td.PQN(batch_size=32) if name == "PQN" else getattr(td, name)()
     space = spaces.Box(-1, 1, (1,), np.float32) if name in ("SAC", "TD3", "DDPG") else CHOICES

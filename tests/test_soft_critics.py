@@ -191,6 +191,11 @@ def test_dropout_leaves_out_that_share_of_sums_for_each_critic_by_itself_and_kee
         dataclasses.replace(recipe, layer_norm=True).init(new_key(), space, 1), jax.random.key(1)
     ).hidden(0, sums)
     np.testing.assert_array_equal(np.asarray(normalized) == 0, hidden == 0)  # what is dropped is below the mean then
+    deep = with_dropout(MLP((50, 50), "relu", "default", dropout=0.25).init(new_key(), space, 1), jax.random.key(1))
+    first, second = (np.asarray(deep.hidden(i, sums[:, :50])) for i in (0, 1))
+    assert not np.array_equal(first, second)  # layers of one size drop units of their own
+    torso, head = (np.asarray(part.hidden(0, sums)) for part in with_dropout((whole, whole), jax.random.key(1)))
+    assert not np.array_equal(torso, head)  # and so do parts of one network
     share = np.mean(hidden == 0)
     np.testing.assert_allclose(np.max(normalized), np.sqrt(share / (1 - share)), rtol=1e-3)  # after it was dropped
     two = jax.vmap(lambda key: recipe.init(key, space, 1))(jnp.stack([new_key(), new_key()]))
@@ -354,7 +359,8 @@ def known_to(module, seed=0):
 def test_a_batch_is_normalised_by_itself_and_corrected_to_what_is_known(after):
     recipe = RenormalizedMLP((8, 6), activation="tanh", renormalize_after=after)
     module = known_to(recipe.init(new_key(), spaces.Box(-1, 1, (3,), np.float32), 2))
-    x = 3 * np.random.default_rng(1).normal(size=(16, 3)).astype(np.float32) + 4
+    x = 3 * np.random.default_rng(1).normal(size=(16, 3)).astype(np.float32)
+    x += np.float32([[4, 9, -9]])  # corrections meet their limits
     outputs, running = jax.jit(lambda module: module.learning(x))(module)
     known = []
     np.testing.assert_allclose(outputs, layers(module, x, of_batch(module, known)), rtol=1e-3, atol=1e-4)

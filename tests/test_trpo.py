@@ -14,6 +14,7 @@ import thorndike as td
 from test_ppo import SMALL_NETWORK, flat, rollout, start, update
 from thorndike.distributions import Categorical, MultiCategorical, Normal
 from thorndike.errors import SettingError, UnknownNameError
+from thorndike.memories import shuffled
 
 TINY = td.MLP((3,))
 TRPO = td.TRPO(
@@ -54,17 +55,8 @@ def surrogate(old, new, data, advantage):
     return float((np.exp(np.asarray(q, np.float64) - np.asarray(p, np.float64)) * advantage).mean())
 
 
-@pytest.mark.parametrize(
-    "kind", ["box", *(pytest.param(k, marks=pytest.mark.full) for k in ("discrete", "multidiscrete"))]
-)
-def test_the_step_goes_along_the_inverse_fisher_matrix_and_as_far_as_the_limit(kind):
-    """The matrix is the mean outer product of scores, expected over actions: here by a Hessian of the divergence."""
-    algorithm = dataclasses.replace(TRPO, max_kl=1e-4, cg_steps=200)  # so short that the limit's model is exact
-    state = start(algorithm, kind)
-    # a policy that differs from state to state, and whose scales do too
-    state = state._replace(parameters=jax.tree.map(lambda x: x + 0.3, state.parameters))
-    data = rollout(algorithm, state)
-    advantage = advantages(algorithm, state, data)
+def slope_and_fisher(algorithm, state, data, advantage):
+    """The policy as a vector, the surrogate's gradient there, and the matrix that steps go along, in float64."""
     vector, rebuild = ravel_pytree((state.parameters.network, state.parameters.head))
     seen, action = flat(data.observation), flat(data.action)
 
@@ -77,7 +69,20 @@ def test_the_step_goes_along_the_inverse_fisher_matrix_and_as_far_as_the_limit(k
 
     gradient = np.asarray(jax.jit(jax.grad(scores))(vector), np.float64)
     matrix = np.asarray(jax.jit(jax.hessian(lambda x: policy(vector).kl(policy(x)).mean()))(vector), np.float64)
-    matrix += algorithm.cg_damping * np.eye(len(vector))
+    return vector, gradient, matrix + algorithm.cg_damping * np.eye(len(vector))
+
+
+@pytest.mark.parametrize(
+    "kind", ["box", *(pytest.param(k, marks=pytest.mark.full) for k in ("discrete", "multidiscrete"))]
+)
+def test_the_step_goes_along_the_inverse_fisher_matrix_and_as_far_as_the_limit(kind):
+    """The matrix is the mean outer product of scores, expected over actions: here by a Hessian of the divergence."""
+    algorithm = dataclasses.replace(TRPO, max_kl=1e-4, cg_steps=200)  # so short that the limit's model is exact
+    state = start(algorithm, kind)
+    # a policy that differs from state to state, and whose scales do too
+    state = state._replace(parameters=jax.tree.map(lambda x: x + 0.3, state.parameters))
+    data = rollout(algorithm, state)
+    vector, gradient, matrix = slope_and_fisher(algorithm, state, data, advantages(algorithm, state, data))
     direction = np.linalg.solve(matrix, gradient)
     expected = np.sqrt(2 * algorithm.max_kl / (direction @ matrix @ direction)) * direction
     new, metrics = after(algorithm, state, data)
@@ -88,6 +93,34 @@ def test_the_step_goes_along_the_inverse_fisher_matrix_and_as_far_as_the_limit(k
     shrunk = np.log(np.linalg.norm(found) / np.linalg.norm(expected)) / np.log(algorithm.line_search_shrink)
     np.testing.assert_allclose(shrunk, np.round(shrunk), atol=0.02)
     assert round(shrunk) < 3
+
+
+def test_one_step_of_the_conjugate_gradient_is_along_the_gradient_and_the_longest_of_the_search_that_fits_is_taken():
+    """The gradient is of advantages with mean 0 and standard deviation 1."""
+    shrink, limit = 0.9, 5.0
+    algorithm = dataclasses.replace(
+        TRPO, cg_steps=1, max_kl=limit, line_search_shrink=shrink, line_search_steps=40, normalize_advantages=True
+    )
+    state = start(algorithm, "box")
+    data = rollout(algorithm, state)
+    advantage = advantages(algorithm, state, data)
+    advantage = (advantage - advantage.mean()) / advantage.std()
+    vector, gradient, matrix = slope_and_fisher(algorithm, state, data, advantage)
+    longest = np.sqrt(2 * limit / (gradient @ matrix @ gradient)) * gradient
+    new, metrics = after(algorithm, state, data)
+    found = np.asarray(ravel_pytree((new.parameters.network, new.parameters.head))[0] - vector, np.float64)
+    assert metrics["steps_taken"] == 1
+    assert found @ longest / np.linalg.norm(found) / np.linalg.norm(longest) > 0.9999
+    size, power = np.linalg.norm(found) / np.linalg.norm(longest), 1.0
+    rebuild = ravel_pytree((state.parameters.network, state.parameters.head))[1]
+    while size < power * (1 - 1e-3):  # all that are longer do not fit
+        network, head = rebuild(jnp.float32(vector + power * longest))
+        there = state.parameters._replace(network=network, head=head)
+        gain = surrogate(state.parameters, there, data, advantage) - advantage.mean()
+        assert gain <= 0 or mean_kl(state.parameters, there, flat(data.observation)) > limit
+        power *= shrink
+    np.testing.assert_allclose(size, power, rtol=1e-3)
+    assert power < 1
 
 
 @pytest.mark.parametrize("kind", ["discrete", "box", pytest.param("multidiscrete", marks=pytest.mark.full)])
@@ -131,20 +164,26 @@ def test_a_step_that_cannot_be_taken_leaves_the_policy_as_it_was_bit_for_bit():
 
 
 def test_the_critic_alone_is_fitted_by_minibatches_and_its_optimizer():
-    """One epoch of one minibatch with SGD: the gradient of half the mean squared error."""
+    """One epoch of one minibatch with SGD, or of two: the gradient of half the mean squared error."""
     algorithm = dataclasses.replace(TRPO, optimizer="sgd", learning_rate=0.5, max_grad_norm=float("inf"))
     state = start(algorithm)
     data = rollout(algorithm, state)
     target = np.asarray(jax.jit(algorithm.prepare)(state, data)[0].extras["target"])[0]
     new, metrics = after(algorithm, state, data)
 
-    def loss(critic):
-        return 0.5 * ((critic(flat(data.observation))[:, 0] - target) ** 2).mean()
+    def loss(critic, observation, target):
+        return 0.5 * ((critic(observation)[:, 0] - target) ** 2).mean()
 
-    value, gradient = jax.jit(jax.value_and_grad(loss))(state.parameters.critic)
+    seen, slope = np.asarray(flat(data.observation)), jax.jit(jax.value_and_grad(loss))
+    value, gradient = slope(state.parameters.critic, seen, target)
     np.testing.assert_allclose(metrics["value_loss"], value, rtol=1e-5)
     expected = jax.tree.map(lambda x, d: x - 0.5 * d, state.parameters.critic, gradient)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), new.parameters.critic, expected)
+    halves, _ = after(dataclasses.replace(algorithm, batch_size=8), state, data)
+    critic = state.parameters.critic
+    for half in np.asarray(shuffled(jax.random.key(1), 1, 16)).reshape(2, 8):
+        critic = jax.tree.map(lambda x, d: x - 0.5 * d, critic, slope(critic, seen[half], target[half])[1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), halves.parameters.critic, critic)
     several, _ = after(dataclasses.replace(TRPO, epochs=3, batch_size=4), start(TRPO), data)
     assert [int(x) for x in jax.tree.leaves(several.optimizer) if x.ndim == 0] == [12]
 

@@ -1,4 +1,4 @@
-"""A test of the tests: does a test fail for each bug of table.py, planted in a copy of the package?
+"""A test of the tests: does a test fail for each bug of table.py and families.py, planted in a copy of the package?
 
     python tests/mutants/run.py                 all of them; writes benchmarks/results/mutants.md
     python tests/mutants/run.py 17 31 greedy    those of these numbers, or with these words in what they do
@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from families import FAMILIES
 from table import BUGS, CORE, SURVIVORS, Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ PASSED, FAILED = 0, 1  # pytest's exit codes; any other says that the tests coul
 class Case(NamedTuple):
     """A mutant, and what it stands for."""
 
-    name: str  # the bug's number, or "survivor"
+    name: str  # the bug's number, "survivor" or "family"
     what: str
     mutant: Mutant
 
@@ -74,7 +75,8 @@ def main() -> int:
 
 def all_cases() -> list[Case]:
     of_bugs = [Case(str(bug.number), bug.what, mutant) for bug in BUGS for mutant in bug.mutants]
-    return of_bugs + [Case("survivor", what, mutant) for what, mutant in SURVIVORS.items()]
+    tables = {"survivor": SURVIVORS, "family": FAMILIES}
+    return of_bugs + [Case(name, *one) for name, table in tables.items() for one in table.items()]
 
 
 def is_chosen(case: Case, chosen: Collection[str]) -> bool:
@@ -173,14 +175,14 @@ def told(case: Case, verdict: Verdict) -> str:
 
 def score(verdicts: dict[Case, Verdict]) -> str:
     """In one line: how many bugs have all of their mutants killed."""
-    killed: dict[str, bool] = {}
+    killed: dict[tuple[str, str], bool] = {}
     for case, verdict in verdicts.items():
-        name = case.what if case.name == "survivor" else case.name
-        killed[name] = killed.get(name, True) and verdict.killed
+        killed[case.name, case.what] = killed.get((case.name, case.what), True) and verdict.killed
     parts = {
-        "core": [killed[name] for name in killed if name.isdigit() and int(name) <= CORE],
-        "all bugs": [killed[name] for name in killed if name.isdigit()],
-        "former survivors": [killed[name] for name in killed if not name.isdigit()],
+        "core": [died for (name, _), died in killed.items() if name.isdigit() and int(name) <= CORE],
+        "all bugs": [died for (name, _), died in killed.items() if name.isdigit()],
+        "former survivors": [died for (name, _), died in killed.items() if name == "survivor"],
+        "mistakes in each algorithm": [died for (name, _), died in killed.items() if name == "family"],
     }
     said = [f"{name} {sum(those)} of {len(those)}" for name, those in parts.items() if those]
     return f"killed: {', '.join(said)}; mutants {sum(v.killed for v in verdicts.values())} of {len(verdicts)}"
@@ -214,17 +216,17 @@ def report(verdicts: dict[Case, Verdict]) -> str:
             lines.append(row(str(bug.number), bug.where, bug.what, cases))
         else:
             lines.append(f"| {bug.number} | {bug.where} | {bug.what} | | does not apply: {bug.reason} |")
-    lines += [
-        "",
-        "Changes of this package that its tests once did not see:",
-        "",
-        "| the change | in | killed by |",
-        "|---|---|---|",
-    ]
-    for case, verdict in verdicts.items():
-        if case.name == "survivor":
-            by = _code(_test(verdict.by)) if verdict.killed else "**survived**"
-            lines.append(f"| {case.what} | {_code(case.mutant.path)} | {by} |")
+    headings = {
+        "survivor": "Changes of this package that its tests once did not see:",
+        "family": "Each algorithm, broken in five places of its own (`tests/mutants/families.py`); what it shares with "
+        "DQN, PPO, SAC or TD3 is above:",
+    }
+    for name, heading in headings.items():
+        lines += ["", heading, "", "| the change | in | killed by |", "|---|---|---|"]
+        for case, verdict in verdicts.items():
+            if case.name == name:
+                by = _code(_test(verdict.by)) if verdict.killed else "**survived**"
+                lines.append(f"| {case.what} | {_code(case.mutant.path)} | {by} |")
     return "\n".join(lines) + "\n"
 
 

@@ -64,6 +64,17 @@ STATISTICS = "test_evaluation.py::test_statistics_over_seeds_are_their_definitio
 COUNTED = "test_gymnasium.py::test_the_returns_that_are_counted_are_those_that_the_environment_sums"
 SAME_KEY = "test_gymnasium.py::test_the_same_key_gives_the_same_run_and_another_key_another"
 HANDED_OUT = "test_agents.py::test_the_network_handed_out_acts_like_the_agent_on_raw_observations"
+BEST = "test_distributional.py::test_the_best_action_is_that_of_the_best_mean"
+RAINBOW = "test_distributional.py::test_rainbow_has_six_parts_and_is_without_one_still_rainbow"
+ONE_CG_STEP = (
+    "test_trpo.py::test_one_step_of_the_conjugate_gradient_is_along_the_gradient_and_the_longest_of_the_search_that_"
+    "fits_is_taken"
+)
+IN_A_ROW = "test_recurrent_algorithms.py::test_a_memory_learns_from_rollouts_in_sequences_or_from_the_whole"
+KNOWN_TO_IMPALA = "test_impala.py::test_every_step_is_known_once_and_windows_are_normalised_by_what_is_known"
+DROPOUT = (
+    "test_soft_critics.py::test_dropout_leaves_out_that_share_of_sums_for_each_critic_by_itself_and_keeps_their_mean"
+)
 
 BUGS = [
     # --- episode ends, truncation, autoreset --------------------------------------------------------------------------
@@ -366,8 +377,8 @@ BUGS = [
             ),
             Mutant(
                 "algorithms/td3.py",
-                "(flat(weight) * jnp.square(error).sum(0)).mean()",
-                "jnp.square(error).sum(0).mean()",
+                "(flat(weight) * per_sample).mean()",
+                "per_sample.mean()",
                 f"{WEIGHTS}[td3]",
             ),
         ),
@@ -1023,5 +1034,91 @@ SURVIVORS = {
         "        return jnp.tanh(self.mean)\n",
         "        return self.mean\n",
         "test_distributions.py::test_log_prob_of_a_tanh_normals_sample_is_that_of_the_sample",
+    ),
+    "C51 chooses by means of rescaled returns": Mutant(
+        "algorithms/c51.py",
+        "self.unscaled(self.support)[None, None]",
+        "self.support[None, None]",
+        f"{BEST}[c51-True]",
+    ),
+    "IQN chooses by means of rescaled quantiles": Mutant(
+        "algorithms/iqn.py",
+        "self.unscaled(self.of_actions(network, outputs)).mean(-1)",
+        "self.unscaled(self.of_actions(network, outputs).mean(-1))",
+        f"{BEST}[iqn-True]",
+    ),
+    "IQN's layers behind the levels have no noise": Mutant(
+        "networks/implicit.py",
+        "noisy=recipe.noisy",
+        "noisy=False",
+        "test_distributional.py::test_implicit_quantiles_are_noisy_behind_the_levels_too",
+    ),
+    "Rainbow's networks are not noisy": Mutant("algorithms/rainbow.py", ", noisy=True", "", RAINBOW),
+    "Rainbow's networks do not duel": Mutant(
+        "algorithms/rainbow.py", "dueling: bool = True", "dueling: bool = False", RAINBOW
+    ),
+    "Rainbow's returns are of one step": Mutant("algorithms/rainbow.py", "window=3, alpha", "window=1, alpha", RAINBOW),
+    "Rainbow acts at random as well": Mutant(
+        "algorithms/rainbow.py", "epsilon_start: float = setting(0.0,", "epsilon_start: float = setting(1.0,", RAINBOW
+    ),
+    "bootstrapped DQN masks the steps of another window": Mutant(
+        "algorithms/bootstrapped_dqn.py",
+        "jnp.tile(mask, (step.reward.shape[0], 1))",
+        "jnp.repeat(mask, step.reward.shape[0], axis=0)",
+        "test_bootstrapped_dqn.py::test_each_head_learns_from_the_same_share_of_the_memory_at_every_draw",
+    ),
+    "TRPO's advantages stay as they are": Mutant(
+        "algorithms/trpo.py", "            advantage = standardized(advantage)\n", "            pass\n", ONE_CG_STEP
+    ),
+    "TRPO's conjugate gradient takes as many steps as it likes": Mutant(
+        "algorithms/trpo.py", "maxiter=self.cg_steps", "maxiter=15", ONE_CG_STEP
+    ),
+    "TRPO halves steps, however they are to shrink": Mutant(
+        "algorithms/trpo.py", "size * self.line_search_shrink", "size * 0.5", ONE_CG_STEP
+    ),
+    "IMPALA's entropies have no weights": Mutant(
+        "algorithms/impala.py",
+        "(weight[None] * distribution.entropy())",
+        "distribution.entropy()",
+        "test_impala.py::test_an_update_is_one_step_down_the_papers_loss",
+    ),
+    "layers of one size drop the same units": Mutant(
+        "networks/mlp.py",
+        "random.fold_in(self.key, i), 1",
+        "self.key, 1",
+        DROPOUT,
+    ),
+    "a batch is shifted without a limit": Mutant(
+        "networks/renormalized.py",
+        "jnp.clip((fresh[0] - means[i]) / usual, -LARGEST_SHIFT, LARGEST_SHIFT)",
+        "(fresh[0] - means[i]) / usual",
+        "test_soft_critics.py::test_a_batch_is_normalised_by_itself_and_corrected_to_what_is_known[7]",
+    ),
+    "A2C learns what a memory does one step at a time": Mutant(
+        "algorithms/a2c.py",
+        "return self.rollout_length if remembers",
+        "return 1 if remembers",
+        f"{IN_A_ROW}[a2c-shape3]",
+    ),
+    "PQN learns what a memory does one step at a time": Mutant(
+        "algorithms/pqn.py", "return self.sequence_length if", "return 1 if", f"{IN_A_ROW}[pqn-shape2]"
+    ),
+    "TRPO's critic learns from the first minibatch alone": Mutant(
+        "algorithms/trpo.py",
+        "lambda x: x[:, order], rows",
+        "lambda x: x[:, orders[0]], rows",
+        "test_trpo.py::test_the_critic_alone_is_fitted_by_minibatches_and_its_optimizer",
+    ),
+    "IMPALA knows nothing of what it has seen": Mutant(
+        "algorithms/impala.py",
+        "state._replace(statistics=normalization.observe(state.statistics, trajectory, self.gamma))",
+        "state",
+        KNOWN_TO_IMPALA,
+    ),
+    "IMPALA learns from steps that are not normalised": Mutant(
+        "algorithms/impala.py", "normalization.apply(state.statistics, batch.steps)", "batch.steps", KNOWN_TO_IMPALA
+    ),
+    "parts of one network drop the same units": Mutant(
+        "networks/mlp.py", "_dropping(part, random.fold_in(key, i))", "_dropping(part, key)", DROPOUT
     ),
 }
