@@ -24,7 +24,11 @@ C51 = td.C51(**SMALL, atoms=7, v_min=-1.0, v_max=1.5)
 QRDQN = td.QRDQN(**SMALL, quantiles=5)
 IQN = td.IQN(**SMALL, features=6, cosines=5, num_tau_samples=3, num_tau_prime_samples=4, num_quantile_samples=5)
 ALL = {"c51": C51, "qrdqn": QRDQN, "iqn": IQN}
-KEY = random.key(3)
+
+
+def new_key():
+    """Always the same one, but a new object: no key is used twice."""
+    return random.key(3)
 
 
 def fresh(algorithm, observations=OBSERVATIONS):
@@ -36,7 +40,8 @@ def fresh(algorithm, observations=OBSERVATIONS):
 
 
 @jax.jit
-def losses(algorithm, state, steps, key=KEY):
+def losses(algorithm, state, steps, key=None):
+    key = new_key() if key is None else key
     return algorithm.losses(state.network, state.target_network, algorithm.recall(state, steps), key)
 
 
@@ -160,10 +165,10 @@ def quantile(here, tau, target, kappa=1.0):
     return total
 
 
-def taus_of(algorithm, size, key=KEY):
+def taus_of(algorithm, size, key=None):
     """The levels that an update with this key is of."""
     if isinstance(algorithm, td.IQN):
-        *_, here, there = random.split(key, 4)
+        *_, here, there = random.split(new_key() if key is None else key, 4)
         return random.uniform(here, (size, 3), jnp.float32), random.uniform(there, (size, 4), jnp.float32)
     return np.tile((np.arange(5) + 0.5) / 5, (size, 1)), [None] * size
 
@@ -194,7 +199,7 @@ def test_nothing_is_learned_by_way_of_the_target(name):
     step = algorithm.recall(state, steps)
 
     def loss(network, target_network):
-        return algorithm.losses(network, target_network, step, KEY)[0].sum()
+        return algorithm.losses(network, target_network, step, new_key())[0].sum()
 
     online, target = jax.jit(jax.grad(loss, argnums=(0, 1)))(state.network, state.target_network)
     assert all(not np.any(x) for x in jax.tree.leaves(target))
@@ -211,7 +216,7 @@ def test_the_best_action_is_that_of_the_best_mean(name, rescaled):
     action, _ = jax.jit(algorithm.greedy)(policy, steps.observation[0], ())
     q = [q_of(algorithm, state.network, observation) for observation in steps.observation[0]]
     np.testing.assert_array_equal(action, np.argmax(q, -1))
-    np.testing.assert_array_equal(jax.jit(algorithm.act)(policy, steps.observation[0], (), KEY)[0], action)
+    np.testing.assert_array_equal(jax.jit(algorithm.act)(policy, steps.observation[0], (), new_key())[0], action)
     found, _ = jax.jit(algorithm.values)(policy, steps.observation[0], ())
     np.testing.assert_allclose(found, q, rtol=1e-4, atol=2e-4 if rescaled else 1e-5)
 
@@ -277,7 +282,7 @@ def test_noise_is_factorised_and_as_large_as_its_spread_says():
     for weight, bias, inputs in sigmas:  # section 3.2
         np.testing.assert_allclose(weight, 0.5 / math.sqrt(inputs), rtol=1e-6)
         np.testing.assert_allclose(bias, 0.5 / math.sqrt(inputs), rtol=1e-6)
-    drawn = draw(network, KEY)
+    drawn = draw(network, new_key())
     assert not is_noisy(drawn)
     noises = []
     for i in range(2):
@@ -288,7 +293,7 @@ def test_noise_is_factorised_and_as_large_as_its_spread_says():
         np.testing.assert_allclose(noise, np.outer(of_inputs, of_bias), atol=1e-3)
         noises += [*of_inputs, *of_bias]
     assert len(set(np.round(noises, 4))) == 3 + 6 + 6 + 4  # none is another one's
-    many = jax.jit(jax.vmap(perturbed, (None, 0)))(network, random.split(KEY, 500)).biases[0]
+    many = jax.jit(jax.vmap(perturbed, (None, 0)))(network, random.split(new_key(), 500)).biases[0]
     noise = np.asarray(many - network.biases[0][None]) / np.asarray(network.spread.biases[0])
     np.testing.assert_allclose(np.mean(np.sign(noise) * noise**2), 0, atol=0.05)  # f(x) = sgn(x) sqrt|x|, x normal
     np.testing.assert_allclose(np.mean(noise**4), 1, atol=0.1)
@@ -304,7 +309,7 @@ NOISES = {
 def test_every_dense_layer_has_noise_of_its_own(recipe, space, layers):
     assert recipe.noisy
     network = jax.jit(lambda key: recipe.init(key, space, 4))(random.key(0))
-    drawn = draw(network, KEY)
+    drawn = draw(network, new_key())
     assert is_noisy(network)
     assert not is_noisy(drawn)
     assert jax.tree.structure(noiseless(network)) == jax.tree.structure(drawn)
@@ -321,7 +326,7 @@ def test_implicit_quantiles_are_noisy_behind_the_levels_too():
     """Both layers of the torso and both after it; what levels are seen by is not."""
     algorithm = dataclasses.replace(IQN, network=NOISY)
     network = jax.jit(lambda key: algorithm.init_network(key, OBSERVATIONS, 4))(random.key(0))
-    drawn = draw(network, random.clone(KEY))
+    drawn = draw(network, new_key())
     assert sum(moved(network.torso, drawn.torso)) == 2 * 2
     assert sum(moved(network.head, drawn.head)) == 2 * 2
     assert sum(moved(network, drawn)) == 2 * 4
@@ -333,11 +338,11 @@ def test_noise_is_drawn_for_each_act_and_left_out_when_greedy():
     policy = algorithm.policy(state, jnp.float32(0))
     best = np.asarray(state.network(observation)).argmax(-1)
     act = jax.jit(algorithm.act)
-    actions = [np.asarray(act(policy, observation, (), key)[0]) for key in random.split(KEY, 3)]
+    actions = [np.asarray(act(policy, observation, (), key)[0]) for key in random.split(new_key(), 3)]
     assert len({action.tobytes() for action in [*actions, best]}) == 4
     np.testing.assert_array_equal(algorithm.greedy(policy, observation, ())[0], best)
     still = algorithm.policy(state, jnp.float32(0), explore=False)
-    np.testing.assert_array_equal(algorithm.act(still, observation, (), KEY)[0], best)
+    np.testing.assert_array_equal(algorithm.act(still, observation, (), new_key())[0], best)
 
 
 @pytest.mark.parametrize("double", [True, False])
@@ -346,7 +351,7 @@ def test_the_target_the_choice_and_what_is_learned_have_noise_of_their_own(doubl
     algorithm = td.DQN(**SMALL | {"network": NOISY}, double=double)
     state, steps = fresh(algorithm), batch(size=8)
     _, error = losses(algorithm, state, steps)
-    key_following, key_taken = random.split(KEY)
+    key_following, key_taken = random.split(new_key())
     online = draw(state.network, key_taken)
     choice, target = draw((state.network, state.target_network), key_following)
     pairs = ((online, state.network), (choice, state.network), (target, state.target_network))
@@ -370,10 +375,10 @@ def test_the_losses_of_noisy_networks_are_their_definition(name):
     more = {"network": NOISY, "dueling": True, "memory": rainbow.memory}
     algorithm = rainbow if name == "rainbow" else dataclasses.replace(ALL[name], **more)
     state, steps = fresh(algorithm), batch(3, size=8)
-    loss, error = losses(algorithm, state, steps, random.clone(KEY))
-    key_following, key_taken, *_ = random.split(random.clone(KEY), 4 if name == "iqn" else 2)
+    loss, error = losses(algorithm, state, steps, new_key())
+    key_following, key_taken, *_ = random.split(new_key(), 4 if name == "iqn" else 2)
     networks = draw(state.network, key_taken), *draw((state.network, state.target_network), key_following)
-    expected = defined_losses(algorithm, state, steps, taus_of(algorithm, 8, random.clone(KEY)), networks)
+    expected = defined_losses(algorithm, state, steps, taus_of(algorithm, 8, new_key()), networks)
     np.testing.assert_allclose(loss, expected[0], rtol=2e-4, atol=1e-5)
     np.testing.assert_allclose(error, expected[1], rtol=2e-4, atol=1e-5)
 
@@ -382,22 +387,24 @@ def test_the_spread_of_noise_is_learned():
     algorithm = td.DQN(**SMALL | {"network": NOISY})
     state, steps = fresh(algorithm), batch()
     step = algorithm.recall(state, steps)
-    gradient = jax.jit(jax.grad(lambda network: algorithm.losses(network, state.target_network, step, KEY)[0].sum()))
+    gradient = jax.jit(
+        jax.grad(lambda network: algorithm.losses(network, state.target_network, step, new_key())[0].sum())
+    )
     assert all(np.abs(x).max() > 1e-4 for x in jax.tree.leaves(gradient(state.network).spread))
 
 
 def test_without_noisy_layers_no_key_is_used():
     algorithm = td.DQN(**SMALL)
     state, steps = fresh(algorithm), batch()
-    first, second = (losses(algorithm, state, steps, key)[0] for key in random.split(KEY))
+    first, second = (losses(algorithm, state, steps, key)[0] for key in random.split(new_key()))
     np.testing.assert_array_equal(first, second)
     programs = [
-        str(jax.make_jaxpr(one.act)(one.policy(fresh(one), jnp.float32(0)), steps.observation[0], (), KEY))
+        str(jax.make_jaxpr(one.act)(one.policy(fresh(one), jnp.float32(0)), steps.observation[0], (), new_key()))
         for one in (algorithm, td.DQN(**SMALL | {"network": NOISY}))
     ]
     plain, noisy = (program.count("random_split") for program in programs)
     assert noisy == plain + 2  # for the act, and for the layers
-    assert perturbed(state.network, KEY) is state.network
+    assert perturbed(state.network, new_key()) is state.network
 
 
 @pytest.mark.parametrize("kind", ["PPO", "SAC", "REINFORCE"])

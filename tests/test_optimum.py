@@ -107,6 +107,7 @@ CONTINUOUS = {
     "crossq": CrossQ(
         **{k: v for k, v in SOFT.items() if k != "tau"}
         | {
+            "memory": Replay(100_000, 2 * 256),  # noise of batches is noise of what layers see
             "network": RenormalizedMLP((32,), renormalize_after=500),  # else its critics never learn as they judge
             "critic_network": RenormalizedMLP((64, 64), renormalize_after=500),
         }
