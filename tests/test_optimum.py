@@ -157,7 +157,7 @@ def test_continuous_control_finds_the_gain_that_solves_riccatis_equation_and_its
     x = solution.observation[:, 0]
     gains, right = [], []
     for state in final_states(algorithm, environment, 100_000):
-        action = np.asarray(algorithm.act(algorithm.policy(state, 1.0, False), solution.observation, (), KEY)[0])
+        action = np.asarray(algorithm.greedy(algorithm.policy(state, 1.0, False), solution.observation, ())[0])
         gains.append(-environment.action_space.high[0] * (action[:, 0] @ x) / (x @ x))
         value = values_of(algorithm, state.critics, solution.observation, action).min(0)
         regret = environment.value(1.0, GAMMA) - environment.value(1.0, GAMMA, gains[-1])
