@@ -607,8 +607,9 @@ def test_a_name_takes_the_recorded_settings_and_an_object_is_used_as_it_is(monke
 def test_every_recorded_setting_names_things_that_exist():
     from thorndike import algorithms, environments
     from thorndike.environments.advice import package_of
+    from thorndike.environments.suites import SUITES
 
-    known = set(environments.known_ids())
+    known = {*environments.known_ids(), *(suite.example for suite in SUITES.values())}
     for (algorithm, environment), recorded in settings.RECORDED.items():
         assert type(recorded.algorithm) is algorithms.get(algorithm)
         # A package may not be installed, and a prefix stands for a family.
