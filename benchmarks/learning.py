@@ -106,7 +106,6 @@ CONTROL = [  # minutes to a quarter of an hour each
 WORLDS = [  # docs/worlds.md
     Row("ppo", "LunarLander-v3", 1_000_000, 200, "242, 1 run, RL Zoo, greedy", "evaluation", None),
     Row("dqn", "envpool:LunarLander-v3", 300_000, 200, "265.9, 4 seeds, with priorities", "evaluation", None),
-    Row("fasttd3", "envpool:LunarLanderContinuous-v3", 500_000, 200, "200 counts as solved", "evaluation", None),
     Row("pqn", "gymnax:Breakout-MinAtar", 10_000_000, None, "70 ± 0.7 after 100M, 30 seeds", "evaluation", None),
     Row("dqn", "highway-fast-v0", 20_000, 17, "8.6 at random, 12.7 idle, 100 episodes", "evaluation", None),
 ]
