@@ -376,9 +376,9 @@ def test_an_agent_stays_as_it_was_while_the_learner_goes_on():
 
 
 def test_learning_that_has_diverged_is_told():
-    learner = begin(dataclasses.replace(ONE, learning_rate=1e38), 100)
+    learner = begin(dataclasses.replace(ONE, learning_rate=3e38), 100)
     with pytest.warns(UserWarning, match=r"learning has diverged: .*policy_loss.* not finite"):
-        play_one(learner, 12)
+        play_one(learner, 40)  # how soon differs by processor
 
 
 def play_one(learner, steps):
