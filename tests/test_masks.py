@@ -14,7 +14,7 @@ import pytest
 from gymnasium import spaces
 
 import thorndike as td
-from thorndike import masks, normalization
+from thorndike import masks, normalization, settings
 from thorndike.core import Actor, Batch, Transition
 from thorndike.distributions import Head
 from thorndike.environments import make
@@ -385,14 +385,12 @@ def test_the_optimum_of_choices_side_by_side_is_reached(name):
 
 @pytest.mark.full
 def test_taxi_is_solved_by_the_mask_in_its_info():
-    algorithm = td.PPO(
-        num_environments=16, batch_size=256, epochs=4, learning_rate=2.5e-3, learning_rate_end=0.0, ent_coef=0.01
-    )
+    recorded = settings.RECORDED["ppo", "Taxi-v4"]
     taxi = next(name for name in ("Taxi-v4", "Taxi-v3") if name in gymnasium.registry)
     for seed in range(3):
         run = td.train(
-            algorithm, taxi, steps=400_000, seed=seed, environment_arguments={"mask_from_info": True}, quiet=True,
-            run_dir=None, evaluate_every=0,
+            recorded.algorithm, taxi, steps=recorded.steps, seed=seed, run_dir=None, evaluate_every=0,
+            environment_arguments={"mask_from_info": True}, quiet=True,
         )  # fmt: skip
         assert run.evaluate(200)["mean"] >= 7.5  # the optimum is 7.9 on average
 
