@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax, random
+from jax import random
 
 from thorndike.algorithms.td3 import TD3, Policy, State
 from thorndike.errors import SettingError
@@ -98,7 +98,7 @@ class FastTD3(TD3):
         least = self.q(outputs).argmin(0)
         believed = jnp.take_along_axis(jax.nn.softmax(outputs), least[None, :, None], axis=0)[0]
         values = step.reward[:, None] + step.discount[:, None] * self.support[None]
-        return lax.stop_gradient(projected(believed, values, self.support))
+        return projected(believed, values, self.support)
 
     def errors(self, outputs: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The sum of the critics' cross-entropies, and the mean of their divergences from the target, per sample."""
