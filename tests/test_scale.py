@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 from gymnasium import spaces
 
 import thorndike as td
+from thorndike import normalization
 from thorndike.core import Batch, Transition
 from thorndike.environments.classic_control import CartPole, Pendulum
 from thorndike.memories import Replay
@@ -98,6 +100,42 @@ def test_what_is_drawn_is_normalised_by_all_that_is_known_and_each_reward_before
     assert abs(by_hand.reward).max() < 10
     for metric in expected:
         np.testing.assert_allclose(found[metric], expected[metric], rtol=1e-3, atol=1e-5, err_msg=metric)
+
+
+SMALL = {"network": MLP((8,)), "num_environments": 2, "rollout_length": 8}
+ON_POLICY = {
+    "reinforce": td.REINFORCE(**SMALL), "ppo": td.PPO(**SMALL, batch_size=8), "a2c": td.A2C(**SMALL),
+    "trpo": td.TRPO(**SMALL, batch_size=8), "pqn": td.PQN(**SMALL, batch_size=8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_a_rollout_is_learned_as_it_was_acted_with_rewards_by_all_that_is_known(name):
+    plain = ON_POLICY[name]
+    normalizing = dataclasses.replace(plain, normalize_observations=True, normalize_rewards=True)
+    before, rollout = (steps(spaces.Discrete(4), 8, 2, seed) for seed in (0, 1))
+
+    @partial(jax.jit, static_argnames="seen")
+    def learned(algorithm, rollout, seen):
+        state = algorithm.init(jax.random.key(0), OBSERVATIONS, spaces.Discrete(4))
+        if seen:
+            state = state._replace(statistics=normalization.observe(state.statistics, before, algorithm.gamma))
+        carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (8, *x.shape)), algorithm.initial_carry(2))
+        extras = {"carry": carry, "log_prob": jnp.full((8, 2), -1.4)}
+        batch = Batch(rollout._replace(extras=extras), jnp.ones(2), jnp.arange(2))
+        after = algorithm.update(state, batch, jnp.float32(0), jax.random.key(0))[0]
+        return after.network, state.statistics, after.statistics
+
+    found, acted, known = learned(normalizing, rollout, seen=True)
+    mean, spread = np.asarray(acted.observations.mean[0]), np.sqrt(np.asarray(acted.observations.variance[0]))
+    assert int(known.observations.seen) == 2 * int(acted.observations.seen) == 32
+    by_hand = rollout._replace(
+        observation=(rollout.observation - mean) / spread,
+        next_observation=(rollout.next_observation - mean) / spread,
+        reward=rollout.reward / np.sqrt(np.asarray(known.rewards.returns.variance[0])),
+    )
+    expected = learned(plain, by_hand, seen=False)[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found, expected)
 
 
 # --- at length: learned, where it is not learned without --------------------------------------------------------------
