@@ -67,6 +67,7 @@ TOY_TEXT = [  # seconds each; Taxi without its mask
 FAMILIES = [  # half a minute to two each; published are averages of training
     Row("a2c", "CartPole-v1", 200_000, 475, "496.7, 4 seeds", "evaluation", None),
     Row("a2c", "Acrobot-v1", 300_000, -95, "-84.0, 4 seeds", "evaluation", None),
+    Row("reinforce", "Acrobot-v1", 1_000_000, -100, "-100 counts as solved", "evaluation", None),
     Row("discretesac", "CartPole-v1", 200_000, 400, "406, 4 seeds", "evaluation", None),
     Row("discretesac", "Acrobot-v1", 300_000, -100, "-92.6, 4 seeds", "evaluation", None),
     Row("crossq", "Pendulum-v1", 10_000, -170, "-145.7, 4 seeds", "evaluation", None),
@@ -87,6 +88,11 @@ FAMILIES = [  # half a minute to two each; published are averages of training
                 "Pendulum-v1", -200, "",
                 {"trpo": 200_000, "tqc": 10_000, "redq": 10_000, "droq": 5_000, "fasttd3": 150_000},
             ),
+            (
+                "gymnasium:InvertedDoublePendulum-v5", 9_100, "9,360 at most",
+                {"ddpg": 30_000, "tqc": 15_000, "redq": 10_000},
+            ),
+            ("envpool:InvertedDoublePendulum-v5", 9_100, "9,360 at most", {"fasttd3": 200_000}),
         )
         for algorithm, steps in lengths.items()
     ),
@@ -100,6 +106,10 @@ CONTROL = [  # minutes to a quarter of an hour each
         (3313, 457, 10)),
     Row("sac", "gymnasium:HalfCheetah-v5", 100_000, 5000, "6156 ± 738, 10 seeds (v4), greedy", "evaluation",
         (6156, 738, 10)),
+    Row("droq", "gymnasium:HalfCheetah-v5", 16_700, 3300, "4271 ± 571, 10 seeds (v4), greedy", "evaluation",
+        (4271, 571, 10)),
+    Row("crossq", "envpool:LunarLanderContinuous-v3", 250_000, 200, "268.9, 4 seeds, 300k, training", "evaluation",
+        None),
     Row("ppo", "envpool:HalfCheetah-v5", 1_000_000, 1200, "1443 ± 46, 3 seeds, CleanRL (v4), training", "training",
         (1443, 46, 3)),
 ]  # fmt: skip
