@@ -431,7 +431,7 @@ RECORDED: dict[tuple[str, str], Recorded] = {
             memory=Replay(250_000, 3 * 256),
         ),
         steps=250_000,
-        result="greedy mean 280, one seed",
+        result="greedy mean 283 over 3 seeds, the worst 280; 269 after 300,000 steps published",
     ),
     # A double pendulum that stands for all of its 1,000 steps returns 9,360.
     ("ddpg", "InvertedDoublePendulum-v5"): Recorded(
