@@ -10,7 +10,7 @@
 #   make mutants          plant bugs that other libraries had, or ours might, and see a test fail for each (ARGS="17 31")
 #   make faults           kills, full disks, flipped bits, broken environments and long runs; into benchmarks/results/
 #   make learning         rerun the learning results in benchmarks/results/
-#   make learning-long    rerun those of continuous control, an hour or two (make learning-long ARGS="--rows Pendulum")
+#   make learning-long    rerun those of continuous control, many hours (make learning-long ARGS="--rows Pendulum")
 #   make speed            rerun the comparison of speed with other libraries (make speed ARGS=--quick to look)
 #   make minatar          PPO and DQN on MinAtar beside Rejax, compiled both (with what test-worlds installs)
 #   make atari            DQN on an Atari game beside stable-baselines3, an hour (make atari ARGS="--game Breakout")

@@ -5,7 +5,7 @@
     python benchmarks/learning.py --gymnasium            the CartPole rows on Gymnasium's own environment
     python benchmarks/learning.py --toy-text             toy text against its exact optimum
     python benchmarks/learning.py --families             the algorithms that are children of others, on small tasks
-    python benchmarks/learning.py --control --seed 0     continuous control, as `make learning-long`: an hour or two
+    python benchmarks/learning.py --control --seed 0     continuous control, as `make learning-long`: many hours
     python benchmarks/learning.py --worlds --seed 0      a game and a car, as in docs/worlds.md: most of an hour
 
 Writes benchmarks/results/learning.{json,md}; rows that are not run again stay as they are.
@@ -88,16 +88,11 @@ FAMILIES = [  # half a minute to two each; published are averages of training
                 "Pendulum-v1", -200, "",
                 {"trpo": 200_000, "tqc": 10_000, "redq": 10_000, "droq": 5_000, "fasttd3": 150_000},
             ),
-            (
-                "gymnasium:InvertedDoublePendulum-v5", 9_100, "9,360 at most",
-                {"ddpg": 30_000, "tqc": 15_000, "redq": 10_000},
-            ),
-            ("envpool:InvertedDoublePendulum-v5", 9_100, "9,360 at most", {"fasttd3": 200_000}),
         )
         for algorithm, steps in lengths.items()
     ),
 ]  # fmt: skip
-CONTROL = [  # minutes to a quarter of an hour each
+CONTROL = [  # minutes each, those of HalfCheetah and LunarLander an hour and more
     Row("sac", "Pendulum-v1", 20_000, -200, "-157, 1 run, RL Zoo, greedy", "evaluation", None),
     Row("td3", "Pendulum-v1", 20_000, -200, "-152, 1 run, RL Zoo, greedy", "evaluation", None),
     Row("ddpg", "Pendulum-v1", 20_000, -200, "", "evaluation", None),
@@ -106,6 +101,13 @@ CONTROL = [  # minutes to a quarter of an hour each
         (3313, 457, 10)),
     Row("sac", "gymnasium:HalfCheetah-v5", 100_000, 5000, "6156 ± 738, 10 seeds (v4), greedy", "evaluation",
         (6156, 738, 10)),
+    *(
+        Row(algorithm, f"{prefix}:InvertedDoublePendulum-v5", steps, 9_100, "9,360 at most", "evaluation", None)
+        for algorithm, prefix, steps in (
+            ("ddpg", "gymnasium", 30_000), ("tqc", "gymnasium", 15_000), ("redq", "gymnasium", 10_000),
+            ("fasttd3", "envpool", 200_000),
+        )
+    ),
     Row("droq", "gymnasium:HalfCheetah-v5", 16_700, 3300, "4271 ± 571, 10 seeds (v4), greedy", "evaluation",
         (4271, 571, 10)),
     Row("crossq", "envpool:LunarLanderContinuous-v3", 250_000, 200, "268.9, 4 seeds, 300k, training", "evaluation",
