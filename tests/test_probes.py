@@ -46,6 +46,7 @@ from thorndike.memories import Prioritized, Replay
 from thorndike.networks import CNN, MLP, RenormalizedMLP, critic_outputs
 
 GAMMA = 0.9
+SEEDS = 3
 SMALL = MLP((32,), activation="tanh", initialization="default")
 FAST = {"gamma": GAMMA, "learning_rate": 1e-2, "num_environments": 8}
 DQN_ = DQN(
@@ -177,6 +178,9 @@ def soon(case):
     return probe in turn and (name, probe) != ("reinforce", "P12")
 
 
+SOON = [case for case in CASES if soon(case)]
+
+
 def suited(name, probe, environment):
     """The algorithm as the probe needs it: what a user who knew the environment would set."""
     algorithm = ALGORITHMS[name]
@@ -256,7 +260,7 @@ class Copies(Vectorized):
 
 @dataclasses.dataclass(frozen=True)
 class Together:
-    """A compiled environment in which a run of seed k plays probe k."""
+    """A compiled environment in which a run of seed k plays probe k, and so does one of each seed n probes later."""
 
     probes: tuple
     num_environments: int
@@ -274,8 +278,9 @@ class Together:
 
     def reset(self, key):
         """A run resets once by itself, with a key of its seed; this key tells whose turn it is from then on."""
-        firsts = [random.split(trainer.keys_of(seed)[0])[0] for seed in range(len(self.probes))]
-        turn = (jnp.stack([random.key_data(first) for first in firsts]) == random.key_data(key)[None]).all(-1).argmax()
+        firsts = [random.split(trainer.keys_of(seed)[0])[0] for seed in range(SEEDS * len(self.probes))]
+        seed = (jnp.stack([random.key_data(first) for first in firsts]) == random.key_data(key)[None]).all(-1).argmax()
+        turn = seed % len(self.probes)
         state, observation = self.copies(turn).reset(random.clone(key))
         return (turn, state), observation
 
@@ -285,8 +290,8 @@ class Together:
         return (turn, state), outcome
 
 
-def companions(name, probe, environment):
-    """The probes of every day that the algorithm learns with the same settings and actions from numbers, this among."""
+def companions(name, probe, environment, cases):
+    """The probes of these cases that the algorithm learns with the same settings and actions from numbers."""
 
     def alike(case):
         same = suited(*case.values) == suited(name, probe, environment)
@@ -294,7 +299,7 @@ def companions(name, probe, environment):
         numbers = isinstance(space, spaces.Box) and len(space.shape) == 1
         return same and numbers and case.values[2].action_space == environment.action_space
 
-    return tuple(case.values[2] for case in CASES if case.values[0] == name and soon(case) and alike(case))
+    return tuple(case.values[2] for case in cases if case.values[0] == name and alike(case))
 
 
 @partial(jax.jit, static_argnames="name")
@@ -302,13 +307,10 @@ def look(name, algorithm, state, observation):
     return values_and_actions(name, algorithm, state, observation)
 
 
-def trained(algorithm, copies, steps, **seeds):
-    """The final states of runs, in the order of their seeds."""
-    states = {}
-    for chunk in trainer.train(algorithm, lambda: copies, steps, **seeds):
-        if chunk.last:
-            states[chunk.seed] = jax.tree.map(np.array, chunk.progress.state)
-    return [states[seed] for seed in sorted(states)]
+def trained(algorithm, copies, steps, seed):
+    """The final state of a run."""
+    *_, chunk = trainer.train(algorithm, lambda: copies, steps, seed=seed)
+    return jax.tree.map(np.array, chunk.progress.state)
 
 
 def steps_of(name, probe, together=False):
@@ -329,26 +331,27 @@ def check(name, algorithm, state, solution):
         np.testing.assert_allclose(action, solution.action, atol=tolerance)
 
 
-@pytest.mark.parametrize(("name", "probe", "environment"), [case for case in CASES if soon(case)])
+def solve(name, probe, environment, cases, seeds):
+    """Train on a probe, in one program with its companions among these cases, and look at what was learned."""
+    algorithm, solution = suited(name, probe, environment), environment.solution(GAMMA)
+    probes = companions(name, probe, environment, cases)
+    copies, first, apart = Vectorized(environment, algorithm.num_environments), 0, 1
+    if together := len(probes) > 1 and environment in probes:
+        copies, first, apart = Together(probes, algorithm.num_environments), probes.index(environment), len(probes)
+        (width,), seen = copies.observation_space.shape, solution.observation
+        solution = solution._replace(observation=np.pad(seen, [(0, 0), (0, width - seen.shape[1])]))
+    for seed in range(first, first + seeds * apart, apart):
+        check(name, algorithm, trained(algorithm, copies, steps_of(name, probe, together), seed), solution)
+
+
+@pytest.mark.parametrize(("name", "probe", "environment"), SOON)
 def test_a_probe_is_solved(name, probe, environment):
     if isinstance(environment, BlackOrWhite):
         environment = dataclasses.replace(environment, size=12)  # of its own size in the full suite
-    algorithm, solution = suited(name, probe, environment), environment.solution(GAMMA)
-    probes = companions(name, probe, environment)
-    if together := len(probes) > 1:
-        copies, seed = Together(probes, algorithm.num_environments), probes.index(environment)
-        (width,), seen = copies.observation_space.shape, solution.observation
-        solution = solution._replace(observation=np.pad(seen, [(0, 0), (0, width - seen.shape[1])]))
-    else:
-        copies, seed = Vectorized(environment, algorithm.num_environments), 0
-    (state,) = trained(algorithm, copies, steps_of(name, probe, together), seed=seed)
-    check(name, algorithm, state, solution)
+    solve(name, probe, environment, SOON, seeds=1)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "probe", "environment"), CASES)
 def test_a_probe_is_solved_with_three_seeds(name, probe, environment):
-    algorithm = suited(name, probe, environment)
-    copies = Vectorized(environment, algorithm.num_environments)
-    for state in trained(algorithm, copies, steps_of(name, probe), seeds=3, parallel="vmap"):
-        check(name, algorithm, state, environment.solution(GAMMA))
+    solve(name, probe, environment, CASES, seeds=SEEDS)
