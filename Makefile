@@ -57,10 +57,10 @@ check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The whole suite, with programs compiled as they are for users, and its quick part once more in 64 bit and once under
-# JAX's check that no key is used twice.
+# The whole suite, with programs compiled as they are for users and an hour for a test, and its quick part once more in
+# 64 bit and once under JAX's check that no key is used twice.
 test-full: check
-	XLA_FLAGS= $(BIN)/pytest -n 2 --dist worksteal -m "not faults" $(ARGS)
+	XLA_FLAGS= $(BIN)/pytest -n 2 --dist worksteal -m "not faults" --timeout 3600 $(ARGS)
 	JAX_ENABLE_X64=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 	JAX_DEBUG_KEY_REUSE=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
