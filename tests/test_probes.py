@@ -317,7 +317,7 @@ def steps_of(name, probe, together=False):
     # a value that never ends to build is learned slowly from the least of two critics, and so is one choice of many
     slow = (name in ("sac", "discretesac", "fasttd3") or name in SOFT_CRITICS) and probe in ("P6", "P8", "P13")
     # and more slowly still by weights that begin small, as those of many features do, or with a third of the rate
-    slow |= (name == "td3" and probe in ("P6", "P8") and together) or (name, probe) == ("iqn", "P6")
+    slow |= (name in ("td3", "ddpg") and probe in ("P6", "P8") and together) or (name, probe) == ("iqn", "P6")
     return STEPS[name] * (2 if slow else 1)
 
 
